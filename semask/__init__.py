@@ -1,0 +1,38 @@
+"""SeMask: semantic attention inside hierarchical vision transformers, for semantic segmentation (arXiv 2112.12782).
+
+    image [B, 3, H, W]
+      -> SemanticEncoder   stem, then per stage: blocks -> semantic layer -> norm      (encoders/, semantic/)
+           maps [B, C_i, h_i, w_i] and semantic priors [B, K, h_i, w_i] of every stage
+      -> decoder           maps -> logits [B, K, H/4, W/4]                              (decoders/)
+      -> PriorDecoder      priors -> prior logits [B, K, H/4, W/4], in training only
+      -> loss              cross-entropy + 0.4 x cross-entropy of the prior             (losses/)
+
+Letters: B batch, C channels, H W image pixels, h w feature cells, K classes, N tokens.
+"""
+
+__version__ = "0.1.0"
+
+from semask.checkpoint import load, save
+from semask.data import Augmentation, Classes, Data, SegmentationDataset
+from semask.inference import Inference, Prediction, Predictor
+from semask.losses import PixelLoss
+from semask.metrics import ConfusionMatrix
+from semask.model import SeMask
+from semask.semantic import SemanticAttention, SemanticLayer
+
+__all__ = [
+    "Augmentation",
+    "Classes",
+    "ConfusionMatrix",
+    "Data",
+    "Inference",
+    "PixelLoss",
+    "Prediction",
+    "Predictor",
+    "SeMask",
+    "SegmentationDataset",
+    "SemanticAttention",
+    "SemanticLayer",
+    "load",
+    "save",
+]

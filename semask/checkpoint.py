@@ -1,0 +1,168 @@
+"""Checkpoints: the weights and everything that is needed to use them, in one safetensors file.
+
+The file's own header carries the JSON (recipe, classes, metrics, versions); a copy of it lies beside the file for people
+to read. Files are written beside their place and moved there when complete, so a half-written one never replaces a good
+one. Nothing is ever unpickled.
+"""
+
+import contextlib
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from semask.model import SeMask
+
+FORMAT = "semask-1"
+
+
+def save(path: str | Path, model: SeMask, metadata: Mapping[str, Any]) -> Path:
+    """Write a checkpoint, PATH.safetensors and PATH.json.
+
+    Args:
+        path: File to write, ending in .safetensors; an existing one is replaced only by a complete new one.
+        model: Model whose weights and constructor arguments are saved.
+        metadata: What else to store, as JSON: "classes", "recipe", "step", "metrics".
+
+    Raises:
+        ValueError: If it can't be written (no space, no permission); the old file is then untouched.
+    """
+    path = Path(path)
+    metadata = {**metadata, "recipe": {**metadata.get("recipe", {}), "model": model.config}, "versions": versions()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    write_tensors(path, tensors, metadata)
+    with written_whole(path.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps(metadata, indent=1, ensure_ascii=False), encoding="utf-8")
+    return path
+
+
+def load(source: str | Path, *, device: torch.device | str = "cpu") -> SeMask:
+    """Load a model for use.
+
+    Args:
+        source: A .safetensors checkpoint, a folder with best.safetensors or model.safetensors in it, or the name
+            "owner/name" of a repository on the Hugging Face Hub that holds model.safetensors.
+        device: Where to put the model.
+
+    Returns:
+        The model in evaluation mode; `metadata` holds what the checkpoint says beside the weights.
+
+    Raises:
+        ValueError: If there is no such checkpoint, or it is damaged or not one of ours.
+    """
+    path = find(source)
+    tensors, metadata = read_tensors(path)
+    try:
+        model = SeMask(**metadata["recipe"]["model"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: its recipe does not describe a model ({error}): was it made by another version?"
+        ) from error
+    expected = model.state_dict()
+    wrong = sorted(expected.keys() ^ tensors.keys()) or [n for n in expected if expected[n].shape != tensors[n].shape]
+    if wrong:
+        raise ValueError(
+            f"{path}: the weights belong to another model than its recipe: {len(wrong)} tensors are missing, unknown or "
+            f"of another shape, e.g. {wrong[0]}"
+        )
+    model.load_state_dict(tensors)
+    model.metadata = metadata
+    return model.to(device).eval()
+
+
+def find(source: str | Path) -> Path:
+    """Find the file of a checkpoint; see `load`."""
+    path = Path(source)
+    if path.is_dir():
+        for name in ("best.safetensors", "model.safetensors", "last.safetensors"):
+            if (path / name).is_file():
+                return path / name
+        raise ValueError(f"{path}: no best.safetensors, model.safetensors or last.safetensors in this folder")
+    if path.exists() or path.suffix or len(path.parts) != 2:
+        if not path.is_file():
+            raise ValueError(
+                f"{path}: no such checkpoint: give a .safetensors file, a folder, or a name OWNER/NAME on the hub"
+            )
+        return path
+    try:
+        return Path(hf_hub_download(str(source), "model.safetensors"))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"{source}: neither a local checkpoint nor one on the Hugging Face Hub ({reason})") from error
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write tensors with a JSON header, whole or not at all.
+
+    Raises:
+        ValueError: If the file can't be written.
+    """
+    header = {"format": FORMAT, "semask": json.dumps(metadata, ensure_ascii=False)}
+    with written_whole(path) as temporary:
+        save_file(dict(tensors), temporary, metadata=header)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read tensors and the JSON header that `write_tensors` wrote.
+
+    Raises:
+        ValueError: If the file is missing, damaged, or was not written by semask.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such checkpoint")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            if header.get("format") != FORMAT:
+                raise ValueError(f"{path}: not a semask checkpoint: give a file that `semask train` wrote")
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(header["semask"])  # noqa: SIM118
+    except (SafetensorError, OSError, json.JSONDecodeError, KeyError) as error:
+        raise ValueError(
+            f"{path}: not a safetensors checkpoint, or damaged ({str(error).splitlines()[0]}): copy or train it again"
+        ) from error
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`, and move it there when it was written without an error.
+
+    Raises:
+        ValueError: If writing failed; `path` is then what it was before.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(
+            f"{path}: could not be written ({str(error).splitlines()[0]}): free some space or choose another folder; "
+            "what was there before is untouched"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    from semask import __version__
+
+    return {
+        "semask": __version__,
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "python": platform.python_version(),
+    }

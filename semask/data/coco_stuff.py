@@ -1,0 +1,78 @@
+"""COCO-Stuff 10k (Caesar et al. 2018), 171 classes: 80 things and 91 kinds of stuff.
+
+    ROOT/images/{train2014,test2014}/NAME.jpg
+    ROOT/annotations/{train2014,test2014}/NAME_labelTrainIds.png    1..171, 0 = unlabelled (as mmsegmentation writes it)
+                                       or NAME.png                  1..182 with gaps, 0 = unlabelled (the ids of COCO)
+
+Or, as in the download, with the masks saved as PNG:
+
+    ROOT/imageLists/{train,test}.txt    one NAME a line
+    ROOT/images/NAME.jpg
+    ROOT/annotations/NAME_labelTrainIds.png or NAME.png
+
+Where ROOT/stuffthingmaps is there in place of ROOT/annotations, its NAME.png hold the ids less 1, and 255 = unlabelled.
+"""
+
+from pathlib import Path
+
+from semask.data.dataset import IGNORE_INDEX, Classes, SegmentationDataset, read_ids
+from semask.data.folder import pairs_by_stem, require_folders, require_pairs
+
+CLASSES_TABLE = Path(__file__).parent / "classes" / "coco_stuff.csv"
+
+_TRAIN_IDS = "_labelTrainIds"
+
+
+def coco_stuff(root: str | Path, split: str) -> SegmentationDataset:
+    """Find the pairs of a split.
+
+    Args:
+        root: Folder with images and annotations (or stuffthingmaps).
+        split: "train2014" or "test2014"; the lists of the download are called "train" and "test".
+
+    Raises:
+        ValueError: A folder or list is missing, or images and masks do not pair up.
+    """
+    root = Path(root)
+    require_folders(root, "COCO-Stuff", "images")
+    minus_one = (root / "stuffthingmaps").is_dir() and not (root / "annotations").is_dir()
+    label_dir = "stuffthingmaps" if minus_one else "annotations"
+    names = root / "imageLists" / f"{split.removesuffix('2014')}.txt"
+    if (root / "images" / split).is_dir() or not names.is_file():
+        require_folders(root, "COCO-Stuff", f"images/{split}", f"{label_dir}/{split}")
+        images, masks = root / "images" / split, root / label_dir / split
+    else:
+        require_folders(root, "COCO-Stuff", label_dir)
+        images, masks = root / "images", root / label_dir
+    has_train_ids = any(masks.glob(f"*{_TRAIN_IDS}.png"))
+    ending = _TRAIN_IDS if has_train_ids else ""
+    if images == root / "images":
+        pairs = _listed_pairs(names, images, masks, ending)
+    else:
+        pairs = pairs_by_stem(images, masks, mask_ending=ending)
+    classes = Classes.from_csv(CLASSES_TABLE)
+    index_of = {index + 1: index for index in range(len(classes))} if has_train_ids else read_ids(CLASSES_TABLE)
+    renumber = {value - minus_one: index for value, index in index_of.items()}
+    unlabelled = IGNORE_INDEX if minus_one else 0
+    return SegmentationDataset(pairs, classes, name="coco_stuff", renumber=renumber | {unlabelled: IGNORE_INDEX})
+
+
+def _listed_pairs(names: Path, images: Path, masks: Path, ending: str) -> list[tuple[Path, Path]]:
+    """Pair the files that a list names."""
+    stems = names.read_text(encoding="utf-8").split()
+    if not stems:
+        raise ValueError(f"{names}: the list is empty, expected the name of an image on every line")
+    wanted = [(stem, images / f"{stem}.jpg", masks / f"{stem}{ending}.png") for stem in stems]
+    image_of = {stem: image for stem, image, _ in wanted if image.is_file()}
+    mask_of = {stem: mask for stem, _, mask in wanted if mask.is_file()}
+    if not image_of and not mask_of:
+        raise ValueError(
+            f"{images}: none of the {len(stems)} images of {names} is there; looked for {wanted[0][1].name}"
+        )
+    require_pairs(image_of, mask_of, images=images, masks=masks)
+    lost = len(stems) - len(image_of)
+    if lost:
+        raise ValueError(
+            f"{images}: {lost} of the {len(stems)} images of {names} are missing: add them or shorten the list"
+        )
+    return [(image_of[stem], mask_of[stem]) for stem in stems]

@@ -1,0 +1,397 @@
+"""Pairs of files to pairs of tensors: the one place where label values are renumbered to class indices.
+
+photo.jpg  -> image [C, H, W] uint8
+photo.png  -> label [H, W] uint8: 0..K-1, or 255 = ignored
+"""
+
+import csv
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+
+from semask.data.images import read_image, read_mask, read_size
+
+IGNORE_INDEX = 255
+"""Label of the pixels that neither losses nor metrics count."""
+
+CheckLevel = Literal["full", "labels", "none"]
+Color = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes of a data set: their names and colours, in the order of the class indices.
+
+    Args:
+        names: One unique name a class; at most 255, because 255 is the ignored label.
+        palette: One (red, green, blue) of 0..255 a class; () generates one with `default_palette`.
+
+    Raises:
+        ValueError: Names are missing or repeated, or the palette does not fit them.
+
+    >>> classes = Classes(("road", "sky"), ((128, 64, 128), (70, 130, 180)))
+    >>> len(classes), classes.names[1]
+    (2, 'sky')
+    """
+
+    names: tuple[str, ...]
+    palette: tuple[Color, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Validate, and fill in the palette."""
+        if not 1 <= len(self.names) <= IGNORE_INDEX:
+            raise ValueError(f"{len(self.names)} classes given, expected 1 to {IGNORE_INDEX}")
+        for name in self.names:
+            if not isinstance(name, str) or not name.strip():
+                raise ValueError(f"class name {name!r}: expected a text that is not empty")
+            if self.names.count(name) > 1:
+                raise ValueError(f"class name {name!r} is given twice: every class needs its own name")
+        if not self.palette:
+            object.__setattr__(self, "palette", default_palette(len(self.names)))
+        if len(self.palette) != len(self.names):
+            raise ValueError(f"{len(self.palette)} colours for {len(self.names)} classes: give one colour a class")
+        for color in self.palette:
+            if len(color) != 3 or not all(isinstance(part, int) and 0 <= part <= 255 for part in color):
+                raise ValueError(f"colour {color!r}: expected red, green and blue as integers of 0..255")
+
+    def __len__(self) -> int:
+        """Return the number of classes K."""
+        return len(self.names)
+
+    @classmethod
+    def from_csv(cls, path: str | Path) -> "Classes":
+        """Read a table with the columns index, name, r, g, b, in the order of the index."""
+        rows = _read_table(path)
+        names = tuple(row["name"] for row in rows)
+        return cls(names, tuple((int(row["r"]), int(row["g"]), int(row["b"])) for row in rows))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Classes":
+        """Read what `as_dict` wrote: "classes", a list of names, and if given "palette", a list of colours.
+
+        Raises:
+            ValueError: The names are missing, or names or colours are not what the constructor accepts.
+        """
+        names, palette = values.get("classes"), values.get("palette") or ()
+        if not isinstance(names, list | tuple):
+            raise ValueError('"classes" is missing: expected a list with the name of every class')
+        if not isinstance(palette, list | tuple) or not all(isinstance(color, list | tuple) for color in palette):
+            raise ValueError('"palette" is wrong: expected a list of [red, green, blue], one a class')
+        return cls(tuple(names), tuple((*color,) for color in palette))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return names and colours as lists that JSON can hold."""
+        return {"classes": list(self.names), "palette": [list(color) for color in self.palette]}
+
+
+def read_ids(path: str | Path) -> dict[int, int]:
+    """Read the column `id` of a table of classes: value in the files -> class index."""
+    return {int(row["id"]): int(row["index"]) for row in _read_table(path)}
+
+
+def _read_table(path: str | Path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = sorted(csv.DictReader(file), key=lambda row: int(row["index"]))
+    if [int(row["index"]) for row in rows] != list(range(len(rows))):
+        raise ValueError(f"{path}: the column index must count 0, 1, 2, ...")
+    return rows
+
+
+def default_palette(count: int) -> tuple[Color, ...]:
+    """Generate colours that are far apart for the eye; the first n are the same whatever the count.
+
+    Each next colour is the one farthest (in CIELAB) from black, white and all colours before it.
+
+    Args:
+        count: Number of colours, 0..255.
+    """
+    colors = np.indices((8, 8, 8)).reshape(3, -1).T * 36
+    lab = _lab(colors)
+    distance = np.minimum(*(np.linalg.norm(lab - _lab(np.full(3, grey)), axis=-1) for grey in (0, 255)))
+    palette: list[Color] = []
+    for _ in range(count):
+        best = int(distance.argmax())
+        palette.append((int(colors[best, 0]), int(colors[best, 1]), int(colors[best, 2])))
+        distance = np.minimum(distance, np.linalg.norm(lab - lab[best], axis=-1))
+    return tuple(palette)
+
+
+def _lab(rgb: NDArray[Any]) -> NDArray[np.float64]:
+    """SRGB [..., 3] of 0..255 -> CIELAB [..., 3], D65."""
+    linear = np.where(rgb / 255 <= 0.04045, rgb / 255 / 12.92, ((rgb / 255 + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array([[0.4339, 0.3762, 0.1899], [0.2126, 0.7152, 0.0722], [0.0178, 0.1095, 0.8727]])  # / white
+    x, y, z = np.moveaxis(np.cbrt(linear @ to_xyz.T), -1, 0)
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+
+
+class SegmentationDataset(Dataset[tuple[tv_tensors.Image, tv_tensors.Mask]]):
+    """Images with a class index for every pixel.
+
+    An item is (image [C, H, W] uint8, label [H, W] uint8 of class indices 0..K-1 or 255 = ignored). Images are turned
+    as their EXIF orientation says, unless only the stored image has the size of the mask.
+
+    Args:
+        pairs: Path of the image and path of the mask, one pair a sample.
+        classes: Names and colours of the K classes.
+        name: Name of the data set, for messages and reports.
+        renumber: Value in the mask files -> class index or 255. None: the files hold class indices. The value 255 is
+            ignored unless the mapping says otherwise; any value not in the mapping is an error.
+        colored_masks: Accept RGB masks too, in the colours of the palette; black is ignored unless it is a class.
+        channels: Channels of the images: 1, 3 or 4.
+
+    Raises:
+        ValueError: No pairs, a mapping to something that is no class, or colours that do not tell the classes apart.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[tuple[Path, Path]],
+        classes: Classes,
+        *,
+        name: str = "dataset",
+        renumber: Mapping[int, int] | None = None,
+        colored_masks: bool = False,
+        channels: int = 3,
+    ) -> None:
+        if not pairs:
+            raise ValueError(f"{name}: the data set has no images")
+        if colored_masks and len(set(classes.palette)) < len(classes):
+            raise ValueError(f"{name}: two classes share a colour, so RGB masks cannot be read: give each its own")
+        self.pairs = tuple(pairs)
+        self.classes = classes
+        self.name = name
+        self.channels = channels
+        self._table = _lookup_table(
+            dict(enumerate(range(len(classes)))) if renumber is None else renumber, len(classes)
+        )
+        self._colors = _color_codes(classes) if colored_masks else None
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+        """Read a sample.
+
+        Raises:
+            ValueError: A file cannot be read, the sizes differ, or the mask holds values that are no labels.
+        """
+        label = self.label(index)
+        image = self.image(index)
+        if image.shape[-2:] != label.shape:
+            stored = self.image(index, upright=False)
+            if stored.shape[-2:] != label.shape:
+                raise self._size_error(index, tuple(label.shape), tuple(image.shape[-2:]))
+            image = stored
+        return image, label
+
+    def image(self, index: int, *, upright: bool = True) -> tv_tensors.Image:
+        """Read only the image of a sample: [C, H, W] uint8; `upright` applies the EXIF orientation."""
+        pixels = np.array(read_image(self.pairs[index][0], channels=self.channels, upright=upright), ndmin=3)
+        if self.channels == 1:
+            return tv_tensors.Image(torch.from_numpy(pixels))  # [1, H, W]
+        return tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1))  # [H, W, C] -> [C, H, W]
+
+    def label(self, index: int) -> tv_tensors.Mask:
+        """Read only the mask of a sample: [H, W] uint8 of class indices, 255 = ignored."""
+        path = self.pairs[index][1]
+        raw = read_mask(path)
+        indices = self._from_colors(raw, path) if raw.ndim == 3 else self._from_values(raw, path)
+        return tv_tensors.Mask(torch.from_numpy(indices))
+
+    def check(
+        self, *, level: CheckLevel = "full", allow_empty_masks: bool = False, progress: bool = False
+    ) -> NDArray[np.int64]:
+        """Read the files once and report the first problem, so that nothing surprises a long run.
+
+        Args:
+            level: "full" decodes every image and mask; "labels" decodes the masks and looks at the head of the images;
+                "none" reads nothing.
+            allow_empty_masks: Accept masks in which every pixel is ignored.
+            progress: Show a progress bar on the standard error stream.
+
+        Returns:
+            Number of pixels of every class over all masks, [K]; all zero for level "none".
+
+        Raises:
+            ValueError: The first problem in the order of the files, and how many further files have one.
+        """
+        total = np.zeros(len(self.classes), dtype=np.int64)
+        if level == "none":
+            return total
+        problems: list[str] = []
+
+        def examine(index: int) -> NDArray[np.int64] | str:
+            try:
+                return self._examine(index, level, allow_empty_masks)
+            except ValueError as error:
+                return str(error)
+
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            found: Iterable[NDArray[np.int64] | str] = pool.map(examine, range(len(self)))
+            if progress:
+                bar = Console(stderr=True)
+                found = track(found, f"Checking {self.name}", len(self), console=bar, transient=True)
+            for result in found:
+                if isinstance(result, str):
+                    problems.append(result)
+                else:
+                    total += result
+        if problems:
+            more = f" (and {len(problems) - 1} more of {len(self)} pairs have a problem)" if len(problems) > 1 else ""
+            raise ValueError(problems[0] + more)
+        return total
+
+    def _examine(self, index: int, level: CheckLevel, allow_empty_masks: bool) -> NDArray[np.int64]:
+        """Check one pair; returns the pixels of every class."""
+        if level == "full":
+            label = self[index][1]
+        else:
+            label = self.label(index)
+            size = read_size(self.pairs[index][0])
+            if label.shape not in (size, read_size(self.pairs[index][0], upright=False)):
+                raise self._size_error(index, tuple(label.shape), size)
+        counts = np.bincount(label.numpy().ravel(), minlength=IGNORE_INDEX + 1)[: len(self.classes)]
+        if not counts.any() and not allow_empty_masks:
+            raise ValueError(
+                f"{self.pairs[index][1]}: every pixel is ignored: remove the pair, or allow it with allow_empty_masks"
+            )
+        return counts
+
+    def _from_values(self, raw: NDArray[Any], path: Path) -> NDArray[np.uint8]:
+        table = self._table
+        if raw.dtype != np.uint8:
+            raw = np.where((raw < 0) | (raw >= len(table)), len(table) - 1, raw)
+        indices = table[raw]
+        if (indices < 0).any():
+            wrong = np.unique(read_mask(path)[indices < 0])
+            accepted = _ranges(np.flatnonzero(table >= 0))
+            raise ValueError(
+                f"{path}: {_some(wrong)} no label of {self.name}: expected {accepted}; "
+                "correct the mask or the list of classes"
+            )
+        label: NDArray[np.uint8] = indices.astype(np.uint8)
+        return label
+
+    def _from_colors(self, raw: NDArray[Any], path: Path) -> NDArray[np.uint8]:
+        if self._colors is None:
+            raise ValueError(
+                f"{path}: the mask is RGB, but {self.name} gives no palette to read it with: "
+                "save class indices in one channel, or give the palette"
+            )
+        codes, indices = self._colors
+        code = raw.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.int32)  # [H, W]
+        place = np.searchsorted(codes, code).clip(max=len(codes) - 1)
+        wrong = codes[place] != code
+        if wrong.any():
+            colors = [(int(c) >> 16, int(c) >> 8 & 255, int(c) & 255) for c in np.unique(code[wrong])]
+            raise ValueError(f"{path}: {_some(colors)} no colour in the palette of {self.name}: correct one of the two")
+        label: NDArray[np.uint8] = indices[place]
+        return label
+
+    def _size_error(self, index: int, label: tuple[int, ...], image: tuple[int, ...]) -> ValueError:
+        image_path, mask_path = self.pairs[index]
+        return ValueError(
+            f"{mask_path}: the mask has {label[1]} x {label[0]} pixels, its image {image_path} {image[1]} x {image[0]}"
+            ": both must have the same size"
+        )
+
+
+def _lookup_table(renumber: Mapping[int, int], num_classes: int) -> NDArray[np.int16]:
+    """Value in the file -> class index, 255, or -1 = error; the last entry is -1 and stands for all greater values."""
+    for value, index in renumber.items():
+        if value < 0 or not (0 <= index < num_classes or index == IGNORE_INDEX):
+            raise ValueError(
+                f"renumber {value} -> {index}: expected 0 or more -> 0..{num_classes - 1} or {IGNORE_INDEX}"
+            )
+    table = np.full(max(IGNORE_INDEX, *renumber) + 2, -1, dtype=np.int16)
+    table[IGNORE_INDEX] = IGNORE_INDEX
+    for value, index in renumber.items():
+        table[value] = index
+    return table
+
+
+def _color_codes(classes: Classes) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+    """Colours as sorted 24-bit numbers, and the class index of each."""
+    index = {0: IGNORE_INDEX} | {(r << 16) + (g << 8) + b: i for i, (r, g, b) in enumerate(classes.palette)}
+    codes = sorted(index)
+    return np.array(codes, dtype=np.int32), np.array([index[code] for code in codes], dtype=np.uint8)
+
+
+def _some(values: Sequence[Any] | NDArray[Any]) -> str:
+    shown = ", ".join(str(value) for value in values[:5])
+    if len(values) == 1:
+        return f"{shown} is"
+    return f"{shown} are" if len(values) <= 5 else f"{shown} and {len(values) - 5} more values are"
+
+
+def _ranges(values: NDArray[Any]) -> str:
+    """Sorted numbers as text: [0, 1, 2, 255] -> "0..2, 255"."""
+    runs = np.split(values, np.flatnonzero(np.diff(values) > 1) + 1)
+    return ", ".join(f"{run[0]}..{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where the images and masks of a run lie, and how carefully they are read.
+
+    Args:
+        root: Folder of the data set.
+        format: Layout of the folder. "folder" is any set of images/SPLIT and annotations/SPLIT with a classes.json.
+        train_split: Split to train on; by default the format's own (train, training or train2014).
+        val_split: Split to evaluate on; by default the format's own (val, validation or test2014).
+        check: What to read before the first step: "full" every image and mask, "labels" every mask and the head of
+            every image, "none" nothing.
+        allow_empty_masks: Accept masks in which every pixel is ignored.
+        workers: Processes that load samples, for each training process; 0 loads in the process itself.
+        image_dir: Folder of the images below root; only for the format "folder".
+        label_dir: Folder of the masks below root; only for the format "folder".
+    """
+
+    root: str
+    format: Literal["folder", "ade20k", "cityscapes", "coco_stuff"] = "folder"
+    train_split: str | None = None
+    val_split: str | None = None
+    check: CheckLevel = "full"
+    allow_empty_masks: bool = False
+    workers: int = 2
+    image_dir: str = "images"
+    label_dir: str = "annotations"
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot be meant."""
+        if self.workers < 0:
+            raise ValueError(f"workers={self.workers}: expected 0 or more processes")
+
+    def dataset(self, split: Literal["train", "val"]) -> SegmentationDataset:
+        """Find the files of the training or the validation split.
+
+        Raises:
+            ValueError: The folder is not laid out as the format says, or images and masks do not pair up.
+        """
+        # These modules build on this one.
+        from semask.data.ade20k import ade20k
+        from semask.data.cityscapes import cityscapes
+        from semask.data.coco_stuff import coco_stuff
+        from semask.data.folder import folder
+
+        root = Path(self.root).expanduser()
+        name = self.train_split if split == "train" else self.val_split
+        if self.format == "ade20k":
+            return ade20k(root, name or {"train": "training", "val": "validation"}[split])
+        if self.format == "cityscapes":
+            return cityscapes(root, name or split)
+        if self.format == "coco_stuff":
+            return coco_stuff(root, name or {"train": "train2014", "val": "test2014"}[split])
+        return folder(root, name or split, image_dir=self.image_dir, label_dir=self.label_dir)

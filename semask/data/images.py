@@ -1,0 +1,163 @@
+"""Files to pixels: every image becomes 8-bit RGB, every mask an array of the numbers in the file.
+
+What cameras and tools write is read as it is meant: 16-bit samples are scaled to 8 bits, CMYK, palette and grey images
+become RGB, alpha is dropped, of an animation the first frame is taken, and the EXIF orientation is applied. What cannot
+be read is a `ValueError` of one line that names the file.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif")
+"""Endings, in lower case, of the files that count as images."""
+
+MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
+"""Endings, in lower case, of the files that count as masks: only formats that keep every value."""
+
+MAX_PIXELS = 2 * 89_478_485
+"""Largest image in pixels (Pillow's own limit); the environment variable SEMASK_MAX_PIXELS sets another one."""
+
+_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")
+_LOSSY_FORMATS = ("JPEG", "MPO", "WEBP")  # MPO: the JPEG of phones, with several pictures
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+# Pillow stretches grey files of 2 and 4 bits to 0..255; a mask needs the numbers of the file.
+_STRETCH = {"L;2": 85, "L;4": 17}
+
+
+def read_image(path: str | Path, *, channels: int = 3, upright: bool = True) -> Image.Image:
+    """Read a photograph as 8-bit samples.
+
+    Args:
+        path: JPEG, PNG, TIFF, BMP, WebP or GIF file of any colour mode, 8 or 16 bits a sample.
+        channels: 3 for RGB, 1 for grey (mode "L"), 4 for RGBA.
+        upright: Turn the image as its EXIF orientation says; False gives the stored rows and columns.
+
+    Returns:
+        Image of mode "RGB", "L" or "RGBA", detached from the file.
+
+    Raises:
+        ValueError: The file is missing, empty, damaged, no image or too large, or its samples are of 32 bits.
+    """
+    if channels not in _MODES:
+        raise ValueError(f"channels={channels}: images are read with 1 (grey), 3 (RGB) or 4 (RGBA) channels")
+    image, _ = _load(path, upright=upright)
+    try:
+        return _eight_bit(image, path).convert(_MODES[channels])
+    except ValueError as error:
+        raise ValueError(f"{path}: cannot be read as {_MODES[channels]}: {_line(error)}") from error
+
+
+def read_mask(path: str | Path) -> NDArray[Any]:
+    """Read the numbers of a mask as the file has them: palette entries as indices, 1-bit as 0 and 1.
+
+    Args:
+        path: PNG, TIFF, BMP or GIF file of mode P, L, 1, I;16, I, RGB or RGBA; alpha is dropped.
+
+    Returns:
+        Array [H, W] of uint8 or int32, or [H, W, 3] uint8 for a mask of colours.
+
+    Raises:
+        ValueError: The file is missing, empty, damaged or too large, or its format does not keep label values.
+    """
+    image, rawmode = _load(path, upright=False)
+    if image.format in _LOSSY_FORMATS:
+        raise ValueError(f"{path}: {image.format} does not keep label values exactly: save masks as PNG")
+    if image.mode in ("LA", "RGBA"):
+        image = image.convert(image.mode.removesuffix("A"))
+    if image.mode in ("P", "L", "RGB"):
+        return np.array(image) // np.uint8(_STRETCH.get(rawmode, 1))
+    if image.mode == "1":
+        return np.array(image).astype(np.uint8)
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return np.array(image).astype(np.int32)
+    raise ValueError(f"{path}: a mask of mode {image.mode} has no label values: save indices (modes P, L, I;16) as PNG")
+
+
+def read_size(path: str | Path, *, upright: bool = True) -> tuple[int, int]:
+    """Read the size from the head of a file, without decoding the pixels where the format allows it.
+
+    Args:
+        path: Image or mask file.
+        upright: Height and width after the EXIF orientation is applied; False gives the stored ones.
+
+    Returns:
+        Height and width in pixels.
+
+    Raises:
+        ValueError: As `read_image`, except for damage beyond the head of the file.
+    """
+    try:
+        with _open(path) as image:
+            swapped = upright and image.format != "TIFF" and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            return (image.width, image.height) if swapped else (image.height, image.width)
+    except Exception as error:
+        raise _explained(path, error) from error
+
+
+def _load(path: str | Path, *, upright: bool) -> tuple[Image.Image, str]:
+    """Decode the first frame; also returns Pillow's name of the sample layout in the file ("" if it has none)."""
+    try:
+        with _open(path) as image:
+            layout = image.tile[0].args if image.tile else ""
+            rawmode = layout[0] if isinstance(layout, tuple) and layout else layout
+            image.load()
+            if upright:
+                ImageOps.exif_transpose(image, in_place=True)
+            return image, str(rawmode)
+    except Exception as error:  # damaged files make Pillow's readers raise nearly anything
+        raise _explained(path, error) from error
+
+
+def _open(path: str | Path) -> ImageFile.ImageFile:
+    limit = _max_pixels()
+    if Image.MAX_IMAGE_PIXELS is not None and limit > 2 * Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = -(-limit // 2)  # the user asked for it; Pillow refuses beyond twice this number
+    image = Image.open(path, formats=_FORMATS)
+    if image.width * image.height > limit:
+        image.close()
+        raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels, the limit is {limit}")
+    return image
+
+
+def _max_pixels() -> int:
+    text = os.environ.get("SEMASK_MAX_PIXELS", str(MAX_PIXELS))
+    if not text.isdecimal() or int(text) == 0:
+        raise _Setting(f"the environment variable SEMASK_MAX_PIXELS is {text!r}: expected a number of pixels")
+    return int(text)
+
+
+class _Setting(ValueError):
+    """The environment is wrong, not the file."""
+
+
+def _explained(path: str | Path, error: Exception) -> ValueError:
+    """The one line for a user: which file, what is wrong, what to do."""
+    if isinstance(error, _Setting):
+        return error
+    if isinstance(error, OSError) and error.strerror is not None:
+        return ValueError(f"{path}: cannot be opened: {error.strerror}")
+    if isinstance(error, Image.DecompressionBombError):
+        reason = _line(error).removesuffix(", could be decompression bomb DOS attack.")
+        return ValueError(f"{path}: too large: {reason}; if you trust it, set SEMASK_MAX_PIXELS to a larger number")
+    if Path(path).stat().st_size == 0:
+        return ValueError(f"{path}: the file is empty (0 bytes): copy it again or remove it")
+    if isinstance(error, UnidentifiedImageError):
+        return ValueError(f"{path}: not an image of a known format ({', '.join(_FORMATS)}), or its head is damaged")
+    return ValueError(f"{path}: the image is damaged ({_line(error)}): copy it again or remove it")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _eight_bit(image: Image.Image, path: str | Path) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.array(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"samples of 32 bits have no known range: convert {Path(path).name} to 8 or 16 bits")
+    return image

@@ -1,0 +1,331 @@
+"""What happens to an image and its label between the file and the model.
+
+    training:    resize -> crop -> flip -> photometric distortion -> normalise -> pad      both to [.., crop]
+    evaluation:  resize -> normalise                                                      the image only
+
+Every step is a torchvision v2 transform on `tv_tensors`; the random ones draw from torch's generator of the CPU alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from semask.data.dataset import IGNORE_INDEX
+
+Transform = Callable[..., Any]
+"""Takes (image, label) or an image alone and returns the same."""
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Mean and standard deviation that bring images to the range which the encoder was trained on.
+
+    Args:
+        mean: One number a channel, for samples in [0, 1]; the default is ImageNet's.
+        std: One number a channel, for samples in [0, 1].
+
+    Raises:
+        ValueError: Mean and std differ in length, or a std is not above 0.
+
+    >>> Normalization()(torch.zeros(3, 2, 2, dtype=torch.uint8)).shape
+    torch.Size([3, 2, 2])
+    """
+
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        if not self.mean or len(self.mean) != len(self.std) or min(self.std) <= 0:
+            raise ValueError(
+                f"mean={self.mean}, std={self.std}: expected one mean and one std above 0 for every channel"
+            )
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Normalise an image [..., C, H, W], uint8 or float in [0, 1], to float32."""
+        if image.shape[-3] != len(self.mean):
+            raise ValueError(f"an image of {image.shape[-3]} channels, but mean and std have {len(self.mean)}")
+        scaled = F.to_dtype(image, torch.float32, scale=True)
+        normalized: Tensor = F.normalize(scaled, list(self.mean), list(self.std))
+        return normalized
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How training images are varied, in the published order.
+
+    An image is resized by a random ratio, cropped, flipped, distorted in colour, normalised and padded to the crop.
+
+    Args:
+        scale: Long and short side in pixels that images fit into at ratio 1, keeping their shape; null keeps the size
+            of the file.
+        scale_ratios: Ratios to choose from, for example [0.5, 0.75, 1.0]; null when scale_range is used.
+        scale_range: Least and greatest of ratios drawn evenly; null when scale_ratios is used.
+        crop: Height and width in pixels of the training image.
+        largest_class: Crops are drawn again, up to 10 times, until they show two classes and the largest has less than
+            this share of the labelled pixels; 1 takes the first crop.
+        flip: Probability of a horizontal flip.
+        photometric: Distort brightness, contrast, saturation and hue at random.
+
+    Raises:
+        ValueError: A number is out of range, or not exactly one of scale_ratios and scale_range is given.
+    """
+
+    scale: tuple[int, int] | None = (2048, 512)
+    scale_ratios: tuple[float, ...] | None = None
+    scale_range: tuple[float, float] | None = (0.5, 2.0)
+    crop: tuple[int, int] = (512, 512)
+    largest_class: float = 0.75
+    flip: float = 0.5
+    photometric: bool = True
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        ratios = self.scale_ratios or self.scale_range
+        if ratios is None or (self.scale_ratios is not None) == (self.scale_range is not None):
+            raise ValueError(
+                "give scale_ratios (to choose from) or scale_range (least, greatest) and set the other to null"
+            )
+        if min(ratios) <= 0 or (self.scale_range is not None and self.scale_range[0] > self.scale_range[1]):
+            raise ValueError(f"scale ratios {ratios}: expected numbers above 0, for scale_range the least first")
+        _check_scale(self.scale)
+        if min(self.crop) < 1:
+            raise ValueError(f"crop={self.crop}: expected height and width of at least 1 pixel")
+        if not 0 < self.largest_class <= 1:
+            raise ValueError(f"largest_class={self.largest_class}: expected a share above 0 and up to 1 (1 = off)")
+        if not 0 <= self.flip <= 1:
+            raise ValueError(f"flip={self.flip}: expected a probability of 0..1")
+
+
+def training_transform(augmentation: Augmentation, normalization: Normalization) -> Transform:
+    """Build (image [C, H, W] uint8, label [H, W]) -> (image [C, *crop] float32, label [*crop])."""
+    steps: list[Any] = [
+        RandomResize(augmentation.scale, ratios=augmentation.scale_ratios, ratio_range=augmentation.scale_range),
+        RandomCrop(augmentation.crop, largest_class=augmentation.largest_class),
+        v2.RandomHorizontalFlip(augmentation.flip),
+    ]
+    if augmentation.photometric:
+        steps.append(PhotometricDistortion())
+    steps += [Normalize(normalization), PadTo(augmentation.crop)]
+    return v2.Compose(steps)  # type: ignore[no-any-return]
+
+
+def evaluation_transform(scale: tuple[int, int] | None, normalization: Normalization) -> Transform:
+    """Build (image [C, H, W] uint8, label [H, W]) -> (image [C, h, w] float32, label [H, W], untouched).
+
+    Args:
+        scale: Long and short side in pixels that the image is fitted into, keeping its shape; None keeps its size.
+        normalization: Mean and std of the encoder.
+    """
+    _check_scale(scale)
+    return v2.Compose([ResizeImage(scale), Normalize(normalization)])  # type: ignore[no-any-return]
+
+
+def fitted_size(size: tuple[int, int], scale: tuple[int, int] | None, *, ratio: float = 1.0) -> tuple[int, int]:
+    """Compute (height, width) of an image fitted into ratio x scale (long and short side), or multiplied by the ratio.
+
+    >>> fitted_size((480, 640), (2048, 512))
+    (512, 683)
+    """
+    height, width = size
+    factor = ratio
+    if scale is not None:
+        long, short = (int(side * ratio) for side in scale)
+        factor = min(long / max(height, width), short / min(height, width))
+    return max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5))
+
+
+def _check_scale(scale: tuple[int, int] | None) -> None:
+    if scale is not None and not scale[0] >= scale[1] >= 1:
+        raise ValueError(f"scale={scale}: expected (long side, short side) in pixels, the long one first")
+
+
+def _uniform(low: float, high: float) -> float:
+    return float(torch.empty(()).uniform_(low, high))
+
+
+def _coin() -> bool:
+    return bool(torch.rand(()) < 0.5)
+
+
+def _integer(count: int) -> int:
+    return int(torch.randint(count, ()))
+
+
+def _resize(image: Any, size: tuple[int, int]) -> Any:
+    """Resize an image bilinearly without antialias; labels take the nearest pixel by themselves."""
+    return F.resize(image, list(size), interpolation=v2.InterpolationMode.BILINEAR, antialias=False)
+
+
+class RandomResize(v2.Transform):  # type: ignore[misc]
+    """Fit image and label into scale x a random ratio.
+
+    Args:
+        scale: Long and short side in pixels; None multiplies the image's own size.
+        ratios: Ratios to choose from, or None.
+        ratio_range: Least and greatest ratio, drawn evenly; used when `ratios` is None.
+    """
+
+    def __init__(
+        self,
+        scale: tuple[int, int] | None,
+        *,
+        ratios: tuple[float, ...] | None = None,
+        ratio_range: tuple[float, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.scale = scale
+        self.ratios = ratios
+        self.ratio_range = ratio_range or (1.0, 1.0)
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the size."""
+        ratio = self.ratios[_integer(len(self.ratios))] if self.ratios else _uniform(*self.ratio_range)
+        return {"size": fitted_size(v2.query_size(flat_inputs), self.scale, ratio=ratio)}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Resize."""
+        return _resize(inpt, params["size"])
+
+
+class ResizeImage(v2.Transform):  # type: ignore[misc]
+    """Fit the image, and not the label, into scale (long and short side in pixels); None does nothing."""
+
+    def __init__(self, scale: tuple[int, int] | None) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Resize an image."""
+        if self.scale is None or isinstance(inpt, tv_tensors.Mask):
+            return inpt
+        return _resize(inpt, fitted_size(tuple(inpt.shape[-2:]), self.scale))
+
+
+class RandomCrop(v2.Transform):  # type: ignore[misc]
+    """Cut out a random part; images smaller than the crop stay whole in that direction.
+
+    Args:
+        size: Height and width in pixels.
+        largest_class: Share of the labelled pixels that one class may not reach; drawn again up to 10 times. 1 = off.
+    """
+
+    _REDRAWS = 10
+
+    def __init__(self, size: tuple[int, int], *, largest_class: float = 1.0) -> None:
+        super().__init__()
+        self.size = size
+        self.largest_class = largest_class
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the place."""
+        height, width = v2.query_size(flat_inputs)
+        label = next((item for item in flat_inputs if isinstance(item, tv_tensors.Mask)), None)
+        box = self._draw(height, width)
+        if label is not None and self.largest_class < 1:
+            for _ in range(self._REDRAWS):
+                if self._is_varied(F.crop(label, **box)):
+                    break
+                box = self._draw(height, width)
+        return box
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Crop."""
+        return F.crop(inpt, **params)
+
+    def _draw(self, height: int, width: int) -> dict[str, int]:
+        crop_height, crop_width = min(height, self.size[0]), min(width, self.size[1])
+        top, left = _integer(height - crop_height + 1), _integer(width - crop_width + 1)
+        return {"top": top, "left": left, "height": crop_height, "width": crop_width}
+
+    def _is_varied(self, label: Tensor) -> bool:
+        counts = torch.bincount(label.flatten(), minlength=IGNORE_INDEX + 1)
+        counts[IGNORE_INDEX] = 0
+        return int((counts > 0).sum()) > 1 and bool(counts.max() < self.largest_class * counts.sum())
+
+
+class PhotometricDistortion(v2.Transform):  # type: ignore[misc]
+    """Vary brightness, contrast, saturation and hue, each with probability 1/2 (as in SSD, arXiv 1512.02325).
+
+    Brightness adds up to 32/255, contrast multiplies by 0.5..1.5 and comes, at random, before or after saturation
+    (times 0.5..1.5 in HSV) and hue (turned by up to 0.1 of the circle). Images that are not of 3 channels have neither
+    saturation nor hue. The image becomes float32 in [0, 1].
+    """
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the strengths; None leaves a property alone."""
+        return {
+            "brightness": _uniform(-32 / 255, 32 / 255) if _coin() else None,
+            "contrast_first": _coin(),
+            "contrast": _uniform(0.5, 1.5) if _coin() else None,
+            "saturation": _uniform(0.5, 1.5) if _coin() else None,
+            "hue": _uniform(-0.1, 0.1) if _coin() else None,
+        }
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Distort an image; labels pass."""
+        if isinstance(inpt, tv_tensors.Mask):
+            return inpt
+        image = F.to_dtype(inpt, torch.float32, scale=True).as_subclass(Tensor)
+        if params["brightness"] is not None:
+            image = (image + params["brightness"]).clamp_(0, 1)
+        if params["contrast_first"]:
+            image = _contrast(image, params["contrast"])
+        if image.shape[-3] == 3:
+            image = _saturation(image, params["saturation"])
+            image = image if params["hue"] is None else F.adjust_hue(image, params["hue"])
+        if not params["contrast_first"]:
+            image = _contrast(image, params["contrast"])
+        return tv_tensors.Image(image)
+
+
+def _contrast(image: Tensor, factor: float | None) -> Tensor:
+    return image if factor is None else (image * factor).clamp_(0, 1)
+
+
+def _saturation(image: Tensor, factor: float | None) -> Tensor:
+    """Multiply the saturation of HSV, at most up to 1: the greatest channel stays, the others move away from it."""
+    if factor is None:
+        return image
+    value = image.amax(-3, keepdim=True)
+    spread = value - image.amin(-3, keepdim=True)
+    most = value / spread.clamp(min=1e-6)
+    return value - (value - image) * most.clamp(max=factor)
+
+
+class Normalize(v2.Transform):  # type: ignore[misc]
+    """Apply a `Normalization` to the image; labels pass."""
+
+    def __init__(self, normalization: Normalization) -> None:
+        super().__init__()
+        self.normalization = normalization
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Normalise an image."""
+        return inpt if isinstance(inpt, tv_tensors.Mask) else tv_tensors.Image(self.normalization(inpt))
+
+
+class PadTo(v2.Transform):  # type: ignore[misc]
+    """Pad at the right and the bottom up to a size: images with 0 (the mean, once normalised), labels with 255.
+
+    Args:
+        size: Height and width in pixels; what is larger stays.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Pad."""
+        height, width = inpt.shape[-2:]
+        right, bottom = max(0, self.size[1] - width), max(0, self.size[0] - height)
+        if right == bottom == 0:
+            return inpt
+        return F.pad(inpt, [0, 0, right, bottom], fill=IGNORE_INDEX if isinstance(inpt, tv_tensors.Mask) else 0)

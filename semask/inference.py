@@ -1,0 +1,339 @@
+"""From a model and an image to a label map: whole image, sliding window, several scales and flips, in strips.
+
+The class probabilities of a large image at its own size are huge (150 classes of a 12-megapixel photo: 7 GB), so they
+are never held: the scores stay at the decoder's size and are resized, normalised and compared strip by strip.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
+
+from semask.data.dataset import Classes
+from semask.data.images import read_image
+from semask.data.transforms import Normalization, fitted_size
+from semask.model import SeMask
+from semask.outputs import SeMaskOutput, resize
+
+Mode = Literal["whole", "slide"]
+STRIP_VALUES = 2**24
+"""Class scores that are resized at once (64 MiB in float32)."""
+
+
+@dataclass(frozen=True)
+class Inference:
+    """How an image is put through the model.
+
+    Attributes:
+        scale: Long and short side in pixels that an image is fitted into, keeping its shape; null keeps its size.
+        mode: whole: the image in one piece; slide: overlapping windows whose class scores are averaged.
+        crop: Height and width of a window in pixels of the resized image, for slide.
+        stride: Rows and columns from one window to the next, for slide; at most the crop.
+        window_batch: Windows that go through the model at once: memory against speed.
+        ratios: Factors on the scale; with several, or with flip, the probabilities are averaged (multi-scale).
+        flip: Whether each scale is also seen mirrored left to right.
+
+    Raises:
+        ValueError: If a setting is out of its range.
+    """
+
+    scale: tuple[int, int] | None = None
+    mode: Mode = "whole"
+    crop: tuple[int, int] = (512, 512)
+    stride: tuple[int, int] = (341, 341)
+    window_batch: int = 4
+    ratios: tuple[float, ...] = (1.0,)
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        if self.mode not in get_args(Mode):
+            raise ValueError(f"inference mode is {self.mode!r}: choose one of {', '.join(get_args(Mode))}")
+        if self.scale is not None and not self.scale[0] >= self.scale[1] >= 1:
+            raise ValueError(f"inference scale is {self.scale}: give the long side, then the short side, in pixels")
+        if min(*self.crop, *self.stride, self.window_batch) < 1:
+            raise ValueError("inference crop, stride and window_batch must be at least 1")
+        if any(stride > crop for stride, crop in zip(self.stride, self.crop, strict=True)):
+            raise ValueError(
+                f"inference stride {self.stride} is larger than crop {self.crop}: pixels would be left out"
+            )
+        if not self.ratios or min(self.ratios) <= 0:
+            raise ValueError(f"inference ratios are {self.ratios}: give at least one factor above 0")
+
+
+class View(NamedTuple):
+    """What the model says of one image."""
+
+    scores: Tensor
+    """Class scores [B, K, h, w]."""
+    size: tuple[int, int]
+    """Height and width of the image that the model saw; scores are resized to it before any other size."""
+
+
+def look(
+    model: SeMask, image: Tensor, inference: Inference, *, mirrored: bool = False, priors: bool = False
+) -> list[View]:
+    """Put one image through the model.
+
+    Args:
+        model: In evaluation mode.
+        image: Normalised images [B, C, H, W].
+        inference: Whole or slide, and the windows.
+        mirrored: Whether `image` is mirrored; the scores are mirrored back.
+        priors: Whether the semantic priors count as further maps of class scores.
+
+    Returns:
+        One view for the decoder's scores and, with `priors`, one for the prior of each stage.
+    """
+    size = (image.shape[-2], image.shape[-1])
+
+    def run(x: Tensor) -> list[Tensor]:
+        output: SeMaskOutput = model(x)
+        return [output.logits, *(output.priors if priors else ())]
+
+    scores = slide(run, image, inference) if inference.mode == "slide" else run(image)
+    return [View(x.flip(-1) if mirrored else x, size) for x in scores]
+
+
+def slide(run: Callable[[Tensor], list[Tensor]], image: Tensor, inference: Inference) -> list[Tensor]:
+    """Average the class scores of overlapping windows, `window_batch` of them at a time.
+
+    Windows at the right and the bottom edge are moved inside; a window is never larger than the image.
+
+    Args:
+        run: Gives maps of class scores [B, K, h, w] of images [B, C, H, W].
+        image: Normalised images [B, C, H, W].
+        inference: Crop, stride and window_batch.
+
+    Returns:
+        Class scores [B, K, H, W] at the image's size for each map that `run` gives.
+    """
+    B, _, H, W = image.shape
+    height, width = min(inference.crop[0], H), min(inference.crop[1], W)
+    corners = [(y, x) for y in starts(H, height, inference.stride[0]) for x in starts(W, width, inference.stride[1])]
+    totals: list[Tensor] = []
+    count = image.new_zeros(H, W)
+    for first in range(0, len(corners), inference.window_batch):
+        chunk = corners[first : first + inference.window_batch]
+        maps = run(torch.cat([image[:, :, y : y + height, x : x + width] for y, x in chunk]))
+        totals = totals or [scores.new_zeros(B, scores.shape[1], H, W) for scores in maps]
+        for total, scores in zip(totals, maps, strict=True):
+            for (y, x), window in zip(chunk, resize(scores, (height, width)).split(B), strict=True):
+                total[:, :, y : y + height, x : x + width] += window
+        for y, x in chunk:
+            count[y : y + height, x : x + width] += 1
+    return [total.div_(count) for total in totals]
+
+
+def starts(length: int, crop: int, stride: int) -> list[int]:
+    """Where windows start along an axis, the last one moved inside.
+
+    >>> starts(100, 40, 30), starts(40, 40, 30), starts(101, 40, 30)
+    ([0, 30, 60], [0], [0, 30, 60, 61])
+    """
+    count = -(-(length - crop) // stride) + 1
+    return [min(i * stride, length - crop) for i in range(count)]
+
+
+def probabilities(views: Sequence[View], size: tuple[int, int], rows: range | None = None) -> Tensor:
+    """Average the class probabilities of several views of one image.
+
+    Args:
+        views: Class scores of the views.
+        size: Height and width of the result, usually those of the file.
+        rows: Rows of the result to compute; None for all.
+
+    Returns:
+        Probabilities [B, K, len(rows), W]: the softmax of the scores resized to the view's size and then to `size`,
+        averaged over the views.
+    """
+    rows = range(size[0]) if rows is None else rows
+    total: Tensor | None = None
+    for view in views:
+        above, below = source_row(rows[0], view.size[0], size[0]), source_row(rows[-1], view.size[0], size[0])
+        needed = range(int(above), min(int(below) + 2, view.size[0]))
+        seen = resize_rows(view.scores.float(), view.size, needed)
+        share = resize_rows(seen, size, rows, source=(needed.start, view.size[0])).softmax(dim=1)
+        total = share if total is None else total.add_(share)
+    if total is None:
+        raise ValueError("no view to predict from")
+    return total.div_(len(views))
+
+
+def resize_rows(x: Tensor, size: tuple[int, int], rows: range, *, source: tuple[int, int] | None = None) -> Tensor:
+    """Compute some rows of `resize(x, size)`.
+
+    Args:
+        x: [B, C, h, w], or a slice of its rows.
+        size: Height and width that the whole map would get.
+        rows: Rows of the result to compute.
+        source: When `x` is a slice: its first row, and the rows of the whole map.
+
+    Returns:
+        [B, C, len(rows), size[1]].
+    """
+    first, height = source or (0, x.shape[-2])
+    if height == size[0]:
+        part = x[:, :, rows.start - first : rows.stop - first]
+    else:
+        at = torch.tensor([source_row(row, height, size[0]) for row in rows], dtype=torch.float64, device=x.device)
+        upper = at.long()
+        weight = (at - upper).to(x.dtype)[:, None]
+        upper = upper - first
+        lower = (upper + 1).clamp(max=height - 1 - first)
+        part = x[:, :, upper] * (1 - weight) + x[:, :, lower] * weight
+    return resize(part, (len(rows), size[1]))
+
+
+def source_row(row: int, source: int, target: int) -> float:
+    """Row of a map of `source` rows that row `row` of its resized map of `target` rows is taken from, not below 0."""
+    return max((row + 0.5) * source / target - 0.5, 0.0)
+
+
+def classify(views: Sequence[View], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Choose the most probable class of each pixel, strip by strip.
+
+    Args:
+        views: Class scores of the views of one image.
+        size: Height H and width W of the result.
+
+    Returns:
+        Class indices [B, H, W] uint8 and the probabilities [B, H, W] of the chosen classes.
+    """
+    B, K = views[0].scores.shape[:2]
+    step = max(STRIP_VALUES // (B * K * max(size[1], *(view.size[1] for view in views))), 1)
+    strips = [
+        probabilities(views, size, range(first, min(first + step, size[0]))).max(dim=1)
+        for first in range(0, size[0], step)
+    ]
+    label = torch.cat([strip.indices.to(torch.uint8) for strip in strips], dim=1)
+    return label, torch.cat([strip.values for strip in strips], dim=1)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one image, at the image's size."""
+
+    label: NDArray[np.uint8]
+    """Class index of each pixel, [H, W]."""
+    confidence: NDArray[np.float32]
+    """Probability of the chosen class, [H, W] in [0, 1]."""
+    priors: tuple[NDArray[np.uint8], ...]
+    """Class index that the semantic prior of each stage favours, [H, W]; empty unless asked for."""
+    classes: Classes
+    """Names and colours of the class indices."""
+
+
+class Predictor:
+    """Segments images of any kind and size with a model.
+
+    Args:
+        model: A SeMask; it is put in evaluation mode.
+        inference: How images are put through it; None: as the model's recipe evaluates it.
+        device: Where to run; None: where the model is.
+
+    >>> model = SeMask(encoder="swin_nano", num_classes=4, channels=32)
+    >>> prediction = Predictor(model)(np.zeros((50, 60, 3), dtype=np.uint8))
+    >>> prediction.label.shape, len(prediction.classes)
+    ((50, 60), 4)
+    """
+
+    def __init__(
+        self, model: SeMask, inference: Inference | None = None, *, device: torch.device | str | None = None
+    ) -> None:
+        self.model = model.eval() if device is None else model.to(device).eval()
+        self.inference = inference or recipe_inference(model)
+        self.normalization = Normalization(tuple(model.config["mean"]), tuple(model.config["std"]))
+        self.classes = model_classes(model)
+
+    def __call__(self, image: str | Path | Image.Image | NDArray[Any] | Tensor, *, priors: bool = False) -> Prediction:
+        """Segment one image.
+
+        Args:
+            image: Path of a file; PIL image; array [H, W, C] or [H, W], uint8 or float in [0, 1]; or tensor [C, H, W],
+                likewise. Colours are RGB.
+            priors: Whether to give the prior of each stage too.
+
+        Raises:
+            ValueError: If the image can't be read or has another number of bands than the model takes.
+        """
+        pixels = to_tensor(image, channels=self.model.config["in_channels"])
+        size = (pixels.shape[-2], pixels.shape[-1])
+        maps = [classify(views, size) for views in self.views(pixels, priors=priors)]
+        label, confidence = maps[0]
+        return Prediction(
+            label=label[0].cpu().numpy(),
+            confidence=confidence[0].cpu().numpy(),
+            priors=tuple(prior[0].cpu().numpy() for prior, _ in maps[1:]),
+            classes=self.classes,
+        )
+
+    @torch.inference_mode()
+    def views(self, image: Tensor, *, priors: bool = False) -> list[list[View]]:
+        """See an image [C, H, W] (uint8, or float in [0, 1]) at every ratio and flip.
+
+        Returns:
+            The views of the decoder and, with `priors`, of each stage's prior: [maps][ratios and flips].
+        """
+        device = next(self.model.parameters()).device
+        seen = [
+            look(self.model, x, self.inference, mirrored=mirrored, priors=priors)
+            for x, mirrored in self._inputs(image.to(device))
+        ]
+        return [list(views) for views in zip(*seen, strict=True)]
+
+    def _inputs(self, image: Tensor) -> Iterator[tuple[Tensor, bool]]:
+        """Normalised [1, C, h, w] at every ratio, plain and mirrored."""
+        for ratio in self.inference.ratios:
+            size = fitted_size((image.shape[-2], image.shape[-1]), self.inference.scale, ratio=ratio)
+            x = self.normalization(TF.resize(image, list(size), antialias=False))[None]
+            yield x, False
+            if self.inference.flip:
+                yield x.flip(-1), True
+
+
+def recipe_inference(model: SeMask) -> Inference:
+    """How the recipe of a model evaluates it; the defaults for a model without one."""
+    settings = model.metadata.get("recipe", {}).get("evaluation", {})
+    return Inference(**{name: tuple(x) if isinstance(x, list) else x for name, x in settings.items()})
+
+
+def model_classes(model: SeMask) -> Classes:
+    """Names and colours of the classes of a model; numbers for a model that was not trained."""
+    if "classes" in model.metadata:
+        return Classes.from_dict(model.metadata["classes"])
+    return Classes(tuple(f"class {i}" for i in range(model.config["num_classes"])))
+
+
+def to_tensor(image: str | Path | Image.Image | NDArray[Any] | Tensor, *, channels: int) -> Tensor:
+    """Bring an image of any kind to [C, H, W], uint8 or float in [0, 1].
+
+    Raises:
+        ValueError: If it can't be read, or has another shape or number of bands.
+    """
+    if isinstance(image, str | Path):
+        image = read_image(image, channels=channels)
+    if isinstance(image, Image.Image):
+        image = np.asarray(image.convert({1: "L", 3: "RGB", 4: "RGBA"}.get(channels, "RGB")))
+    if isinstance(image, np.ndarray):
+        if image.ndim == 2:
+            image = np.repeat(image[..., None], channels, axis=-1)
+        if image.ndim != 3:
+            raise ValueError(f"image array has shape {list(image.shape)}: give [H, W, C] or [H, W]")
+        image = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+    if image.ndim != 3 or image.shape[0] != channels or 0 in image.shape:
+        raise ValueError(
+            f"image has shape {list(image.shape)} as [C, H, W], the model takes {channels} bands: "
+            "give an array [H, W, C] or a tensor [C, H, W]"
+        )
+    if image.dtype != torch.uint8 and not image.is_floating_point():
+        raise ValueError(f"image has values of type {image.dtype}: give uint8, or float in [0, 1]")
+    if image.is_floating_point() and (not image.isfinite().all() or image.min() < 0 or image.max() > 1):
+        raise ValueError("image has float values outside [0, 1]: divide by the largest possible value")
+    return image

@@ -1,0 +1,120 @@
+"""The loss of per-pixel decoders: cross-entropy of the logits plus the weighted cross-entropy of the prior."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from semask.data.dataset import IGNORE_INDEX
+from semask.outputs import SeMaskOutput, resize
+
+Average = Literal["valid", "all"]
+
+
+class Losses(NamedTuple):
+    """What a loss is made of; scalars."""
+
+    total: Tensor
+    """main + prior_weight * prior: what training minimises."""
+    main: Tensor
+    """Cross-entropy of the logits."""
+    prior: Tensor
+    """Cross-entropy of the summed priors, before its weight; 0 for a model without semantic layers."""
+
+
+@dataclass(frozen=True)
+class PixelLoss:
+    """Cross-entropy of the logits plus `prior_weight` times the cross-entropy of the prior.
+
+    SeMask (arXiv 2112.12782), section 3.3, equation 4.
+
+    Attributes:
+        prior_weight: Weight of the prior's loss, the paper's alpha.
+        class_weights: Weight of each class in both terms; None weighs all alike.
+        ohem_min_kept: Hard example mining for the main term: only this many pixels per image with the largest loss
+            count (over the whole batch; None: all pixels count).
+        ohem_threshold: With mining, also keep every pixel whose label got less than this probability (0 to 1).
+        average: What the sum over pixels is divided by. valid: the weight of the pixels that count; all: all pixels of
+            the batch, ignored ones too, as the published recipes do.
+
+    Raises:
+        ValueError: If a setting is out of its range.
+
+    >>> from semask.outputs import PixelOutput
+    >>> logits = torch.zeros(1, 2, 4, 4)
+    >>> output = SeMaskOutput((), (), prediction=PixelOutput(logits), prior_logits=logits)
+    >>> PixelLoss()(output, torch.zeros(1, 8, 8, dtype=torch.long)).total
+    tensor(0.9704)
+    """
+
+    prior_weight: float = 0.4
+    class_weights: tuple[float, ...] | None = None
+    ohem_min_kept: int | None = None
+    ohem_threshold: float | None = None
+    average: Average = "valid"
+
+    def __post_init__(self) -> None:
+        if self.prior_weight < 0:
+            raise ValueError(f"loss.prior_weight is {self.prior_weight}: give 0 (off) or more")
+        if self.average not in get_args(Average):
+            raise ValueError(f"loss.average is {self.average!r}: choose one of {get_args(Average)}")
+        if self.ohem_min_kept is not None and self.ohem_min_kept < 1:
+            raise ValueError(f"loss.ohem_min_kept is {self.ohem_min_kept}: give at least 1 pixel per image, or null")
+        if self.ohem_threshold is not None and (self.ohem_min_kept is None or not 0 < self.ohem_threshold <= 1):
+            raise ValueError("loss.ohem_threshold needs loss.ohem_min_kept and a probability above 0 and at most 1")
+        if self.class_weights is not None and min(self.class_weights, default=0) < 0:
+            raise ValueError("loss.class_weights has a negative weight: give 0 or more for each class")
+
+    def __call__(self, output: SeMaskOutput, label: Tensor) -> Losses:
+        """Compare what a model gave with the label.
+
+        Args:
+            output: Result of `SeMask.forward` with its prior logits.
+            label: Class indices [B, H, W], int64; 255 is ignored. Classes that the prior does not know are ignored by
+                the prior's term.
+
+        Raises:
+            ValueError: If `class_weights` has not one value a class.
+        """
+        main = self._term(output.logits, label, mine=self.ohem_min_kept is not None)
+        if output.prior_logits is None:
+            return Losses(main, main, torch.zeros_like(main))
+        prior_label = label.masked_fill(label >= output.prior_logits.shape[1], IGNORE_INDEX)
+        prior = self._term(output.prior_logits, prior_label, mine=False)
+        return Losses(main + self.prior_weight * prior, main, prior)
+
+    def _term(self, logits: Tensor, label: Tensor, *, mine: bool) -> Tensor:
+        """Cross-entropy of logits [B, K, h, w], resized to the label [B, H, W], as a scalar."""
+        logits = resize(logits.to(torch.promote_types(logits.dtype, torch.float32)), label.shape[-2:])
+        weights = None if self.class_weights is None else self._weights(logits)
+        losses = F.cross_entropy(logits, label, weights, ignore_index=IGNORE_INDEX, reduction="none")  # [B, H, W]
+        counted = label != IGNORE_INDEX
+        if mine:
+            counted = self._hard(losses.detach(), logits.detach(), label, counted)
+        total = (losses * counted).sum()
+        if self.average == "all":
+            return total / label.numel()
+        share = counted if weights is None else counted * weights[label.where(counted, 0)]
+        return total / share.sum().clamp(min=torch.finfo(total.dtype).tiny)  # 0, not NaN, without a valid pixel
+
+    def _hard(self, losses: Tensor, logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
+        """Choose the pixels that count, bool [B, H, W]."""
+        keep = min((self.ohem_min_kept or 0) * len(label), int(valid.sum()))
+        hard = torch.zeros_like(valid)
+        hardness = losses.masked_fill(~valid, -torch.inf).flatten()
+        if self.ohem_threshold is not None:
+            probability = logits.softmax(1).gather(1, label.where(valid, 0)[:, None]).squeeze(1)
+            hardness = -probability.masked_fill(~valid, torch.inf).flatten()
+            hard |= valid & (probability < self.ohem_threshold)
+        hard.view(-1)[hardness.topk(keep).indices] = True
+        return hard
+
+    def _weights(self, logits: Tensor) -> Tensor:
+        assert self.class_weights is not None
+        if len(self.class_weights) < logits.shape[1]:
+            raise ValueError(
+                f"loss.class_weights has {len(self.class_weights)} values for {logits.shape[1]} classes: give one a class"
+            )
+        return logits.new_tensor(self.class_weights[: logits.shape[1]])

@@ -1,0 +1,148 @@
+"""SeMask: the spine. Every step of the model by name; nothing else knows all of them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from semask.decoders import DECODERS, PriorDecoder
+from semask.encoders import SIZES, SemanticEncoder, Swin
+from semask.encoders.pretrained import LoadReport, load_pretrained
+from semask.encoders.swin import Stage
+from semask.outputs import SeMaskOutput
+from semask.semantic.layer import Residual
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class SeMask(nn.Module):
+    """Semantic segmentation with semantic attention inside a hierarchical transformer (arXiv 2112.12782).
+
+    Args:
+        encoder: Backbone under the semantic layers: swin_nano, swin_tiny, swin_small, swin_base or swin_large; in
+            Python also a `SemanticEncoder`.
+        decoder: What makes masks of the features: fpn (Semantic FPN).
+        num_classes: Classes K of the masks.
+        prior_classes: Classes of the semantic priors; null for num_classes. The published COCO-Stuff models have 171
+            classes, but priors of 150.
+        in_channels: Bands of the image.
+        window: Side of the backbone's own attention windows in cells; null for the published one (7; 12 for Base and Large).
+        drop_path: Stochastic depth of the backbone's last block, rising linearly from 0; null for the published 0.3
+            (0.1 for nano).
+        semantic_window: Scope of the semantic attention of each stage: side of its windows in cells, null for global.
+        semantic_depths: Semantic attention blocks of each stage, one number for all or one a stage; 0 is the plain
+            backbone, the baseline of the paper.
+        residual: What a semantic layer adds its refinement to: normed (its normalised input, as published) or input
+            (its input as it came: a fresh layer leaves a pretrained backbone untouched).
+        channels: Width of the decoder.
+        dropout: Share of the decoder's channels that is dropped in training.
+        mean: Mean of each band that images are normalised with, for values in [0, 1]; the default is ImageNet's.
+        std: Standard deviation of each band, likewise.
+
+    Raises:
+        ValueError: If a name is unknown or the numbers contradict each other.
+
+    >>> import torch
+    >>> model = SeMask(encoder="swin_nano", num_classes=5, channels=32).eval()
+    >>> output = model(torch.randn(1, 3, 64, 96))
+    >>> output.logits.shape, [tuple(prior.shape) for prior in output.priors]
+    (torch.Size([1, 5, 16, 24]), [(1, 5, 16, 24), (1, 5, 8, 12), (1, 5, 4, 6), (1, 5, 2, 3)])
+    """
+
+    def __init__(
+        self,
+        encoder: str | SemanticEncoder = "swin_tiny",
+        decoder: str = "fpn",
+        *,
+        num_classes: int = 150,
+        prior_classes: int | None = None,
+        in_channels: int = 3,
+        window: int | None = None,
+        drop_path: float | None = None,
+        semantic_window: Sequence[int | None] = (7, 7, None, None),
+        semantic_depths: int | Sequence[int] = 1,
+        residual: Residual = "normed",
+        channels: int = 256,
+        dropout: float = 0.1,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+    ) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"num_classes is {num_classes}: a model needs at least 1 class")
+        if not len(mean) == len(std) == in_channels:
+            raise ValueError(
+                f"mean has {len(mean)} and std {len(std)} values for in_channels={in_channels}: give one a band"
+            )
+        self.config: dict[str, Any] = {
+            "encoder": encoder if isinstance(encoder, str) else type(encoder).__name__,
+            "decoder": decoder,
+            "num_classes": num_classes,
+            "prior_classes": prior_classes,
+            "in_channels": in_channels,
+            "window": window,
+            "drop_path": drop_path,
+            "semantic_window": list(semantic_window),
+            "semantic_depths": semantic_depths if isinstance(semantic_depths, int) else list(semantic_depths),
+            "residual": residual,
+            "channels": channels,
+            "dropout": dropout,
+            "mean": list(mean),
+            "std": list(std),
+        }
+        self.metadata: dict[str, Any] = {}
+        """What the checkpoint says beside the weights: classes, recipe, metrics, versions; empty for a fresh model."""
+        if isinstance(encoder, str):
+            encoder = SemanticEncoder(
+                swin(encoder, in_channels=in_channels, window=window, drop_path=drop_path),
+                num_classes=prior_classes or num_classes,
+                semantic_window=semantic_window,
+                semantic_depths=semantic_depths,
+                residual=residual,
+            )
+        if decoder not in DECODERS:
+            raise ValueError(f"decoder is {decoder!r}: choose one of {', '.join(DECODERS)}")
+        self.encoder = encoder
+        self.decoder = DECODERS[decoder](
+            encoder.channels, encoder.strides, num_classes=num_classes, channels=channels, dropout=dropout
+        )
+        self.prior_decoder = PriorDecoder(encoder.semantic_strides, first_stride=encoder.strides[0])
+
+    def forward(self, image: Tensor, *, with_prior: bool | None = None) -> SeMaskOutput:
+        """Segment images.
+
+        Args:
+            image: Normalised images [B, C, H, W] of any size.
+            with_prior: Whether to decode the priors as well; None does so in training only.
+
+        Returns:
+            Features, priors, class scores [B, K, H/4, W/4] and, with the prior, `prior_logits` of the same size.
+        """
+        features = self.encoder(image)  # maps [B, C_i, h_i, w_i], priors [B, K, h_i, w_i]
+        prediction = self.decoder(features.maps)  # logits [B, K, h_0, w_0]
+        prior_logits = None
+        if features.priors and (self.training if with_prior is None else with_prior):
+            prior_logits = self.prior_decoder(features.priors, features.maps[0].shape[-2:])  # [B, K, h_0, w_0]
+        return SeMaskOutput(features.maps, features.priors, prediction, prior_logits)
+
+    def load_pretrained(self, source: str) -> LoadReport:
+        """Load backbone weights from a timm name or a file; see `encoders.pretrained.load_pretrained`."""
+        return load_pretrained(self.encoder.backbone, source)
+
+    def set_gradient_checkpointing(self, enabled: bool) -> None:
+        """Trade time for memory in training: keep no activations inside the backbone's blocks, compute them again."""
+        for module in self.modules():
+            if isinstance(module, Stage):
+                module.checkpointing = enabled
+
+
+def swin(name: str, *, in_channels: int, window: int | None, drop_path: float | None) -> Swin:
+    """Build a Swin by name, with another window or stochastic depth where given."""
+    if name not in SIZES:
+        raise ValueError(f"encoder is {name!r}: choose one of {', '.join(SIZES)}")
+    size = SIZES[name]
+    if window is not None:
+        size = size._replace(window=window)
+    if drop_path is not None:
+        size = size._replace(drop_path=drop_path)
+    return Swin(size, in_channels=in_channels)

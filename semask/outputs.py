@@ -1,0 +1,51 @@
+"""Named results that pass between the steps of the model."""
+
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Features(NamedTuple):
+    """What an encoder gives: one map a stage, and one semantic prior a stage that has a semantic layer."""
+
+    maps: tuple[Tensor, ...]
+    """Normalised features of each stage, [B, C_i, h_i, w_i]."""
+    priors: tuple[Tensor, ...]
+    """Semantic priors (logits), [B, K, h_i, w_i]; empty for a plain backbone."""
+
+
+class PixelOutput(NamedTuple):
+    """What a per-pixel decoder gives."""
+
+    logits: Tensor
+    """Class scores [B, K, h, w], usually at a quarter of the image's size."""
+
+    def probabilities(self, size: tuple[int, int]) -> Tensor:
+        """Class probabilities [B, K, H, W] at `size` (height, width): the softmax of the resized logits."""
+        return resize(self.logits, size).softmax(dim=1)
+
+
+class SeMaskOutput(NamedTuple):
+    """Everything that one pass of `SeMask` computes."""
+
+    features: tuple[Tensor, ...]
+    """Normalised features of each stage, [B, C_i, h_i, w_i]."""
+    priors: tuple[Tensor, ...]
+    """Semantic prior of each stage (logits), [B, K, h_i, w_i]."""
+    prediction: PixelOutput
+    """What the decoder made of the features."""
+    prior_logits: Tensor | None
+    """Sum of the upsampled priors, [B, K, h, w]: in training, or when asked for."""
+
+    @property
+    def logits(self) -> Tensor:
+        """Class scores [B, K, h, w] of the decoder."""
+        return self.prediction.logits
+
+
+def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize [B, C, h, w] bilinearly (corners not aligned) to `size` (height, width)."""
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)

@@ -1,0 +1,64 @@
+"""Semantic attention: tokens attend to each other through what they say about the classes (SeMask, section 3.2)."""
+
+import torch
+from torch import Tensor, nn
+
+ROWS = 1024
+"""Rows of the N x N weights that are held at once when no gradient is needed."""
+
+
+class SemanticAttention(nn.Module):
+    """One semantic attention block: predicts a semantic prior and refines the features with it.
+
+    The class scores of a token, its *semantic query*, are the prior map that training supervises; tokens that score
+    alike exchange features:
+
+        prior  = x Wq + bq,  key = x Wk + bk         [B, N, K]
+        weight = softmax(prior key^T)                [B, N, N], no 1/sqrt(d)
+        refinement = scale * dropout((weight value) Wp + bp)
+
+    SeMask (arXiv 2112.12782), section 3.2, equations 1 to 3; `scale` is the paper's lambda and starts at zero.
+
+    Args:
+        channels: Channels C of a token.
+        num_classes: Classes K of the prior.
+        dropout: Share of the refinement that is dropped in training.
+
+    >>> prior, refinement = SemanticAttention(16, num_classes=3)(torch.randn(2, 49, 16))
+    >>> prior.shape, refinement.shape, refinement.abs().sum().item()
+    (torch.Size([2, 49, 3]), torch.Size([2, 49, 16]), 0.0)
+    """
+
+    def __init__(self, channels: int, num_classes: int, *, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.semantic_query = nn.Linear(channels, num_classes)
+        self.semantic_key = nn.Linear(channels, num_classes)
+        self.value = nn.Linear(channels, channels)
+        self.projection = nn.Linear(channels, channels)
+        self.dropout = nn.Dropout(dropout)
+        self.scale = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Predict the prior of each token and what to add to its features.
+
+        Args:
+            x: Tokens [B, N, C]; every token attends to all N.
+
+        Returns:
+            The prior [B, N, K] (logits) and the refinement [B, N, C]; the caller adds it to the residual.
+        """
+        prior = self.semantic_query(x)
+        mixed = attend(prior, self.semantic_key(x), self.value(x))
+        return prior, self.scale * self.dropout(self.projection(mixed))
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Compute softmax(query key^T) value, [B, N, K], [B, N, K], [B, N, C] -> [B, N, C].
+
+    Without gradients it goes through the rows in slices, so that no N x N matrix is ever held: fused attention
+    kernels can't help, they need value to be as wide as query.
+    """
+    key = key.transpose(-2, -1)
+    if torch.is_grad_enabled() or query.shape[1] <= ROWS:
+        return torch.softmax(query @ key, dim=-1) @ value
+    return torch.cat([torch.softmax(rows @ key, dim=-1) @ value for rows in query.split(ROWS, dim=1)], dim=1)
