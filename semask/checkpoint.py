@@ -1,8 +1,8 @@
 """Checkpoints: the weights and everything that is needed to use them, in one safetensors file.
 
-The file's own header carries the JSON (recipe, classes, metrics, versions); a copy of it lies beside the file for people
-to read. Files are written beside their place and moved there when complete, so a half-written one never replaces a good
-one. Nothing is ever unpickled.
+The file's own header carries the JSON (recipe, classes, metrics, versions); a copy of it lies beside the file for
+people to read. Files are written beside their place and moved there when complete, so a half-written one never replaces
+a good one. Nothing is ever unpickled.
 """
 
 import contextlib

@@ -124,7 +124,7 @@ def slide(run: Callable[[Tensor], list[Tensor]], image: Tensor, inference: Infer
         maps = run(torch.cat([image[:, :, y : y + height, x : x + width] for y, x in chunk]))
         totals = totals or [scores.new_zeros(B, scores.shape[1], H, W) for scores in maps]
         for total, scores in zip(totals, maps, strict=True):
-            for (y, x), window in zip(chunk, resize(scores, (height, width)).split(B), strict=True):
+            for (y, x), window in zip(chunk, torch.split(resize(scores, (height, width)), B), strict=True):
                 total[:, :, y : y + height, x : x + width] += window
         for y, x in chunk:
             count[y : y + height, x : x + width] += 1
@@ -300,8 +300,9 @@ class Predictor:
 
 def recipe_inference(model: SeMask) -> Inference:
     """How the recipe of a model evaluates it; the defaults for a model without one."""
-    settings = model.metadata.get("recipe", {}).get("evaluation", {})
-    return Inference(**{name: tuple(x) if isinstance(x, list) else x for name, x in settings.items()})
+    settings: dict[str, Any] = model.metadata.get("recipe", {}).get("evaluation", {})
+    tuples: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in settings.items()}
+    return Inference(**tuples)
 
 
 def model_classes(model: SeMask) -> Classes:
@@ -337,3 +338,10 @@ def to_tensor(image: str | Path | Image.Image | NDArray[Any] | Tensor, *, channe
     if image.is_floating_point() and (not image.isfinite().all() or image.min() < 0 or image.max() > 1):
         raise ValueError("image has float values outside [0, 1]: divide by the largest possible value")
     return image
+
+
+def to_image(image: Tensor) -> Image.Image:
+    """Make a picture to look at of a tensor [C, H, W], uint8 or float in [0, 1]: its first three bands, or its first."""
+    bands = image[:3] if image.shape[0] >= 3 else image[:1].expand(3, -1, -1)
+    picture: Image.Image = TF.to_pil_image(bands)
+    return picture

@@ -41,7 +41,7 @@ class ConfusionMatrix:
             raise ValueError(f"prediction is {list(prediction.shape)} and label {list(label.shape)}: give equal shapes")
         valid = label != IGNORE_INDEX
         K, label, prediction = self.num_classes, label[valid].long(), prediction[valid].long()
-        if len(label) and not (0 <= min(label.min(), prediction.min()) and max(label.max(), prediction.max()) < K):
+        if len(label) and (min(label.min(), prediction.min()) < 0 or max(label.max(), prediction.max()) >= K):
             raise ValueError(f"label or prediction has class indices outside 0..{K - 1}")
         self.counts += torch.bincount(label * K + prediction, minlength=K * K).view(K, K).to(self.counts.device)
 

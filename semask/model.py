@@ -26,7 +26,8 @@ class SeMask(nn.Module):
         prior_classes: Classes of the semantic priors; null for num_classes. The published COCO-Stuff models have 171
             classes, but priors of 150.
         in_channels: Bands of the image.
-        window: Side of the backbone's own attention windows in cells; null for the published one (7; 12 for Base and Large).
+        window: Side of the backbone's own attention windows in cells; null for the published one (12 for Base and
+            Large, 7 for the others).
         drop_path: Stochastic depth of the backbone's last block, rising linearly from 0; null for the published 0.3
             (0.1 for nano).
         semantic_window: Scope of the semantic attention of each stage: side of its windows in cells, null for global.

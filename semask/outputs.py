@@ -1,5 +1,6 @@
 """Named results that pass between the steps of the model."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -44,8 +45,8 @@ class SeMaskOutput(NamedTuple):
         return self.prediction.logits
 
 
-def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     """Resize [B, C, h, w] bilinearly (corners not aligned) to `size` (height, width)."""
     if tuple(x.shape[-2:]) == tuple(size):
         return x
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)

@@ -4,8 +4,8 @@
 
 runs every case DIR/CASE.json + CASE.npz whose name matches, prints one line a case with its worst relative difference
 (maximal absolute difference over the standard deviation of the tensor; losses and gradients relative to their size) and
-exits with 1 if one is over the limit. The recipe that makes weights and inputs from a seed is in the goldens' README; the
-settings that a case leaves open are those of our own recipes in configs/.
+exits with 1 if one is over the limit. The recipe that makes weights and inputs from a seed is in the goldens'
+README; the settings that a case leaves open are those of our own recipes in configs/.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import yaml
 from torch import Tensor, nn
 
 from semask.convert import official_names
-from semask.encoders import SemanticEncoder, Swin, SwinSize
+from semask.encoders import SIZES, SemanticEncoder, Swin, SwinSize
 from semask.encoders.pretrained import load_pretrained, microsoft_name
 from semask.inference import Inference, classify, look, probabilities
 from semask.losses import PixelLoss
@@ -130,7 +130,7 @@ def build(spec: dict[str, Any]) -> tuple[SeMask, PixelLoss]:
     settings, backbone = recipe["model"], {**spec.get("backbone_config", {}), **spec.get("backbone_overrides", {})}
     head, num_classes = spec.get("head_overrides", {}), spec["num_classes"]
 
-    published = Swin_size(settings)
+    published = swin_size(settings)
     swin = SwinSize(
         channels=backbone.get("embed_dim", published.channels),
         depths=tuple(backbone.get("depths", published.depths)),
@@ -159,10 +159,8 @@ def build(spec: dict[str, Any]) -> tuple[SeMask, PixelLoss]:
     return model, loss
 
 
-def Swin_size(settings: dict[str, Any]) -> SwinSize:  # noqa: N802
+def swin_size(settings: dict[str, Any]) -> SwinSize:
     """Size of the Swin that a recipe names."""
-    from semask.encoders import SIZES
-
     size = SIZES[settings["encoder"]]
     return size._replace(window=settings["window"] or size.window)
 
@@ -245,7 +243,7 @@ def check_gradients(case: Case, mode: str, model: SeMask, loss: PixelLoss, image
     names, seed = official_names(model), case.spec["seed"]
     parameters = {names[name]: parameter for name, parameter in model.named_parameters()}
     assert set(parameters) == set(expected["grads"]), "gradients of other parameters than the golden's"
-    # Some gradients are zero but for rounding (softmax does not see the bias of a key): they get a size to compare with.
+    # Some gradients are zero but for rounding (softmax does not see the bias of a key): compare them to a size.
     floor = 0.01 * float(np.median([norm for norm, _ in expected["grads"].values()]))
     for name, (norm, dot) in expected["grads"].items():
         gradient = parameters[name].grad

@@ -259,9 +259,10 @@ class SegmentationDataset(Dataset[tuple[tv_tensors.Image, tv_tensors.Mask]]):
             label = self[index][1]
         else:
             label = self.label(index)
-            size = read_size(self.pairs[index][0])
-            if label.shape not in (size, read_size(self.pairs[index][0], upright=False)):
-                raise self._size_error(index, tuple(label.shape), size)
+            path = self.pairs[index][0]
+            # The stored size first: some formats keep the orientation behind the pixels.
+            if label.shape != read_size(path, upright=False) and label.shape != read_size(path):
+                raise self._size_error(index, tuple(label.shape), read_size(path))
         counts = np.bincount(label.numpy().ravel(), minlength=IGNORE_INDEX + 1)[: len(self.classes)]
         if not counts.any() and not allow_empty_masks:
             raise ValueError(

@@ -116,7 +116,7 @@ def _load(path: str | Path, *, upright: bool) -> tuple[Image.Image, str]:
 def _open(path: str | Path) -> ImageFile.ImageFile:
     limit = _max_pixels()
     if Image.MAX_IMAGE_PIXELS is not None and limit > 2 * Image.MAX_IMAGE_PIXELS:
-        Image.MAX_IMAGE_PIXELS = -(-limit // 2)  # the user asked for it; Pillow refuses beyond twice this number
+        Image.MAX_IMAGE_PIXELS = limit  # Pillow has no other way to let a larger image pass
     image = Image.open(path, formats=_FORMATS)
     if image.width * image.height > limit:
         image.close()

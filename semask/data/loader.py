@@ -88,6 +88,7 @@ def training_loader(
         collate_fn=_collate,
         num_workers=workers,
         pin_memory=pin_memory,
+        generator=torch.Generator(),  # or it would draw from the generator that the model uses
         multiprocessing_context=multiprocessing_context if workers else None,
     )
 
@@ -123,6 +124,7 @@ def evaluation_loader(
         collate_fn=_collate,
         num_workers=workers,
         pin_memory=pin_memory,
+        generator=torch.Generator(),  # or it would draw from the generator that the model uses
         multiprocessing_context=multiprocessing_context if workers else None,
     )
 

@@ -189,9 +189,9 @@ class RandomResize(v2.Transform):  # type: ignore[misc]
         ratio = self.ratios[_integer(len(self.ratios))] if self.ratios else _uniform(*self.ratio_range)
         return {"size": fitted_size(v2.query_size(flat_inputs), self.scale, ratio=ratio)}
 
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+    def transform(self, item: Any, params: dict[str, Any]) -> Any:
         """Resize."""
-        return _resize(inpt, params["size"])
+        return _resize(item, params["size"])
 
 
 class ResizeImage(v2.Transform):  # type: ignore[misc]
@@ -201,11 +201,11 @@ class ResizeImage(v2.Transform):  # type: ignore[misc]
         super().__init__()
         self.scale = scale
 
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+    def transform(self, item: Any, params: dict[str, Any]) -> Any:
         """Resize an image."""
-        if self.scale is None or isinstance(inpt, tv_tensors.Mask):
-            return inpt
-        return _resize(inpt, fitted_size(tuple(inpt.shape[-2:]), self.scale))
+        if self.scale is None or isinstance(item, tv_tensors.Mask):
+            return item
+        return _resize(item, fitted_size(tuple(item.shape[-2:]), self.scale))
 
 
 class RandomCrop(v2.Transform):  # type: ignore[misc]
@@ -235,9 +235,9 @@ class RandomCrop(v2.Transform):  # type: ignore[misc]
                 box = self._draw(height, width)
         return box
 
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+    def transform(self, item: Any, params: dict[str, Any]) -> Any:
         """Crop."""
-        return F.crop(inpt, **params)
+        return F.crop(item, **params)
 
     def _draw(self, height: int, width: int) -> dict[str, int]:
         crop_height, crop_width = min(height, self.size[0]), min(width, self.size[1])
@@ -268,11 +268,11 @@ class PhotometricDistortion(v2.Transform):  # type: ignore[misc]
             "hue": _uniform(-0.1, 0.1) if _coin() else None,
         }
 
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+    def transform(self, item: Any, params: dict[str, Any]) -> Any:
         """Distort an image; labels pass."""
-        if isinstance(inpt, tv_tensors.Mask):
-            return inpt
-        image = F.to_dtype(inpt, torch.float32, scale=True).as_subclass(Tensor)
+        if isinstance(item, tv_tensors.Mask):
+            return item
+        image = F.to_dtype(item, torch.float32, scale=True).as_subclass(Tensor)
         if params["brightness"] is not None:
             image = (image + params["brightness"]).clamp_(0, 1)
         if params["contrast_first"]:
@@ -296,7 +296,7 @@ def _saturation(image: Tensor, factor: float | None) -> Tensor:
     value = image.amax(-3, keepdim=True)
     spread = value - image.amin(-3, keepdim=True)
     most = value / spread.clamp(min=1e-6)
-    return value - (value - image) * most.clamp(max=factor)
+    return (value - (value - image) * most.clamp(max=factor)).clamp_(min=0)
 
 
 class Normalize(v2.Transform):  # type: ignore[misc]
@@ -306,9 +306,9 @@ class Normalize(v2.Transform):  # type: ignore[misc]
         super().__init__()
         self.normalization = normalization
 
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+    def transform(self, item: Any, params: dict[str, Any]) -> Any:
         """Normalise an image."""
-        return inpt if isinstance(inpt, tv_tensors.Mask) else tv_tensors.Image(self.normalization(inpt))
+        return item if isinstance(item, tv_tensors.Mask) else tv_tensors.Image(self.normalization(item))
 
 
 class PadTo(v2.Transform):  # type: ignore[misc]
@@ -322,10 +322,10 @@ class PadTo(v2.Transform):  # type: ignore[misc]
         super().__init__()
         self.size = size
 
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+    def transform(self, item: Any, params: dict[str, Any]) -> Any:
         """Pad."""
-        height, width = inpt.shape[-2:]
+        height, width = item.shape[-2:]
         right, bottom = max(0, self.size[1] - width), max(0, self.size[0] - height)
         if right == bottom == 0:
-            return inpt
-        return F.pad(inpt, [0, 0, right, bottom], fill=IGNORE_INDEX if isinstance(inpt, tv_tensors.Mask) else 0)
+            return item
+        return F.pad(item, [0, 0, right, bottom], fill=IGNORE_INDEX if isinstance(item, tv_tensors.Mask) else 0)

@@ -1,4 +1,4 @@
-"""④ Features to logits. Every decoder is built from (in_channels, strides, num_classes, ...) and called with the maps."""
+"""④ Features to logits. All are built from (in_channels, strides, num_classes, ...) and called with the maps."""
 
 from semask.decoders.fpn import SemanticFPN
 from semask.decoders.prior import PriorDecoder

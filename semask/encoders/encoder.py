@@ -12,14 +12,21 @@ from semask.semantic.layer import Residual, SemanticLayer
 class Backbone(Protocol):
     """What a hierarchical backbone has to offer; feature maps are [B, h, w, C]."""
 
-    stem: nn.Module
-    """Image [B, in_channels, H, W] -> [B, h, w, C]."""
-    stages: nn.ModuleList
-    """Each begins with its own downsampling: [B, h, w, C] -> [B, h', w', C']."""
-    channels: tuple[int, ...]
-    """Channels after each stage."""
-    strides: tuple[int, ...]
-    """Image pixels per feature cell after each stage."""
+    @property
+    def stem(self) -> nn.Module:
+        """Image [B, in_channels, H, W] -> [B, h, w, C]."""
+
+    @property
+    def stages(self) -> nn.ModuleList:
+        """Each begins with its own downsampling: [B, h, w, C] -> [B, h', w', C']."""
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels after each stage."""
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Image pixels per feature cell after each stage."""
 
 
 class SemanticEncoder(nn.Module):
@@ -30,7 +37,7 @@ class SemanticEncoder(nn.Module):
     Args:
         backbone: Stem, stages, channels and strides; see `Backbone`.
         num_classes: Classes K of the semantic priors.
-        semantic_window: Scope of the semantic attention of each stage: the side of its windows in cells, None for global.
+        semantic_window: Scope of the semantic attention of each stage: side of its windows in cells, None for global.
         semantic_depths: Semantic attention blocks of each stage, one number for all or one a stage; 0 leaves the stage
             without a semantic layer, 0 everywhere is the plain backbone.
         residual: What semantic layers add to, see `SemanticLayer`.

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.models import adapt_input_conv
-from torch import Tensor, nn
+from torch import Tensor
 
 from semask.encoders.swin import Swin
 
@@ -41,7 +41,7 @@ class LoadReport:
         return "\n  ".join([counts, *details])
 
 
-def load_pretrained(backbone: nn.Module, source: str) -> LoadReport:
+def load_pretrained(backbone: object, source: str) -> LoadReport:
     """Load ImageNet weights into a Swin.
 
     Relative position tables of another window are resized bicubically, as the published training code does.
@@ -148,13 +148,13 @@ def is_timm_layout(weights: Mapping[str, Tensor]) -> bool:
 
 
 def microsoft_name(name: str) -> str:
-    """Name of a tensor of our Swin in the published layout: "stages.1.merge.norm.weight" -> "layers.0.downsample.norm.weight"."""
+    """Name one of our tensors as Microsoft does: stages.1.merge.norm.weight -> layers.0.downsample.norm.weight."""
     name = re.sub(r"^stages\.(\d+)\.merge\.", lambda match: f"layers.{int(match[1]) - 1}.downsample.", name)
     return _blocks(name)
 
 
 def timm_name(name: str) -> str:
-    """Name of a tensor of our Swin in timm's layout: "stages.1.merge.norm.weight" -> "layers.1.downsample.norm.weight"."""
+    """Name one of our tensors as timm does: stages.1.merge.norm.weight -> layers.1.downsample.norm.weight."""
     return _blocks(re.sub(r"^stages\.(\d+)\.merge\.", r"layers.\1.downsample.", name))
 
 

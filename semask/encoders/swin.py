@@ -179,11 +179,8 @@ class WindowAttention(nn.Module):
             x = x.roll((-s, -s), dims=(1, 2))
         x = self._attend(partition(x, self.window), (padded_h, padded_w))
         if s:
-            x = merge(x, self.window, padded_h, padded_w).roll((s, s), dims=(1, 2))[:, :h, :w]
-        else:
-            x = merge(x, self.window, h, w)
-        projected: Tensor = self.projection(x)
-        return projected
+            return merge(x, self.window, padded_h, padded_w).roll((s, s), dims=(1, 2))[:, :h, :w]
+        return merge(x, self.window, h, w)
 
     def _attend(self, x: Tensor, padded: tuple[int, int]) -> Tensor:
         """Attend within each window: [B * n, N, C] -> [B * n, N, C], N = window * window."""
@@ -196,7 +193,9 @@ class WindowAttention(nn.Module):
         if self.shift:
             mask = shift_mask(*padded, self.window, self.shift, scores.device, scores.dtype)
             scores.view(-1, *mask.shape[:1], self.heads, N, N).add_(mask[:, None])
-        return (scores.softmax(dim=-1).to(value.dtype) @ value).transpose(1, 2).reshape(BW, N, C)
+        mixed = scores.softmax(dim=-1).to(value.dtype) @ value
+        projected: Tensor = self.projection(mixed.transpose(1, 2).reshape(BW, N, C))
+        return projected
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}, window={self.window}, shift={self.shift}"

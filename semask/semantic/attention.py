@@ -61,4 +61,4 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     key = key.transpose(-2, -1)
     if torch.is_grad_enabled() or query.shape[1] <= ROWS:
         return torch.softmax(query @ key, dim=-1) @ value
-    return torch.cat([torch.softmax(rows @ key, dim=-1) @ value for rows in query.split(ROWS, dim=1)], dim=1)
+    return torch.cat([torch.softmax(rows @ key, dim=-1) @ value for rows in torch.split(query, ROWS, dim=1)], dim=1)

@@ -86,8 +86,9 @@ class SemanticLayer(nn.Module):
     def _join(self, tokens: Tensor, shape: torch.Size) -> Tensor:
         """Undo `_cut` for a map of `shape` [B, h, w, ...]: -> [B, h, w, C or K]."""
         h, w = shape[1:3]
-        return tokens.unflatten(1, (h, w)) if self.window is None else merge(tokens, self.window, h, w)
+        return tokens.view(-1, h, w, tokens.shape[-1]) if self.window is None else merge(tokens, self.window, h, w)
 
     def extra_repr(self) -> str:
+        """Scope and residual, for printing the model."""
         scope = "global" if self.window is None else f"{self.window} x {self.window} windows"
         return f"{scope}, residual={self.residual!r}"

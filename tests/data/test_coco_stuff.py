@@ -50,7 +50,7 @@ def test_lists_of_the_download(tmp_path):
     assert [image.stem for image, _ in dataset.pairs] == ["b", "a"]
     assert dataset[0][1].tolist() == [LABELS]
     (tmp_path / "annotations/a.png").unlink()
-    with pytest.raises(ValueError, match="no mask for 1 of 2 files: a.jpg"):
+    with pytest.raises(ValueError, match=r"no mask for 1 of 2 files: a\.jpg"):
         coco_stuff(tmp_path, "train")
     (tmp_path / "images/a.jpg").unlink()
     with pytest.raises(ValueError, match=r"1 of the 2 images of .*train.txt are missing"):

@@ -145,7 +145,7 @@ def test_damaged_png_of_any_kind_is_one_line(tmp_path):
     gradient().save(tmp_path / "good.png")
     good = bytearray((tmp_path / "good.png").read_bytes())
     rng = np.random.default_rng(0)
-    refused = 0
+    messages = []
     for _ in range(60):
         bad = bytearray(good)
         for place in rng.integers(8, len(bad), 3):
@@ -154,13 +154,12 @@ def test_damaged_png_of_any_kind_is_one_line(tmp_path):
         try:
             read_image(tmp_path / "bad.png")
         except ValueError as error:
-            refused += 1
-            assert "\n" not in str(error)
-            assert str(error).startswith(str(tmp_path / "bad.png"))
-    assert refused > 30
+            messages.append(str(error))
+    assert len(messages) > 30
+    assert all(message.startswith(str(tmp_path / "bad.png")) and "\n" not in message for message in messages)
 
 
-def test_decompression_bomb(tmp_path, monkeypatch):
+def test_decompression_bomb(tmp_path):
     bomb = write_png(tmp_path / "bomb.png", width=30_000, height=30_000, depth=8, color_type=2, rows=[b"\0"])
     for read in (read_image, read_mask, read_size):
         with pytest.raises(ValueError, match=r"too large: .*900000000 pixels.*178956970.*SEMASK_MAX_PIXELS") as error:

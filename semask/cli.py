@@ -1,0 +1,136 @@
+"""The command line: verb -> function, nothing else."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a sub-command; a user's mistake is one line on the standard error stream and exit code 2."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        sys.exit(run(arguments))
+    except (ValueError, OSError, ArgumentError) as error:
+        if os.environ.get("SEMASK_TRACEBACK"):
+            raise
+        message = " ".join(str(error).split())
+        print(f"semask: error: {message}  (help: semask {' '.join(arguments[:1])} --help)", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("semask: stopped; a training run goes on with --resume", file=sys.stderr)
+        sys.exit(130)
+
+
+def run(arguments: list[str]) -> int:
+    """Parse the arguments and call the verb; returns the exit code."""
+    from semask import __version__
+
+    parser = ArgumentParser(prog="semask", description="Semantic segmentation with SeMask.", version=__version__)
+    parser.exit_on_error = False
+    verbs = parser.add_subcommands(dest="verb")
+    for verb, (describe, help) in VERBS.items():
+        subparser = ArgumentParser(description=f"{help}.", exit_on_error=False)
+        if verb in arguments[:1]:  # only what is called is imported
+            call = describe(subparser)
+        verbs.add_subcommand(verb, subparser, help=help)
+    options = parser.parse_args(arguments)
+    return call(options[options.verb])
+
+
+Call = Callable[[Namespace], int]
+
+
+def train_options(parser: ArgumentParser) -> Call:
+    """Settings of `train`; the groups are those of a recipe in configs/."""
+    import torch
+
+    from semask.data import Augmentation, Data
+    from semask.inference import Inference
+    from semask.losses import PixelLoss
+    from semask.model import SeMask
+    from semask.train import Training, train
+
+    parser.add_argument(
+        "--config", action="config", help="Recipe to start from; what follows on the line overrides it."
+    )
+    parser.add_class_arguments(SeMask, "model", instantiate=False)
+    groups: dict[str, Any] = {
+        "data": Data,
+        "augmentation": Augmentation,
+        "loss": PixelLoss,
+        "training": Training,
+        "evaluation": Inference,
+    }
+    for name, group in groups.items():
+        parser.add_class_arguments(group, name, instantiate=False)
+    parser.add_function_arguments(train, skip={"model", *groups})
+
+    def call(options: Namespace) -> int:
+        settings: dict[str, Any] = {name: group(**options[name].as_dict()) for name, group in groups.items()}
+        torch.manual_seed(settings["training"].seed)
+        train(SeMask(**options.model.as_dict()), out=options.out, resume=options.resume, **settings)
+        return 0
+
+    return call
+
+
+def evaluate_options(parser: ArgumentParser) -> Call:
+    """Settings of `evaluate`."""
+    from semask.evaluate import evaluate
+
+    parser.add_function_arguments(evaluate, as_positional=True)
+
+    def call(options: Namespace) -> int:
+        evaluate(**options.as_dict())
+        return 0
+
+    return call
+
+
+def predict_options(parser: ArgumentParser) -> Call:
+    """Settings of `predict`."""
+    from semask.predict import predict
+
+    parser.add_argument("weights", help="Checkpoint: a .safetensors file, a run's folder, or OWNER/NAME on the hub.")
+    parser.add_argument("images", nargs="+", help='Image files, folders, or quoted patterns such as "photos/*.jpg".')
+    parser.add_function_arguments(predict, skip={"weights", "images"})
+    return lambda options: 2 if predict(**options.as_dict()).failed else 0
+
+
+def info_options(parser: ArgumentParser) -> Call:
+    """Settings of `info`."""
+    from semask.info import info
+
+    parser.add_function_arguments(info, as_positional=True)
+
+    def call(options: Namespace) -> int:
+        info(**options.as_dict())
+        return 0
+
+    return call
+
+
+def demo_options(parser: ArgumentParser) -> Call:
+    """Settings of `demo`."""
+    from semask.demo import demo
+
+    parser.add_function_arguments(demo)
+
+    def call(options: Namespace) -> int:
+        demo(**options.as_dict())
+        return 0
+
+    return call
+
+
+VERBS: dict[str, tuple[Callable[[ArgumentParser], Call], str]] = {
+    "train": (train_options, "Train a model from a recipe"),
+    "evaluate": (evaluate_options, "Measure a checkpoint on labelled images"),
+    "predict": (predict_options, "Segment images"),
+    "info": (info_options, "Show the parameters, FLOPs and stages of a model"),
+    "demo": (demo_options, "Draw a data set, train a small model on it, and show what came out"),
+}
+"""Sub-commands: how their options are described, and what they do."""

@@ -1,0 +1,253 @@
+"""The verb `evaluate`: exact scores of a checkpoint, and of the prior of every stage, on labelled images."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import platform
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from semask import checkpoint
+from semask.data import Data, SegmentationDataset, evaluation_loader
+from semask.inference import Predictor, classify, recipe_inference
+from semask.metrics import ConfusionMatrix, Scores
+from semask.model import SeMask
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Scores of a model on a data set.
+
+    Attributes:
+        scores: Scores of the decoder's masks.
+        priors: Scores of the semantic prior of each stage, first to last; empty without semantic layers.
+        images: Number of images.
+    """
+
+    scores: Scores
+    priors: tuple[Scores, ...]
+    images: int
+
+
+def evaluate(
+    weights: str,
+    *,
+    root: str | None = None,
+    format: Literal["folder", "ade20k", "cityscapes", "coco_stuff"] | None = None,
+    split: str | None = None,
+    scale: tuple[int, int] | None = None,
+    native: bool = False,
+    mode: Literal["whole", "slide"] | None = None,
+    crop: tuple[int, int] | None = None,
+    stride: tuple[int, int] | None = None,
+    ratios: tuple[float, ...] | None = None,
+    flip: bool | None = None,
+    workers: int = 2,
+    device: str | None = None,
+    out: str | None = None,
+) -> dict[str, Any]:
+    """Measure a checkpoint on labelled images; prints a table.
+
+    What is not given is as the checkpoint's recipe says.
+
+    Args:
+        weights: Checkpoint: a .safetensors file, the folder of a run, or OWNER/NAME on the Hugging Face Hub.
+        root: Folder of the data set.
+        format: Layout of the folder: folder (images/SPLIT, annotations/SPLIT, classes.json), ade20k, cityscapes or
+            coco_stuff.
+        split: Split to evaluate on.
+        scale: Long and short side in pixels that images are fitted into.
+        native: Leave images at the size of their file, whatever the recipe's scale.
+        mode: whole (the image in one piece) or slide (overlapping windows).
+        crop: Height and width of a window in pixels.
+        stride: Rows and columns from one window to the next.
+        ratios: Factors on the scale; several are averaged, e.g. [0.5,0.75,1.0,1.25,1.5,1.75].
+        flip: Also see each image mirrored, and average.
+        workers: Processes that load images.
+        device: Where to run, e.g. cpu or cuda; null for the GPU if there is one.
+        out: JSON file to write the report to.
+
+    Returns:
+        The report: weights, data, settings, scores, scores of each prior, versions.
+
+    Raises:
+        ValueError: If the checkpoint or the data can't be read, or their classes contradict each other.
+    """
+    model = checkpoint.load(weights, device=device or default_device())
+    recipe = model.metadata["recipe"]
+    given: dict[str, Any] = {
+        "scale": scale,
+        "mode": mode,
+        "crop": crop,
+        "stride": stride,
+        "ratios": ratios,
+        "flip": flip,
+    }
+    inference = dataclasses.replace(
+        recipe_inference(model), **{name: value for name, value in given.items() if value is not None}
+    )
+    if native:
+        inference = dataclasses.replace(inference, scale=None)
+    data = recipe_data(recipe.get("data", {}), root=root, format=format, split=split)
+    dataset = data.dataset("val")
+    result = evaluate_model(Predictor(model, inference), dataset, workers=workers, progress=True)
+    report = {
+        "weights": {
+            "file": str(weights),
+            "sha256": sha256(checkpoint.find(weights)),
+            "step": model.metadata.get("step"),
+        },
+        "data": {**dataclasses.asdict(data), "name": dataset.name, "images": result.images},
+        "settings": dataclasses.asdict(inference),
+        **describe(result, dataset.classes.names),
+        "versions": checkpoint.versions(),
+        "machine": machine(next(model.parameters()).device),
+    }
+    print_report(report)
+    if out is not None:
+        with checkpoint.written_whole(Path(out)) as temporary:
+            temporary.write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
+    return report
+
+
+def evaluate_model(
+    predictor: Predictor,
+    dataset: SegmentationDataset,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    workers: int = 2,
+    progress: bool = False,
+) -> Evaluation:
+    """Measure a model on a data set.
+
+    Args:
+        predictor: Model and how images are put through it; labels are compared at their own size.
+        dataset: Images with labels.
+        rank: This process among those that evaluate together; its images are rank, rank + world_size, ...
+        world_size: Number of these processes; more than one need an initialised torch.distributed, and all get the
+            result over all images.
+        workers: Processes that load images.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ValueError: If the model has another number of classes than the data set, or a file is bad.
+    """
+    model = predictor.model
+    check_classes(model, dataset)
+    device = next(model.parameters()).device
+    maps = 1 + len(getattr(model.encoder, "semantic_strides", ()))
+    matrices = [ConfusionMatrix(len(dataset.classes), device=device) for _ in range(maps)]
+    was_training = model.training
+    model.eval()
+    # Images stay as they are in the file: the predictor resizes them, once for every ratio.
+    loader = evaluation_loader(dataset, lambda *pair: pair, rank=rank, world_size=world_size, workers=workers)
+    with Progress(console=Console(stderr=True), disable=not progress, transient=True) as bar:
+        for image, label, _ in bar.track(loader, description="evaluating"):
+            size = (label.shape[-2], label.shape[-1])
+            for matrix, views in zip(matrices, predictor.views(image[0], priors=True), strict=True):
+                matrix.update(classify(views, size)[0], label.to(device))
+    model.train(was_training)
+    if world_size > 1:
+        for matrix in matrices:
+            torch.distributed.all_reduce(matrix.counts)
+    scores, *priors = [matrix.scores() for matrix in matrices]
+    return Evaluation(scores, tuple(priors), len(dataset))
+
+
+def check_classes(model: SeMask, dataset: SegmentationDataset) -> None:
+    """Refuse a model that has other classes than the data.
+
+    Raises:
+        ValueError: If the numbers differ, or the names of a trained model.
+    """
+    K = model.config["num_classes"]
+    if len(dataset.classes) != K:
+        raise ValueError(
+            f"the model has {K} classes, but {dataset.name} has {len(dataset.classes)}: "
+            f"set model.num_classes to {len(dataset.classes)}, or use the data the model was made for"
+        )
+    names = model.metadata.get("classes", {}).get("classes")
+    if names is not None and tuple(names) != dataset.classes.names:
+        i = next(i for i in range(K) if names[i] != dataset.classes.names[i])
+        raise ValueError(
+            f"class {i} is {names[i]!r} for the model, but {dataset.classes.names[i]!r} in {dataset.name}: "
+            "evaluate on data with the same classes in the same order"
+        )
+
+
+def recipe_data(settings: dict[str, Any], *, root: str | None, format: Any, split: str | None) -> Data:
+    """Data of a recipe with what was given instead; another root or format keeps nothing of the recipe's layout."""
+    if format is not None and format != settings.get("format"):
+        settings = {"format": format}
+    if root is not None:
+        settings = {**settings, "root": root}
+    if split is not None:
+        settings = {**settings, "val_split": split}
+    if "root" not in settings:
+        raise ValueError("which data? the checkpoint names none: give --root FOLDER (and --format)")
+    return Data(**settings)
+
+
+def describe(result: Evaluation, names: tuple[str, ...]) -> dict[str, Any]:
+    """Scores as JSON: NaN (a class that does not occur) becomes null."""
+
+    def number(x: float) -> float | None:
+        return None if math.isnan(x) else x
+
+    scores = result.scores
+    return {
+        "miou": number(scores.miou),
+        "mean_accuracy": number(scores.mean_accuracy),
+        "overall_accuracy": number(scores.overall_accuracy),
+        "classes": [
+            {"name": name, "iou": number(iou), "accuracy": number(accuracy), "pixels": pixels}
+            for name, iou, accuracy, pixels in zip(names, scores.iou, scores.accuracy, scores.pixels, strict=True)
+        ],
+        "prior_miou": [number(prior.miou) for prior in result.priors],
+    }
+
+
+def print_report(report: dict[str, Any]) -> None:
+    """Print scores as a table."""
+    table = Table(title=f"{report['weights']['file']} on {report['data']['name']}, {report['data']['images']} images")
+    table.add_column("class")
+    for column in ("IoU %", "accuracy %", "pixels"):
+        table.add_column(column, justify="right")
+    for row in report["classes"]:
+        table.add_row(row["name"], percent(row["iou"]), percent(row["accuracy"]), f"{row['pixels']:,}")
+    table.add_section()
+    table.add_row("mean", percent(report["miou"]), percent(report["mean_accuracy"]), "")
+    table.add_row("all pixels", "", percent(report["overall_accuracy"]), "")
+    for stage, miou in enumerate(report["prior_miou"], start=1):
+        table.add_row(f"prior of semantic layer {stage}, mean", percent(miou), "", "")
+    Console().print(table)
+
+
+def percent(share: float | None) -> str:
+    """Write a share as a percentage; a dash for None or NaN."""
+    return "-" if share is None or math.isnan(share) else f"{100 * share:.2f}"
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def default_device() -> str:
+    """Choose the GPU if there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def machine(device: torch.device) -> str:
+    """Name the hardware of a measurement."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"

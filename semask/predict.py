@@ -1,0 +1,139 @@
+"""The verb `predict`: masks, overlays, priors and confidence maps of image files."""
+
+import glob as globbing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+from rich.console import Console
+from rich.progress import Progress
+
+from semask import checkpoint
+from semask.data.images import IMAGE_SUFFIXES, read_image
+from semask.evaluate import default_device
+from semask.inference import Prediction, Predictor
+from semask.pictures import colorize, confidence_map, index_mask, overlay, with_legend
+
+
+@dataclass
+class PredictReport:
+    """What became of the images.
+
+    Attributes:
+        written: Masks that were written.
+        failed: For each image that could not be segmented, why.
+    """
+
+    written: list[Path] = field(default_factory=list)
+    failed: dict[Path, str] = field(default_factory=dict)
+
+
+def predict(
+    weights: str,
+    images: list[str],
+    *,
+    out: str = "predictions",
+    overlays: bool = True,
+    priors: bool = False,
+    confidence: bool = False,
+    device: str | None = None,
+) -> PredictReport:
+    """Segment images: files, folders or patterns.
+
+    Writes for each image NAME.png, the class index of each pixel (a palette PNG at the image's size, turned as its EXIF
+    orientation says), NAME_overlay.jpg and what else is asked for. One image is in memory at a time. An image that can't
+    be read is listed at the end and does not stop the others.
+
+    Args:
+        weights: Checkpoint: a .safetensors file, the folder of a run, or OWNER/NAME on the Hugging Face Hub.
+        images: Image files, folders (with all below them) or quoted patterns such as "photos/*.jpg".
+        out: Folder to write to.
+        overlays: Write NAME_overlay.jpg: the colours over the image, with a legend.
+        priors: Write NAME_prior1.png ...: what the semantic prior of each stage favours.
+        confidence: Write NAME_confidence.png: the probability of the chosen class, white is certain.
+        device: Where to run, e.g. cpu or cuda; null for the GPU if there is one.
+
+    Returns:
+        The masks that were written, and the images that failed with the reason.
+
+    Raises:
+        ValueError: If the checkpoint can't be read, no image is found, or the output can't be written.
+    """
+    files = find_images(images)
+    predictor = Predictor(checkpoint.load(weights, device=device or default_device()))
+    names = output_names(files)
+    report, console = PredictReport(), Console(stderr=True)
+    with Progress(console=console, transient=True) as bar:
+        for file in bar.track(files, description="segmenting"):
+            try:
+                image = read_image(file, channels=predictor.model.config["in_channels"])
+                prediction = predictor(image, priors=priors)
+            except ValueError as error:
+                report.failed[file] = str(error)
+                continue
+            stem = Path(out) / names[file]
+            write(stem, image if overlays else None, prediction, confidence=confidence)
+            report.written.append(stem.with_name(f"{stem.name}.png"))
+    console.print(f"{len(report.written)} masks in {out}", highlight=False)
+    if report.failed:
+        console.print(f"{len(report.failed)} of {len(files)} images could not be segmented:", style="bold red")
+        for reason in report.failed.values():
+            console.print(f"  {reason}", highlight=False, soft_wrap=True)
+    return report
+
+
+def write(stem: Path, image: Image.Image | None, prediction: Prediction, *, confidence: bool) -> None:
+    """Write the pictures of one prediction beside each other."""
+    pictures = {f"{stem.name}.png": index_mask(prediction.label, prediction.classes)}
+    if image is not None:
+        picture = overlay(image, prediction.label, prediction.classes)
+        pictures[f"{stem.name}_overlay.jpg"] = with_legend(picture, prediction.label, prediction.classes)
+    for stage, prior in enumerate(prediction.priors, start=1):
+        pictures[f"{stem.name}_prior{stage}.png"] = colorize(prior, prediction.classes)
+    if confidence:
+        pictures[f"{stem.name}_confidence.png"] = confidence_map(prediction.confidence)
+    for name, picture in pictures.items():
+        with checkpoint.written_whole(stem.with_name(name)) as temporary:
+            picture.save(temporary, format="JPEG" if name.endswith(".jpg") else "PNG")
+
+
+def find_images(sources: list[str]) -> list[Path]:
+    """List the image files that files, folders and patterns stand for, each once, in order.
+
+    Raises:
+        ValueError: If a source stands for no image.
+    """
+    found: dict[Path, None] = {}
+    for source in sources:
+        path = Path(source)
+        if path.is_dir():
+            files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        elif path.exists():
+            files = [path]
+        else:
+            files = sorted(Path(p) for p in globbing.glob(source, recursive=True) if Path(p).is_file())
+        if not files:
+            endings = ", ".join(IMAGE_SUFFIXES)
+            raise ValueError(f"{source}: no image there: give a file, a folder with images ({endings}), or a pattern")
+        found.update(dict.fromkeys(files))
+    return list(found)
+
+
+def output_names(files: list[Path]) -> dict[Path, str]:
+    """Name the outputs after the files: the stem, with suffix, folder or a number where that is not unique.
+
+    >>> list(output_names([Path("a/x.jpg"), Path("a/x.png"), Path("y.jpg")]).values())
+    ['x_jpg', 'x_png', 'y']
+    """
+    names: dict[Path, str] = {}
+    for make in (
+        lambda p: p.stem,
+        lambda p: f"{p.stem}_{p.suffix.lstrip('.')}",
+        lambda p: f"{p.parent.name}_{p.stem}_{p.suffix.lstrip('.')}",
+    ):
+        candidates = {p: make(p) for p in files if p not in names}
+        counts = list(candidates.values())
+        names |= {p: name for p, name in candidates.items() if counts.count(name) == 1 and name not in names.values()}
+    for i, p in enumerate(files):
+        names.setdefault(p, f"{p.stem}_{i}")
+    return {p: names[p] for p in files}

@@ -1,0 +1,294 @@
+"""The verb `train`: a loop that reads in one screen, around Accelerate."""
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from semask.data import Augmentation, Data, Normalization, SegmentationDataset, training_loader, training_transform
+from semask.evaluate import Evaluation, check_classes
+from semask.inference import Inference
+from semask.losses import PixelLoss
+from semask.model import SeMask
+from semask.run import STATE, Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How the weights are found.
+
+    Attributes:
+        steps: Optimiser steps.
+        batch_size: Images of one step, over all processes and accumulated passes together.
+        accumulate: Passes whose gradients are summed into one step: memory against time.
+        lr: Highest learning rate.
+        weight_decay: AdamW's weight decay; LayerNorm and relative position tables have none, as published.
+        betas: AdamW's moments.
+        warmup_steps: Steps in which the learning rate rises linearly.
+        warmup_ratio: Share of the learning rate at the first step.
+        power: Exponent of the polynomial decay; 1 is linear.
+        min_lr: Learning rate at the end.
+        precision: fp32, bf16, or fp16 (needs a GPU).
+        clip_norm: Largest norm of the gradient; null does not clip.
+        gradient_checkpointing: Keep no activations inside the backbone's blocks and compute them again: less memory.
+        ema: Decay of the moving average of the weights, e.g. 0.999; the average is evaluated and saved. Null for none.
+        sync_batchnorm: Share BatchNorm's statistics between the GPUs.
+        pretrained: ImageNet weights of the backbone: timm name or local file; null for none.
+        seed: Decides on weights, order, augmentation and dropout.
+        log_every: Steps between two lines of the log.
+        save_every: Steps between two checkpoints.
+        evaluate_every: Steps between two evaluations on the validation split; 0 evaluates at the end only.
+        cpu: Train on the CPU even if there is a GPU.
+
+    Raises:
+        ValueError: If a setting is out of its range.
+    """
+
+    steps: int = 80_000
+    batch_size: int = 16
+    accumulate: int = 1
+    lr: float = 1e-4
+    weight_decay: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup_steps: int = 1500
+    warmup_ratio: float = 1e-6
+    power: float = 1.0
+    min_lr: float = 0.0
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    clip_norm: float | None = None
+    gradient_checkpointing: bool = False
+    ema: float | None = None
+    sync_batchnorm: bool = True
+    pretrained: str | None = None
+    seed: int = 0
+    log_every: int = 50
+    save_every: int = 8000
+    evaluate_every: int = 8000
+    cpu: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulate", "log_every", "save_every", "lr"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"training.{name} is {getattr(self, name)}: give more than 0")
+        for name in ("warmup_steps", "weight_decay", "min_lr", "evaluate_every", "seed"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"training.{name} is {getattr(self, name)}: give 0 or more")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"training.ema is {self.ema}: give a decay between 0 and 1, e.g. 0.999, or null")
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            raise ValueError(f"training.clip_norm is {self.clip_norm}: give more than 0, or null")
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate of a step (from 0): polynomial decay, times a linear warm-up.
+
+        >>> Training().lr_at(0), Training().lr_at(40_000)
+        (1e-10, 5e-05)
+        """
+        lr: float = (self.lr - self.min_lr) * (1 - step / self.steps) ** self.power + self.min_lr
+        if step < self.warmup_steps:
+            lr *= 1 - (1 - step / self.warmup_steps) * (1 - self.warmup_ratio)
+        return lr
+
+
+def train(
+    model: SeMask,
+    data: Data,
+    *,
+    out: str,
+    augmentation: Augmentation | None = None,
+    loss: PixelLoss | None = None,
+    training: Training | None = None,
+    evaluation: Inference | None = None,
+    resume: bool = False,
+) -> Evaluation:
+    """Train a model; the best and the last checkpoint, logs and sample predictions go to a folder.
+
+    Files: best.safetensors and last.safetensors (with .json copies of their headers), resume.safetensors (all that
+    `resume` needs), log.csv, evaluation.csv, and TensorBoard's events. Start it with torchrun for several GPUs.
+
+    Args:
+        model: Model to train; its weights are the start.
+        data: Where the images and masks are.
+        out: Folder of the run; must not hold another run unless `resume`.
+        augmentation: How training images are varied.
+        loss: What is minimised.
+        training: Optimiser, schedule, precision, and how often to log, save and evaluate.
+        evaluation: How validation images are put through the model.
+        resume: Go on from the last state in `out`, to the same numbers as a run without a stop.
+
+    Returns:
+        The last evaluation.
+
+    Raises:
+        ValueError: If something is wrong with the data or the settings (before the first step where it can be known),
+            the loss is no longer a number, or a checkpoint can't be written.
+    """
+    augmentation, loss = augmentation or Augmentation(), loss or PixelLoss()
+    training, evaluation = training or Training(), evaluation or Inference()
+    accelerator = make_accelerator(training, out)
+    train_set, val_set = data.dataset("train"), data.dataset("val")
+    check(model, train_set, val_set, data, loss, progress=accelerator.is_main_process)
+    settings: dict[str, Any] = {
+        "augmentation": augmentation,
+        "data": data,
+        "loss": loss,
+        "training": training,
+        "evaluation": evaluation,
+    }
+    model.metadata = {
+        "classes": train_set.classes.as_dict(),
+        "recipe": {"model": model.config, **{name: dataclasses.asdict(value) for name, value in settings.items()}},
+    }
+    run = start(model, training, accelerator, Path(out), resume=resume)
+    passes, device = training.accumulate, accelerator.device
+    batches = iter(
+        training_loader(
+            train_set,
+            training_transform(augmentation, Normalization(tuple(model.config["mean"]), tuple(model.config["std"]))),
+            seed=training.seed,
+            batch_size=training.batch_size // (passes * accelerator.num_processes),
+            first_step=run.step * passes,
+            steps=(training.steps - run.step) * passes,
+            rank=accelerator.process_index,
+            world_size=accelerator.num_processes,
+            workers=data.workers,
+            pin_memory=device.type == "cuda",
+        )
+    )
+    model.train()
+    with run.progress():
+        while run.step < training.steps:
+            lr = training.lr_at(run.step)
+            for group in run.optimizer.param_groups:
+                group["lr"] = lr
+            for number in range(passes):
+                batch = next(batches)
+                image, label = batch.image.to(device, non_blocking=True), batch.label.to(device, non_blocking=True)
+                seed_dropout(training.seed, run.step * passes + number, accelerator.process_index)
+                with accelerator.accumulate(run.network):
+                    losses = loss(run.network(image), label)
+                    run.note(losses)
+                    accelerator.backward(losses.total)
+                    if accelerator.sync_gradients and training.clip_norm is not None:
+                        accelerator.clip_grad_norm_(run.network.parameters(), training.clip_norm)
+                    run.optimizer.step()
+                    run.optimizer.zero_grad()
+            run.finish_step(lr)
+            if run.due(training.evaluate_every):
+                run.evaluate(evaluation, val_set, workers=data.workers)
+            if run.due(training.save_every):
+                run.save()
+    if run.evaluated is None:  # a finished run was resumed
+        run.evaluate(evaluation, val_set, workers=data.workers)
+    accelerator.end_training()
+    assert run.evaluated is not None
+    return run.evaluated
+
+
+def make_accelerator(training: Training, out: str) -> Accelerator:
+    """Set up devices, precision and logs.
+
+    Raises:
+        ValueError: If the machine or the number of processes does not fit the settings.
+    """
+    on_cpu = training.cpu or not torch.cuda.is_available()
+    if training.precision == "fp16" and on_cpu:
+        raise ValueError("training.precision is fp16, which needs a GPU: use bf16 or fp32 on a CPU")
+    logging.getLogger("accelerate").setLevel(logging.ERROR)
+    accelerator = Accelerator(
+        mixed_precision="no" if training.precision == "fp32" else training.precision,
+        gradient_accumulation_steps=training.accumulate,
+        cpu=training.cpu,
+        log_with="tensorboard",
+        project_dir=out,
+    )
+    parts = training.accumulate * accelerator.num_processes
+    if training.batch_size % parts:
+        raise ValueError(
+            f"training.batch_size is {training.batch_size}, but is shared by {accelerator.num_processes} processes and "
+            f"training.accumulate = {training.accumulate} passes: give a multiple of {parts}"
+        )
+    return accelerator
+
+
+def check(
+    model: SeMask,
+    train_set: SegmentationDataset,
+    val_set: SegmentationDataset,
+    data: Data,
+    loss: PixelLoss,
+    *,
+    progress: bool,
+) -> None:
+    """Find what would go wrong later: classes that don't fit, files that can't be read.
+
+    Raises:
+        ValueError: With the first problem.
+    """
+    for dataset in (train_set, val_set):
+        check_classes(model, dataset)
+    if loss.class_weights is not None and len(loss.class_weights) != len(train_set.classes):
+        raise ValueError(
+            f"loss.class_weights has {len(loss.class_weights)} values for {len(train_set.classes)} classes: give one a class"
+        )
+    for dataset in (train_set, val_set):
+        dataset.check(level=data.check, allow_empty_masks=data.allow_empty_masks, progress=progress)
+
+
+def start(model: SeMask, training: Training, accelerator: Accelerator, out: Path, *, resume: bool) -> Run:
+    """Begin a run, or go on with the one in the folder.
+
+    Raises:
+        ValueError: If the folder holds a run that is not to be resumed, or none that could be.
+    """
+    if not resume and (out / STATE).exists():
+        raise ValueError(f"{out} already holds a run: give --resume to go on with it, or another --out")
+    if resume and not (out / STATE).exists():
+        raise ValueError(f"{out} holds no run to resume ({STATE} is missing): start one without --resume")
+    if training.pretrained is not None and not resume:
+        accelerator.print(f"pretrained {training.pretrained}: {model.load_pretrained(training.pretrained)}")
+    model.set_gradient_checkpointing(training.gradient_checkpointing)
+    if training.sync_batchnorm and accelerator.num_processes > 1 and accelerator.device.type == "cuda":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    try:
+        accelerator.init_trackers("tensorboard")
+    except OSError as error:
+        raise ValueError(f"{out}: could not be written ({error}): choose another --out") from error
+    run = Run(
+        model,
+        torch.optim.AdamW(parameter_groups(model, training), lr=training.lr, betas=training.betas),
+        accelerator,
+        out,
+        steps=training.steps,
+        ema=training.ema,
+        log_every=training.log_every,
+        batch_size=training.batch_size,
+    )
+    if resume:
+        run.resume()
+    return run
+
+
+def parameter_groups(model: nn.Module, training: Training) -> list[dict[str, Any]]:
+    """Split parameters by weight decay as the published recipes do: none for LayerNorm and relative position tables.
+
+    BatchNorm, biases and the scale of the semantic attention are decayed.
+    """
+    exempt = {id(p) for module in model.modules() if isinstance(module, nn.LayerNorm) for p in module.parameters()}
+    exempt |= {id(p) for name, p in model.named_parameters() if name.endswith("relative_position_bias_table")}
+    decayed = [p for p in model.parameters() if id(p) not in exempt]
+    return [
+        {"params": decayed, "weight_decay": training.weight_decay},
+        {"params": [p for p in model.parameters() if id(p) in exempt], "weight_decay": 0.0},
+    ]
+
+
+def seed_dropout(seed: int, number: int, rank: int) -> None:
+    """Make dropout and stochastic depth a function of (seed, pass, process), so that a resumed run repeats them."""
+    mixed = np.random.SeedSequence([seed, number, rank]).generate_state(1, np.uint64)[0]
+    torch.manual_seed(int(mixed))
