@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from torch import Tensor
 
 from semask import checkpoint
 from semask.data import Data, SegmentationDataset, evaluation_loader
@@ -147,7 +148,7 @@ def evaluate_model(
     was_training = model.training
     model.eval()
     # Images stay as they are in the file: the predictor resizes them, once for every ratio.
-    loader = evaluation_loader(dataset, lambda *pair: pair, rank=rank, world_size=world_size, workers=workers)
+    loader = evaluation_loader(dataset, unchanged, rank=rank, world_size=world_size, workers=workers)
     with Progress(console=Console(stderr=True), disable=not progress, transient=True) as bar:
         for image, label, _ in bar.track(loader, description="evaluating"):
             size = (label.shape[-2], label.shape[-1])
@@ -159,6 +160,11 @@ def evaluate_model(
             torch.distributed.all_reduce(matrix.counts)
     scores, *priors = [matrix.scores() for matrix in matrices]
     return Evaluation(scores, tuple(priors), len(dataset))
+
+
+def unchanged(image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """Leave a sample as it is in the files."""
+    return image, label
 
 
 def check_classes(model: SeMask, dataset: SegmentationDataset) -> None:

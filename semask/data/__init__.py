@@ -7,7 +7,9 @@ from semask.data.dataset import IGNORE_INDEX, Classes, Data, SegmentationDataset
 from semask.data.folder import folder, read_classes, write_classes
 from semask.data.images import IMAGE_SUFFIXES, read_image, read_mask
 from semask.data.loader import Batch, evaluation_loader, training_loader
-from semask.data.transforms import Augmentation, Normalization, evaluation_transform, training_transform
+from semask.data.street import draw_scene
+from semask.data.synthetic import write_synthetic
+from semask.data.transforms import Augmentation, Normalization, training_transform
 
 __all__ = [
     "IGNORE_INDEX",
@@ -22,8 +24,8 @@ __all__ = [
     "cityscapes",
     "coco_stuff",
     "default_palette",
+    "draw_scene",
     "evaluation_loader",
-    "evaluation_transform",
     "folder",
     "read_classes",
     "read_image",
@@ -31,4 +33,5 @@ __all__ = [
     "training_loader",
     "training_transform",
     "write_classes",
+    "write_synthetic",
 ]

@@ -107,7 +107,7 @@ def evaluation_loader(
 
     Args:
         dataset: Source of (image, label).
-        transform: Transform without chance (`evaluation_transform`).
+        transform: Transform without chance; it may leave the pair as it is.
         rank: This process, 0..world_size-1; it takes the samples rank, rank + world_size, ...
         world_size: Number of processes that evaluate together.
         workers: Processes that load; 0 loads in this process.

@@ -1,7 +1,6 @@
-"""What happens to an image and its label between the file and the model.
+"""What happens to an image and its label between the file and the model in training.
 
-    training:    resize -> crop -> flip -> photometric distortion -> normalise -> pad      both to [.., crop]
-    evaluation:  resize -> normalise                                                      the image only
+    resize -> crop -> flip -> photometric distortion -> normalise -> pad      both to [.., crop]
 
 Every step is a torchvision v2 transform on `tv_tensors`; the random ones draw from torch's generator of the CPU alone.
 """
@@ -94,7 +93,8 @@ class Augmentation:
             )
         if min(ratios) <= 0 or (self.scale_range is not None and self.scale_range[0] > self.scale_range[1]):
             raise ValueError(f"scale ratios {ratios}: expected numbers above 0, for scale_range the least first")
-        _check_scale(self.scale)
+        if self.scale is not None and not self.scale[0] >= self.scale[1] >= 1:
+            raise ValueError(f"scale={self.scale}: expected (long side, short side) in pixels, the long one first")
         if min(self.crop) < 1:
             raise ValueError(f"crop={self.crop}: expected height and width of at least 1 pixel")
         if not 0 < self.largest_class <= 1:
@@ -116,17 +116,6 @@ def training_transform(augmentation: Augmentation, normalization: Normalization)
     return v2.Compose(steps)  # type: ignore[no-any-return]
 
 
-def evaluation_transform(scale: tuple[int, int] | None, normalization: Normalization) -> Transform:
-    """Build (image [C, H, W] uint8, label [H, W]) -> (image [C, h, w] float32, label [H, W], untouched).
-
-    Args:
-        scale: Long and short side in pixels that the image is fitted into, keeping its shape; None keeps its size.
-        normalization: Mean and std of the encoder.
-    """
-    _check_scale(scale)
-    return v2.Compose([ResizeImage(scale), Normalize(normalization)])  # type: ignore[no-any-return]
-
-
 def fitted_size(size: tuple[int, int], scale: tuple[int, int] | None, *, ratio: float = 1.0) -> tuple[int, int]:
     """Compute (height, width) of an image fitted into ratio x scale (long and short side), or multiplied by the ratio.
 
@@ -141,11 +130,6 @@ def fitted_size(size: tuple[int, int], scale: tuple[int, int] | None, *, ratio: 
     return max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5))
 
 
-def _check_scale(scale: tuple[int, int] | None) -> None:
-    if scale is not None and not scale[0] >= scale[1] >= 1:
-        raise ValueError(f"scale={scale}: expected (long side, short side) in pixels, the long one first")
-
-
 def _uniform(low: float, high: float) -> float:
     return float(torch.empty(()).uniform_(low, high))
 
@@ -156,11 +140,6 @@ def _coin() -> bool:
 
 def _integer(count: int) -> int:
     return int(torch.randint(count, ()))
-
-
-def _resize(image: Any, size: tuple[int, int]) -> Any:
-    """Resize an image bilinearly without antialias; labels take the nearest pixel by themselves."""
-    return F.resize(image, list(size), interpolation=v2.InterpolationMode.BILINEAR, antialias=False)
 
 
 class RandomResize(v2.Transform):  # type: ignore[misc]
@@ -190,22 +169,8 @@ class RandomResize(v2.Transform):  # type: ignore[misc]
         return {"size": fitted_size(v2.query_size(flat_inputs), self.scale, ratio=ratio)}
 
     def transform(self, item: Any, params: dict[str, Any]) -> Any:
-        """Resize."""
-        return _resize(item, params["size"])
-
-
-class ResizeImage(v2.Transform):  # type: ignore[misc]
-    """Fit the image, and not the label, into scale (long and short side in pixels); None does nothing."""
-
-    def __init__(self, scale: tuple[int, int] | None) -> None:
-        super().__init__()
-        self.scale = scale
-
-    def transform(self, item: Any, params: dict[str, Any]) -> Any:
-        """Resize an image."""
-        if self.scale is None or isinstance(item, tv_tensors.Mask):
-            return item
-        return _resize(item, fitted_size(tuple(item.shape[-2:]), self.scale))
+        """Resize images bilinearly without antialias; labels take the nearest pixel by themselves."""
+        return F.resize(item, list(params["size"]), interpolation=v2.InterpolationMode.BILINEAR, antialias=False)
 
 
 class RandomCrop(v2.Transform):  # type: ignore[misc]

@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.models import adapt_input_conv
 from torch import Tensor
 
 from semask.encoders.swin import Swin
@@ -87,6 +85,8 @@ def fit(value: Tensor, name: str, target: Tensor) -> Tensor:
     if name.endswith("relative_position_bias_table") and value.shape[1] == target.shape[1]:
         return resize_table(value, len(target))
     if name == "stem.projection.weight" and value.shape[0] == target.shape[0]:
+        from timm.models import adapt_input_conv  # timm takes a second to import: only where it is needed
+
         adapted: Tensor = adapt_input_conv(target.shape[1], value)
         return adapted
     raise ValueError(
@@ -107,6 +107,8 @@ def read_weights(source: str) -> dict[str, Tensor]:
     path = Path(source)
     if path.suffix in (".safetensors", ".pth", ".pt", ".bin") or path.exists():
         return read_file(path)
+    import timm
+
     if not timm.is_model(source.split(".")[0]):
         raise ValueError(f"pretrained is {source!r}: neither a file nor a model that timm {timm.__version__} knows")
     try:
@@ -128,7 +130,8 @@ def read_file(path: Path) -> dict[str, Tensor]:
         # weights_only admits tensors and plain containers; anything else in the file is refused and never run.
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        raise ValueError(f"{path}: not a readable weight file ({str(error).splitlines()[0]})") from error
+        reason = (str(error) or "it ends too early").splitlines()[0]
+        raise ValueError(f"{path}: not a readable weight file ({reason})") from error
     except Exception as error:  # pickle.UnpicklingError, and what a damaged archive raises
         raise ValueError(
             f"{path}: refused, it holds more than tensors, or is damaged; convert it to .safetensors"

@@ -13,13 +13,15 @@ from semask.data import (
     Normalization,
     SegmentationDataset,
     evaluation_loader,
-    evaluation_transform,
     training_loader,
     training_transform,
 )
 
 TRAIN = training_transform(Augmentation(scale=(96, 48), crop=(24, 32)), Normalization())
-EVALUATE = evaluation_transform(None, Normalization())
+
+
+def unchanged(image, label):
+    return image, label
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +140,7 @@ def test_error_of_a_worker_is_the_one_line_of_the_reader(tmp_path, workers):
     dataset.pairs[1][0].write_bytes(b"")
     for loader in (
         training_loader(dataset, TRAIN, seed=0, batch_size=3, steps=1, workers=workers),
-        evaluation_loader(dataset, EVALUATE, workers=workers),
+        evaluation_loader(dataset, unchanged, workers=workers),
     ):
         with pytest.raises(ValueError, match=r"1\.png: the file is empty") as error:
             list(loader)
@@ -149,7 +151,7 @@ def test_error_of_a_worker_is_the_one_line_of_the_reader(tmp_path, workers):
 def test_evaluation_shows_every_sample_once(dataset, world_size):
     shown = []
     for rank in range(world_size):
-        for image, label, indices in evaluation_loader(dataset, EVALUATE, rank=rank, world_size=world_size, workers=0):
+        for image, label, indices in evaluation_loader(dataset, unchanged, rank=rank, world_size=world_size, workers=0):
             height = 40 + indices[0]
             assert image.shape == (1, 3, height, 50)
             assert label.shape == (1, height, 50)
@@ -161,7 +163,7 @@ def test_evaluation_shows_every_sample_once(dataset, world_size):
 
 def test_length(dataset):
     assert len(training_loader(dataset, TRAIN, seed=0, batch_size=2, steps=9, workers=0)) == 9
-    assert len(evaluation_loader(dataset, EVALUATE, rank=1, world_size=2)) == 3
+    assert len(evaluation_loader(dataset, unchanged, rank=1, world_size=2)) == 3
 
 
 def test_pieces_can_be_pickled(dataset):

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torchvision import tv_tensors
 
-from semask.data import Augmentation, Normalization, evaluation_transform, training_transform
+from semask.data import Augmentation, Normalization, training_transform
 from semask.data.transforms import PadTo, PhotometricDistortion, RandomCrop, RandomResize, fitted_size
 
 PLAIN = Normalization(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -102,6 +102,15 @@ def test_labels_are_resized_to_the_nearest_pixel_and_images_bilinearly():
     assert label.unique().tolist() == [0, 7, 100, 255]
     assert torch.equal(label[:4, :4], torch.zeros(4, 4, dtype=torch.uint8))
     assert len(image.unique()) > 10
+
+
+def test_images_are_resized_without_antialias():
+    stripes = np.zeros((8, 32), dtype=np.uint8)
+    stripes[:, ::4] = 255  # sampled at x = 1.5, 5.5, ...: between two black columns
+    image = tv_tensors.Image(torch.from_numpy(np.array(Image.fromarray(stripes).convert("RGB"))).permute(2, 0, 1))
+    out = RandomResize((8, 2))(image)
+    assert out.shape == (3, 2, 8)
+    assert (out == 0).all()
 
 
 def test_shapes_and_dtypes_of_training_samples():
@@ -219,22 +228,3 @@ def test_grey_image_has_no_saturation_or_hue():
     transform = training_transform(Augmentation(crop=(32, 32)), Normalization((0.5,), (0.5,)))
     image, label = sample(40, 40)
     assert transform(tv_tensors.Image(image[:1]), label)[0].shape == (1, 32, 32)
-
-
-def test_evaluation_resizes_only_the_image():
-    image, label = sample(50, 100)
-    out, same = evaluation_transform((128, 32), Normalization())(image, label)
-    assert out.shape == (3, 32, 64)
-    assert torch.equal(same, label)
-    out, _ = evaluation_transform(None, PLAIN)(image, label)
-    assert torch.equal((out * 255).round().to(torch.uint8), image)
-    assert evaluation_transform((128, 32), Normalization())(image).shape == (3, 32, 64)
-
-
-def test_evaluation_resize_is_bilinear_without_antialias():
-    stripes = np.zeros((8, 32), dtype=np.uint8)
-    stripes[:, ::4] = 255  # sampled at x = 1.5, 5.5, ...: between two black columns
-    image = tv_tensors.Image(torch.from_numpy(np.array(Image.fromarray(stripes).convert("RGB"))).permute(2, 0, 1))
-    out = evaluation_transform((8, 2), PLAIN)(image)
-    assert out.shape == (3, 2, 8)
-    assert (out == 0).all()

@@ -1,0 +1,149 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from semask.losses import PixelLoss
+from semask.outputs import PixelOutput, SeMaskOutput
+
+WEIGHTS = (0.5, 1.0, 2.0, 0.0, 3.0)
+
+
+def output(logits: torch.Tensor, prior: torch.Tensor | None = None) -> SeMaskOutput:
+    return SeMaskOutput((), (), PixelOutput(logits), prior)
+
+
+def sample(*, size: int = 24, classes: int = 5) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Logits and prior logits [2, K, 6, 6], and a label of 4 times their size with a third of it ignored."""
+    label = torch.randint(0, classes, (2, size, size))
+    label[torch.rand(label.shape) < 0.3] = 255
+    logits, prior = (3 * torch.randn(2, classes, size // 4, size // 4) for _ in range(2))
+    return logits.requires_grad_(), prior.requires_grad_(), label
+
+
+def full_size(logits: torch.Tensor) -> torch.Tensor:
+    return F.interpolate(logits, size=(24, 24), mode="bilinear")
+
+
+def pixel_losses(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(full_size(logits), label, ignore_index=255, reduction="none")
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+def test_plain_cross_entropy(weights):
+    logits, prior, label = sample()
+    losses = PixelLoss(prior_weight=0.3, class_weights=weights)(output(logits, prior), label)
+    weight = None if weights is None else torch.tensor(weights)
+    main, side = (F.cross_entropy(full_size(x), label, weight, ignore_index=255) for x in (logits, prior))
+    torch.testing.assert_close(losses.main, main)
+    torch.testing.assert_close(losses.prior, side)
+    torch.testing.assert_close(losses.total, main + 0.3 * side)
+
+
+def test_average_over_all_pixels():
+    logits, prior, label = sample()
+    losses = PixelLoss(average="all")(output(logits, prior), label)
+    torch.testing.assert_close(losses.main, pixel_losses(logits, label).mean())
+    torch.testing.assert_close(losses.prior, pixel_losses(prior, label).mean())
+    nothing_ignored = label.where(label != 255, 0)
+    for average in ("all", "valid"):
+        loss = PixelLoss(average=average)(output(logits, prior), nothing_ignored)
+        torch.testing.assert_close(loss.main, F.cross_entropy(full_size(logits), nothing_ignored))
+
+
+@pytest.mark.parametrize("average", ["all", "valid"])
+@pytest.mark.parametrize("kept", [1, 40, 200, 10_000])
+def test_hard_pixels_only(kept, average):
+    logits, prior, label = sample()
+    losses = PixelLoss(ohem_min_kept=kept, average=average)(output(logits, prior), label)
+    hardest = pixel_losses(logits, label)[label != 255].sort(descending=True).values[: 2 * kept]
+    torch.testing.assert_close(losses.main, hardest.sum() / (label.numel() if average == "all" else len(hardest)))
+    torch.testing.assert_close(losses.prior, PixelLoss(average=average)(output(logits, prior), label).prior)
+
+
+@pytest.mark.parametrize(("kept", "threshold"), [(1, 0.5), (1, 0.01), (300, 0.2), (1, 1.0)])
+def test_hard_pixels_by_probability(kept, threshold):
+    logits, _, label = sample()
+    losses = pixel_losses(logits, label)[label != 255].sort(descending=True).values  # = -log(probability)
+    count = max(int((losses.double().exp() > 1 / threshold).sum()), min(2 * kept, len(losses)))
+    main = PixelLoss(ohem_min_kept=kept, ohem_threshold=threshold)(output(logits), label).main
+    torch.testing.assert_close(main, losses[:count].mean())
+
+
+def test_ignored_pixels_get_no_gradient():
+    logits, prior, label = sample()
+    label[:, :12] = 255
+    for settings in ({}, {"average": "all"}, {"ohem_min_kept": 50}, {"class_weights": WEIGHTS}):
+        logits.grad = prior.grad = None
+        PixelLoss(**settings)(output(logits, prior), label).total.backward()
+        for gradient in (logits.grad, prior.grad):
+            assert gradient[:, :, :2].eq(0).all()
+            assert gradient[:, :, 3:].abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"average": "all"}, {"ohem_min_kept": 5}, {"ohem_min_kept": 5, "ohem_threshold": 0.7}, {"class_weights": WEIGHTS}],
+)
+def test_no_valid_pixel(settings):
+    logits, prior, label = sample()
+    losses = PixelLoss(**settings)(output(logits, prior), torch.full_like(label, 255))
+    losses.total.backward()
+    assert losses.total == losses.main == losses.prior == 0
+    assert logits.grad.eq(0).all()
+    assert prior.grad.eq(0).all()
+
+
+def test_priors_of_fewer_classes_ignore_the_others():
+    logits, prior, label = sample()
+    losses = PixelLoss()(output(logits, prior[:, :3]), label)
+    known = label.where(label < 3, 255)
+    torch.testing.assert_close(losses.prior, F.cross_entropy(full_size(prior[:, :3]), known, ignore_index=255))
+    torch.testing.assert_close(losses.main, F.cross_entropy(full_size(logits), label, ignore_index=255))
+    weighted = PixelLoss(class_weights=WEIGHTS)(output(logits, prior[:, :3]), label).prior
+    weight = torch.tensor(WEIGHTS[:3])
+    torch.testing.assert_close(weighted, F.cross_entropy(full_size(prior[:, :3]), known, weight, ignore_index=255))
+
+
+def test_without_priors():
+    logits, _, label = sample()
+    losses = PixelLoss()(output(logits), label)
+    assert losses.total == losses.main
+    assert losses.prior == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_logits_are_computed_in_float32(dtype):
+    logits, prior, label = sample()
+    logits, prior = (3000 * logits).to(dtype).detach(), prior.to(dtype).detach()
+    losses = PixelLoss()(output(logits, prior), label)
+    expected = PixelLoss()(output(logits.float(), prior.float()), label)
+    assert losses.total.dtype == torch.float32
+    assert losses.total.isfinite()
+    assert losses == expected
+
+
+def test_double_precision_is_kept():
+    logits, prior, label = sample()
+    assert PixelLoss()(output(logits.double(), prior.double()), label).total.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"prior_weight": -1}, "prior_weight is -1"),
+        ({"average": "sum"}, "average is 'sum': choose one of"),
+        ({"ohem_min_kept": 0}, "ohem_min_kept is 0"),
+        ({"ohem_threshold": 0.7}, "ohem_threshold needs loss.ohem_min_kept"),
+        ({"ohem_min_kept": 5, "ohem_threshold": 1.5}, "a probability above 0 and at most 1"),
+        ({"class_weights": (1.0, -1.0)}, "class_weights has a negative weight"),
+    ],
+)
+def test_settings_out_of_range(settings, message):
+    with pytest.raises(ValueError, match=message):
+        PixelLoss(**settings)
+
+
+def test_too_few_class_weights():
+    logits, prior, label = sample()
+    with pytest.raises(ValueError, match="class_weights has 2 values for 5 classes"):
+        PixelLoss(class_weights=(1.0, 1.0))(output(logits, prior), label)
