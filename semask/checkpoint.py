@@ -35,11 +35,18 @@ def save(path: str | Path, model: SeMask, metadata: Mapping[str, Any]) -> Path:
         metadata: What else to store, as JSON: "classes", "recipe", "step", "metrics".
 
     Raises:
-        ValueError: If it can't be written (no space, no permission); the old file is then untouched.
+        ValueError: If it can't be written (no space, no permission) or a weight is not finite; the old file is then
+            untouched.
     """
     path = Path(path)
     metadata = {**metadata, "recipe": {**metadata.get("recipe", {}), "model": model.config}, "versions": versions()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise ValueError(
+                f"{path}: not written, because {name} is not finite any more: lower training.lr or set "
+                "training.clip_norm; what was there before is untouched"
+            )
     write_tensors(path, tensors, metadata)
     with written_whole(path.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(metadata, indent=1, ensure_ascii=False), encoding="utf-8")
@@ -58,7 +65,7 @@ def load(source: str | Path, *, device: torch.device | str = "cpu") -> SeMask:
         The model in evaluation mode; `metadata` holds what the checkpoint says beside the weights.
 
     Raises:
-        ValueError: If there is no such checkpoint, or it is damaged or not one of ours.
+        ValueError: If there is no such checkpoint, it is damaged or not one of ours, or there is no such device.
     """
     path = find(source)
     tensors, metadata = read_tensors(path)
@@ -77,7 +84,10 @@ def load(source: str | Path, *, device: torch.device | str = "cpu") -> SeMask:
         )
     model.load_state_dict(tensors)
     model.metadata = metadata
-    return model.to(device).eval()
+    try:
+        return model.to(device).eval()
+    except (AssertionError, RuntimeError) as error:  # what torch raises differs from build to build
+        raise ValueError(f"device {device} can't be used ({str(error).splitlines()[0]}): try cpu") from error
 
 
 def find(source: str | Path) -> Path:

@@ -17,7 +17,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if os.environ.get("SEMASK_TRACEBACK"):
             raise
         message = " ".join(str(error).split())
-        print(f"semask: error: {message}  (help: semask {' '.join(arguments[:1])} --help)", file=sys.stderr)
+        print(
+            f"semask: error: {message}{origin(arguments) if isinstance(error, ArgumentError) else ''}", file=sys.stderr
+        )
         sys.exit(2)
     except KeyboardInterrupt:
         print("semask: stopped; a training run goes on with --resume", file=sys.stderr)
@@ -35,9 +37,28 @@ def run(arguments: list[str]) -> int:
         subparser = ArgumentParser(description=f"{help}.", exit_on_error=False)
         if verb in arguments[:1]:  # only what is called is imported
             call = describe(subparser)
+            arguments = with_values(arguments, subparser)
         verbs.add_subcommand(verb, subparser, help=help)
     options = parser.parse_args(arguments)
     return call(options[options.verb])
+
+
+def origin(arguments: list[str]) -> str:
+    """Say where options that could not be understood came from, and where they are explained."""
+    recipes = [file for option, file in zip(arguments, arguments[1:], strict=False) if option == "--config"]
+    command = " ".join(["semask", *(verb for verb in arguments[:1] if verb in VERBS), "--help"])
+    return f" ({''.join(f'in {file} or on the command line; ' for file in recipes)}see {command})"
+
+
+def with_values(arguments: list[str], parser: ArgumentParser) -> list[str]:
+    """Read a bare switch as true: --resume is --resume true."""
+    switches = {name for x in parser._actions if "{true,false" in str(x.metavar) for name in x.option_strings}
+    completed: list[str] = []
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        completed.append(argument)
+        if argument in switches and following.lower() not in ("true", "false", "null"):
+            completed.append("true")
+    return completed
 
 
 Call = Callable[[Namespace], int]
@@ -134,3 +155,7 @@ VERBS: dict[str, tuple[Callable[[ArgumentParser], Call], str]] = {
     "demo": (demo_options, "Draw a data set, train a small model on it, and show what came out"),
 }
 """Sub-commands: how their options are described, and what they do."""
+
+
+if __name__ == "__main__":
+    main()

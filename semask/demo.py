@@ -15,7 +15,7 @@ from semask import checkpoint
 from semask.data import Augmentation, Classes, Data, SegmentationDataset
 from semask.data.synthetic import write_synthetic
 from semask.evaluate import Evaluation, evaluate_model, percent
-from semask.inference import Predictor, to_image
+from semask.inference import Inference, Predictor, to_image
 from semask.metrics import ConfusionMatrix
 from semask.model import SeMask
 from semask.pictures import colorize
@@ -55,7 +55,8 @@ def demo(*, out: str = "demo", steps: int = 400, seed: int = 0) -> Path:
         model = SeMask(encoder="swin_nano", num_classes=len(val_set.classes), channels=64)
         augmentation = Augmentation(scale=None, scale_range=(0.75, 1.25), crop=(160, 192), largest_class=0.9)
         console.print(f"Training {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters ...")
-        train(model, data, out=str(run), augmentation=augmentation, training=training)
+        evaluation = Inference(scale=(256, 192))
+        train(model, data, out=str(run), augmentation=augmentation, training=training, evaluation=evaluation)
     predictor = Predictor(checkpoint.load(run / "last.safetensors"))
     console.print("Measuring on scenes that it has not seen ...")
     result = evaluate_model(predictor, val_set, progress=True)

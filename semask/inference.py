@@ -321,13 +321,13 @@ def to_tensor(image: str | Path | Image.Image | NDArray[Any] | Tensor, *, channe
     if isinstance(image, str | Path):
         image = read_image(image, channels=channels)
     if isinstance(image, Image.Image):
-        image = np.asarray(image.convert({1: "L", 3: "RGB", 4: "RGBA"}.get(channels, "RGB")))
+        image = np.array(image.convert({1: "L", 3: "RGB", 4: "RGBA"}.get(channels, "RGB")))
     if isinstance(image, np.ndarray):
         if image.ndim == 2:
             image = np.repeat(image[..., None], channels, axis=-1)
         if image.ndim != 3:
             raise ValueError(f"image array has shape {list(image.shape)}: give [H, W, C] or [H, W]")
-        image = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+        image = torch.from_numpy(np.array(image)).permute(2, 0, 1)
     if image.ndim != 3 or image.shape[0] != channels or 0 in image.shape:
         raise ValueError(
             f"image has shape {list(image.shape)} as [C, H, W], the model takes {channels} bands: "

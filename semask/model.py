@@ -69,8 +69,12 @@ class SeMask(nn.Module):
         std: Sequence[float] = IMAGENET_STD,
     ) -> None:
         super().__init__()
-        if num_classes < 1:
-            raise ValueError(f"num_classes is {num_classes}: a model needs at least 1 class")
+        counts = {"num_classes": num_classes, "prior_classes": prior_classes, "in_channels": in_channels}
+        for name, count in {**counts, "window": window, "channels": channels}.items():
+            if count is not None and count < 1:
+                raise ValueError(f"{name} is {count}: give at least 1")
+        if not 0 <= (drop_path or 0) <= 1:
+            raise ValueError(f"drop_path is {drop_path}: give a share from 0 to 1, or null for the published one")
         if not len(mean) == len(std) == in_channels:
             raise ValueError(
                 f"mean has {len(mean)} and std {len(std)} values for in_channels={in_channels}: give one a band"

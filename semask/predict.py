@@ -1,7 +1,7 @@
 """The verb `predict`: masks, overlays, priors and confidence maps of image files."""
 
 import glob as globbing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import Image
@@ -11,7 +11,7 @@ from rich.progress import Progress
 from semask import checkpoint
 from semask.data.images import IMAGE_SUFFIXES, read_image
 from semask.evaluate import default_device
-from semask.inference import Prediction, Predictor
+from semask.inference import Prediction, Predictor, recipe_inference
 from semask.pictures import colorize, confidence_map, index_mask, overlay, with_legend
 
 
@@ -33,6 +33,7 @@ def predict(
     images: list[str],
     *,
     out: str = "predictions",
+    scale: tuple[int, int] | None = None,
     overlays: bool = True,
     priors: bool = False,
     confidence: bool = False,
@@ -41,13 +42,14 @@ def predict(
     """Segment images: files, folders or patterns.
 
     Writes for each image NAME.png, the class index of each pixel (a palette PNG at the image's size, turned as its EXIF
-    orientation says), NAME_overlay.jpg and what else is asked for. One image is in memory at a time. An image that can't
-    be read is listed at the end and does not stop the others.
+    orientation says), NAME_overlay.jpg and what else is asked for. One image is in memory at a time. An image that
+    can't be read is listed at the end and does not stop the others.
 
     Args:
         weights: Checkpoint: a .safetensors file, the folder of a run, or OWNER/NAME on the Hugging Face Hub.
         images: Image files, folders (with all below them) or quoted patterns such as "photos/*.jpg".
         out: Folder to write to.
+        scale: Long and short side in pixels that images are fitted into; null as the checkpoint's recipe says.
         overlays: Write NAME_overlay.jpg: the colours over the image, with a legend.
         priors: Write NAME_prior1.png ...: what the semantic prior of each stage favours.
         confidence: Write NAME_confidence.png: the probability of the chosen class, white is certain.
@@ -60,8 +62,11 @@ def predict(
         ValueError: If the checkpoint can't be read, no image is found, or the output can't be written.
     """
     files = find_images(images)
-    predictor = Predictor(checkpoint.load(weights, device=device or default_device()))
+    model = checkpoint.load(weights, device=device or default_device())
+    inference = recipe_inference(model)
+    predictor = Predictor(model, inference if scale is None else replace(inference, scale=scale))
     names = output_names(files)
+    require_other_files(files, names, Path(out))
     report, console = PredictReport(), Console(stderr=True)
     with Progress(console=console, transient=True) as bar:
         for file in bar.track(files, description="segmenting"):
@@ -103,7 +108,7 @@ def find_images(sources: list[str]) -> list[Path]:
     Raises:
         ValueError: If a source stands for no image.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path, Path] = {}
     for source in sources:
         path = Path(source)
         if path.is_dir():
@@ -115,8 +120,22 @@ def find_images(sources: list[str]) -> list[Path]:
         if not files:
             endings = ", ".join(IMAGE_SUFFIXES)
             raise ValueError(f"{source}: no image there: give a file, a folder with images ({endings}), or a pattern")
-        found.update(dict.fromkeys(files))
-    return list(found)
+        for file in files:
+            found.setdefault(file.absolute(), file)
+    return list(found.values())
+
+
+def require_other_files(files: list[Path], names: dict[Path, str], out: Path) -> None:
+    """Refuse to write over the images that are segmented.
+
+    Raises:
+        ValueError: If an output would take the place of an image.
+    """
+    endings = (".png", "_overlay.jpg", "_confidence.png", *(f"_prior{stage}.png" for stage in range(1, 5)))
+    outputs = {f"{name}{ending}" for name in names.values() for ending in endings}
+    for file in files:
+        if file.name in outputs and file.resolve().parent == out.resolve():
+            raise ValueError(f"{file}: an output in {out} would take the place of this image: choose another --out")
 
 
 def output_names(files: list[Path]) -> dict[Path, str]:

@@ -72,7 +72,7 @@ class Run:
             self.average.to(accelerator.device)
         self.losses: list[Losses] = []
         self.console = Console(stderr=True, quiet=not accelerator.is_main_process)
-        self.since = time.perf_counter()
+        self._restart_clock()
 
     @property
     def trained(self) -> SeMask:
@@ -107,8 +107,8 @@ class Run:
                 f"the state of the last save is in {self.out}" if (self.out / STATE).exists() else "nothing was saved"
             )
             raise ValueError(
-                f"the loss is {losses.total.item()} at step {self.step} (learning rate {lr:.2e}): lower training.lr, set "
-                f"training.clip_norm or use training.precision fp32; {kept}"
+                f"the loss is {losses.total.item()} at step {self.step} (learning rate {lr:.2e}): lower training.lr, "
+                f"set training.clip_norm or use training.precision fp32; {kept}"
             )
         self.losses.append(Losses(*(x.detach() for x in losses)))
 
@@ -128,12 +128,10 @@ class Run:
     def _log_losses(self, lr: float) -> None:
         means = torch.stack([torch.stack(losses) for losses in self.losses]).mean(0)
         total, main, prior = self.accelerator.reduce(means, "mean").tolist()
-        seconds, steps = (
-            time.perf_counter() - self.since,
-            len(self.losses) / self.accelerator.gradient_accumulation_steps,
-        )
-        row = {"loss": total, "main": main, "prior": prior, "lr": lr, "images/s": steps * self.batch_size / seconds}
-        self.losses, self.since = [], time.perf_counter()
+        images, seconds = (self.step - self.clock[0]) * self.batch_size, time.perf_counter() - self.clock[1]
+        row = {"loss": total, "main": main, "prior": prior, "lr": lr, "images/s": images / seconds}
+        self.losses = []
+        self._restart_clock()
         text = f"loss {total:.4f}  lr {lr:.2e}  {row['images/s']:.1f} images/s"
         self.bar.update(self.task, text=text)
         if not self.console.is_terminal:
@@ -141,9 +139,16 @@ class Run:
         self.accelerator.log({f"train/{name}": value for name, value in row.items()}, step=self.step)
         self._append("log.csv", row)
 
+    def _restart_clock(self) -> None:
+        """Measure images/s from now on: (step, seconds)."""
+        self.clock = (self.step, time.perf_counter())
+
     def evaluate(self, inference: Inference, dataset: SegmentationDataset, *, workers: int) -> None:
         """Measure the model, log scores and sample predictions, and keep the checkpoint if it is the best so far."""
         predictor = Predictor(self.trained, inference)
+        if self.accelerator.num_processes > 1:
+            for buffer in predictor.model.buffers():  # BatchNorm's statistics differ where they are not shared
+                torch.distributed.broadcast(buffer, src=0)
         self.evaluated = result = evaluate_model(
             predictor,
             dataset,
@@ -165,7 +170,7 @@ class Run:
                 checkpoint.save(self.out / "best.safetensors", self.trained, self.model.metadata)
         self.best = max(self.best, row["miou"])
         self.model.train()
-        self.since = time.perf_counter()
+        self._restart_clock()
 
     def _log_samples(self, predictor: Predictor, dataset: SegmentationDataset) -> None:
         """Draw image, label, prediction and priors of a few validation images."""
@@ -174,9 +179,8 @@ class Run:
             prediction = predictor(image, priors=True)
             maps = [label.numpy(), prediction.label, *prediction.priors]
             picture = side_by_side([to_image(image), *(colorize(x, dataset.classes) for x in maps)])
-            folder = self.out / "samples"
-            folder.mkdir(parents=True, exist_ok=True)
-            picture.save(folder / f"{i:05d}_step{self.step}.png")
+            with checkpoint.written_whole(self.out / "samples" / f"{i:05d}_step{self.step}.png") as temporary:
+                picture.save(temporary, format="PNG")
             tracker = self.accelerator.get_tracker("tensorboard")
             tracker.log_images({f"sample/{i}": np.asarray(picture)[None]}, step=self.step, dataformats="NHWC")
 
@@ -200,6 +204,8 @@ class Run:
 
     def save(self) -> None:
         """Write the last checkpoint and the state that `resume` needs, each whole or not at all."""
+        # Not logged yet: the next line of the log is the mean over these and what follows.
+        losses = [self.accelerator.reduce(torch.stack(x), "mean").tolist() for x in self.losses]
         if not self.accelerator.is_main_process:
             return
         self.model.metadata["step"] = self.step
@@ -213,7 +219,13 @@ class Run:
         checkpoint.write_tensors(
             self.out / STATE,
             {name: x.detach().cpu().contiguous() for name, x in tensors.items()},
-            {"step": self.step, "best": self.best, "scaler": scaler, "recipe": self.model.metadata["recipe"]},
+            {
+                "step": self.step,
+                "best": self.best,
+                "losses": losses,
+                "scaler": scaler,
+                "recipe": self.model.metadata["recipe"],
+            },
         )
 
     def resume(self) -> None:
@@ -223,7 +235,18 @@ class Run:
             ValueError: If there is none, or it belongs to a run with other settings.
         """
         tensors, saved = checkpoint.read_tensors(self.out / STATE)
-        compare_recipes(saved["recipe"], self.model.metadata["recipe"])
+        compare_recipes(saved.get("recipe", {}), self.model.metadata["recipe"])
+        try:
+            self._restore(tensors, saved)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"{self.out / STATE}: not the state of this run ({str(error).splitlines()[0]}): start a new run in "
+                "another folder"
+            ) from error
+        for name in ("log.csv", "evaluation.csv"):
+            self._forget_after(self.out / name)
+
+    def _restore(self, tensors: Mapping[str, Tensor], saved: Mapping[str, Any]) -> None:
         self.model.load_state_dict(part(tensors, "model."))
         if self.average is not None:
             self.average.load_state_dict(part(tensors, "average."))
@@ -235,9 +258,9 @@ class Run:
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
         if saved["scaler"] is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(saved["scaler"])
+        self.losses = [Losses(*torch.tensor(x, device=self.accelerator.device)) for x in saved["losses"]]
         self.step, self.best = saved["step"], saved["best"]
-        for name in ("log.csv", "evaluation.csv"):
-            self._forget_after(self.out / name)
+        self._restart_clock()
 
     def _forget_after(self, path: Path) -> None:
         """Drop the lines that a stopped run wrote after the state it goes on from."""
@@ -271,8 +294,8 @@ def compare_recipes(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
             same = plain(before) == plain(value)
             if not same and name not in CHANGEABLE.get(group, set()):
                 raise ValueError(
-                    f"{group}.{name} is {value}, but the run to resume was started with {before}: give the same settings, "
-                    "or start a new run in another folder"
+                    f"{group}.{name} is {value}, but the run to resume was started with {before}: "
+                    "give the same settings, or start a new run in another folder"
                 )
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import nn
 
 from semask.data import Augmentation, Data, Normalization, SegmentationDataset, training_loader, training_transform
@@ -132,7 +133,11 @@ def train(
     training, evaluation = training or Training(), evaluation or Inference()
     accelerator = make_accelerator(training, out)
     train_set, val_set = data.dataset("train"), data.dataset("val")
-    check(model, train_set, val_set, data, loss, progress=accelerator.is_main_process)
+    check_settings(model, train_set, val_set, loss)
+    if accelerator.is_main_process:
+        for dataset in (train_set, val_set):
+            dataset.check(level=data.check, allow_empty_masks=data.allow_empty_masks, progress=True)
+    accelerator.wait_for_everyone()
     settings: dict[str, Any] = {
         "augmentation": augmentation,
         "data": data,
@@ -200,6 +205,7 @@ def make_accelerator(training: Training, out: str) -> Accelerator:
     if training.precision == "fp16" and on_cpu:
         raise ValueError("training.precision is fp16, which needs a GPU: use bf16 or fp32 on a CPU")
     logging.getLogger("accelerate").setLevel(logging.ERROR)
+    AcceleratorState._reset_state(reset_partial_state=True)  # it would keep the precision of an earlier run's process
     accelerator = Accelerator(
         mixed_precision="no" if training.precision == "fp32" else training.precision,
         gradient_accumulation_steps=training.accumulate,
@@ -216,28 +222,21 @@ def make_accelerator(training: Training, out: str) -> Accelerator:
     return accelerator
 
 
-def check(
-    model: SeMask,
-    train_set: SegmentationDataset,
-    val_set: SegmentationDataset,
-    data: Data,
-    loss: PixelLoss,
-    *,
-    progress: bool,
+def check_settings(
+    model: SeMask, train_set: SegmentationDataset, val_set: SegmentationDataset, loss: PixelLoss
 ) -> None:
-    """Find what would go wrong later: classes that don't fit, files that can't be read.
+    """Find what does not fit together before anything is read.
 
     Raises:
-        ValueError: With the first problem.
+        ValueError: If model, data and loss have different classes.
     """
     for dataset in (train_set, val_set):
         check_classes(model, dataset)
-    if loss.class_weights is not None and len(loss.class_weights) != len(train_set.classes):
+    classes = len(train_set.classes)
+    if loss.class_weights is not None and len(loss.class_weights) != classes:
         raise ValueError(
-            f"loss.class_weights has {len(loss.class_weights)} values for {len(train_set.classes)} classes: give one a class"
+            f"loss.class_weights has {len(loss.class_weights)} values for {classes} classes: give one a class"
         )
-    for dataset in (train_set, val_set):
-        dataset.check(level=data.check, allow_empty_masks=data.allow_empty_masks, progress=progress)
 
 
 def start(model: SeMask, training: Training, accelerator: Accelerator, out: Path, *, resume: bool) -> Run:

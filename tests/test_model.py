@@ -110,7 +110,11 @@ def test_gradient_checkpointing_is_switched_everywhere():
     [
         ({"encoder": "resnet"}, "encoder is 'resnet': choose one of swin_nano, swin_tiny"),
         ({"decoder": "upernet"}, "decoder is 'upernet': choose one of fpn"),
-        ({"num_classes": 0}, "num_classes is 0"),
+        ({"num_classes": 0}, "num_classes is 0: give at least 1"),
+        ({"prior_classes": 0}, "prior_classes is 0"),
+        ({"window": 0}, "window is 0"),
+        ({"channels": -1}, "channels is -1"),
+        ({"drop_path": 1.5}, "drop_path is 1.5"),
         ({"in_channels": 4}, "mean has 3 and std 3 values for in_channels=4"),
         ({"residual": "none"}, "residual is 'none'"),
         ({"semantic_window": (7, 7, 7)}, "semantic_window has 3 values"),

@@ -115,6 +115,6 @@ class PixelLoss:
         assert self.class_weights is not None
         if len(self.class_weights) < logits.shape[1]:
             raise ValueError(
-                f"loss.class_weights has {len(self.class_weights)} values for {logits.shape[1]} classes: give one a class"
+                f"loss.class_weights has {len(self.class_weights)} values for {logits.shape[1]} classes: give one each"
             )
         return logits.new_tensor(self.class_weights[: logits.shape[1]])

@@ -1,0 +1,46 @@
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from parity import LIMIT, find, main, run
+
+COPIED = Path(__file__).parent / "goldens" / "cases"
+ALL = Path(__file__).parents[2] / "shared" / "goldens" / "public"
+PATTERNS = "fpn_*,swin_*"
+PATHS = {path.stem: path for directory in (COPIED, ALL) for path in find(directory, PATTERNS)}
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_float64(name, tmp_path):
+    worst, where = run(PATHS[name], tmp_path, torch.float64).worst
+    assert worst <= 1e-6, where
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_float32(name, tmp_path):
+    # Gradients are left to float64: some are sums that nearly cancel, whose rounding depends on the number of threads.
+    differences = run(PATHS[name], tmp_path).differences
+    values = {what: difference for what, difference in differences.items() if "/grad " not in what}
+    worst = max(values, key=values.__getitem__)
+    assert values[worst] <= LIMIT, worst
+
+
+def test_all_cases_are_at_hand():
+    if not ALL.exists():
+        pytest.skip("../shared/goldens/public is not there: only the cases in tests/goldens/cases were compared")
+    assert len(PATHS) > len(list(find(COPIED, PATTERNS)))
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "line"),
+    [
+        (["--cases", "fpn_large_tinyinput"], 0, "  ok  "),
+        (["--cases", "fpn_large_tinyinput", "--limit", "1e-9"], 1, "OVER THE LIMIT"),
+        (["--cases", "nothing_like_this"], 1, "no case in"),
+    ],
+)
+def test_exit_code(monkeypatch, capsys, options, code, line):
+    monkeypatch.setattr(sys, "argv", ["parity.py", str(COPIED), *options])
+    assert main() == code
+    assert line in capsys.readouterr().out
