@@ -39,6 +39,8 @@ def save(path: str | Path, model: SeMask, metadata: Mapping[str, Any]) -> Path:
             untouched.
     """
     path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{path}: checkpoints are .safetensors files: give such a name")
     metadata = {**metadata, "recipe": {**metadata.get("recipe", {}), "model": model.config}, "versions": versions()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     for name, tensor in tensors.items():

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -81,7 +83,7 @@ def test_windows_cover_the_axis():
         firsts = starts(length, crop, stride)
         assert firsts == sorted(set(firsts))
         assert {i for first in firsts for i in range(first, first + crop)} == set(range(length))
-        assert all(b - a <= stride for a, b in zip(firsts, firsts[1:], strict=False))
+        assert all(b - a <= stride for a, b in pairwise(firsts))
 
 
 @pytest.mark.parametrize("batch", [1, 2])

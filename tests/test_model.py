@@ -40,7 +40,9 @@ def test_config_is_the_signature():
     assert rebuilt.config == config
     shapes = {name: x.shape for name, x in rebuilt.state_dict().items()}
     assert shapes == {name: x.shape for name, x in SeMask(**config).state_dict().items()}
-    changed = {name: config[name] for name in config if config[name] != inspect.signature(SeMask).parameters[name].default}
+    changed = {
+        name: config[name] for name in config if config[name] != inspect.signature(SeMask).parameters[name].default
+    }
     assert changed.keys() == {"encoder", "num_classes", "channels", "semantic_window", "in_channels", "mean", "std"}
 
 

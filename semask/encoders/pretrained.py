@@ -74,6 +74,12 @@ def load_pretrained(backbone: object, source: str) -> LoadReport:
             f"{source}: no tensor of a Swin in it (found e.g. {', '.join(list(weights)[:3])}): give Swin weights"
         )
     report.unused = [name for name in weights if not name.endswith(("relative_position_index", "attn_mask"))]
+    strangers = [name for name in (*report.left, *report.unused) if ".blocks." in name]
+    if strangers:
+        raise ValueError(
+            f"{source}: weights of a Swin of another depth, {strangers[0]} has no counterpart: "
+            "choose weights of the encoder's size"
+        )
     backbone.load_state_dict(new, strict=False)
     return report
 

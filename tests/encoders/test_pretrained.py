@@ -114,8 +114,17 @@ def test_missing_tensors_are_reported_and_left(tmp_path):
 @pytest.mark.parametrize("size", [SMALL._replace(channels=16), SMALL._replace(heads=(2, 4))])
 def test_weights_of_another_size(tmp_path, size):
     path = write(tmp_path / "weights.safetensors", source(microsoft_name, size)[1])
-    with pytest.raises(ValueError, match=r"^pretrained weights are of another Swin: \S+ is \[.*\] there and \[.*\] here"):
+    with pytest.raises(
+        ValueError, match=r"^pretrained weights are of another Swin: \S+ is \[.*\] there and \[.*\] here"
+    ):
         load_pretrained(Swin(SMALL), path)
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [(2, 3), (3, 2)])
+def test_weights_of_another_depth(tmp_path, theirs, ours):
+    path = write(tmp_path / "weights.safetensors", source(microsoft_name, SMALL._replace(depths=(1, theirs)))[1])
+    with pytest.raises(ValueError, match=r"of another depth, \S+blocks\.2\S+ has no counterpart"):
+        load_pretrained(Swin(SMALL._replace(depths=(1, ours))), path)
 
 
 class Evil:

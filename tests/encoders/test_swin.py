@@ -94,14 +94,15 @@ def test_a_cell_matters_in_its_shifted_window_only(size, cell, rows, columns):
     assert differs.equal(expected)
 
 
-def test_shift_mask_is_of_its_dtype_and_usable_after_inference_mode():
+def test_a_shift_mask_of_inference_mode_serves_training_too():
     shift_mask.cache_clear()
-    swin = Swin(SMALL)
+    swin, image = Swin(SMALL), torch.randn(1, 3, 50, 50)
     with torch.inference_mode():
-        run(swin, torch.randn(1, 3, 50, 50))
-    sum(x.sum() for x in run(swin, torch.randn(1, 3, 50, 50))).backward()
+        run(swin, image)
+        assert not shift_mask(6, 6, 3, 1, image.device, image.dtype).is_inference()
+    sum(x.sum() for x in run(swin, image)).backward()
     assert swin.stem.projection.weight.grad.isfinite().all()
-    assert run(swin.double(), torch.randn(1, 3, 50, 50).double())[-1].dtype == torch.float64
+    assert run(swin.double(), image.double())[-1].dtype == torch.float64
 
 
 def test_relative_position_index():

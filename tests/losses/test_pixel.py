@@ -82,7 +82,13 @@ def test_ignored_pixels_get_no_gradient():
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"average": "all"}, {"ohem_min_kept": 5}, {"ohem_min_kept": 5, "ohem_threshold": 0.7}, {"class_weights": WEIGHTS}],
+    [
+        {},
+        {"average": "all"},
+        {"ohem_min_kept": 5},
+        {"ohem_min_kept": 5, "ohem_threshold": 0.7},
+        {"class_weights": WEIGHTS},
+    ],
 )
 def test_no_valid_pixel(settings):
     logits, prior, label = sample()
