@@ -73,7 +73,7 @@ def load(source: str | Path, *, device: torch.device | str = "cpu") -> SeMask:
     tensors, metadata = read_tensors(path)
     try:
         model = SeMask(**metadata["recipe"]["model"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path}: its recipe does not describe a model ({error}): was it made by another version?"
         ) from error
@@ -100,7 +100,8 @@ def find(source: str | Path) -> Path:
             if (path / name).is_file():
                 return path / name
         raise ValueError(f"{path}: no best.safetensors, model.safetensors or last.safetensors in this folder")
-    if path.exists() or path.suffix or len(path.parts) != 2:
+    # A name on the hub is OWNER/NAME; what lies in an existing folder, or has an ending, was meant as a file.
+    if path.exists() or path.suffix or len(path.parts) != 2 or path.parent.is_dir():
         if not path.is_file():
             raise ValueError(
                 f"{path}: no such checkpoint: give a .safetensors file, a folder, or a name OWNER/NAME on the hub"

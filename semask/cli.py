@@ -1,5 +1,6 @@
 """The command line: verb -> function, nothing else."""
 
+import itertools
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -45,7 +46,7 @@ def run(arguments: list[str]) -> int:
 
 def origin(arguments: list[str]) -> str:
     """Say where options that could not be understood came from, and where they are explained."""
-    recipes = [file for option, file in zip(arguments, arguments[1:], strict=False) if option == "--config"]
+    recipes = [file for option, file in itertools.pairwise(arguments) if option == "--config"]
     command = " ".join(["semask", *(verb for verb in arguments[:1] if verb in VERBS), "--help"])
     return f" ({''.join(f'in {file} or on the command line; ' for file in recipes)}see {command})"
 

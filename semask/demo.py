@@ -65,7 +65,7 @@ def demo(*, out: str = "demo", steps: int = 400, seed: int = 0) -> Path:
     with checkpoint.written_whole(page) as temporary:
         temporary.write_text(render(predictor, val_set, result, largest, read_losses(run)), encoding="utf-8")
     console.print(f"mIoU {percent(result.scores.miou)} % (always predicting the largest class: {percent(largest)} %)")
-    console.print(f"Look at {page}", highlight=False)
+    console.print(f"Look at {page}", highlight=False, soft_wrap=True)
     return page
 
 
@@ -127,7 +127,7 @@ are refined with it. Black pixels of the label are not counted.</p>
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 1500px; padding: 0 1em; color: #222 }
 table { border-collapse: collapse } th { font-weight: 600; font-size: 13px; vertical-align: bottom; padding: 4px }
-.scenes { width: 100% } .scenes td { padding: 2px } .scenes img { display: block; width: 100% }
+.scenes { width: 100%; table-layout: fixed } .scenes td { padding: 2px } .scenes img { display: block; width: 100% }
 .legend span { display: inline-block; margin-right: 1em } .legend i, .bars i { display: inline-block; height: 12px }
 .legend i { width: 12px; margin-right: 5px; border: 1px solid #444 }
 .bars td { padding: 1px 10px 1px 0 } .bars td:nth-child(2) { text-align: right }

@@ -79,7 +79,7 @@ def predict(
             stem = Path(out) / names[file]
             write(stem, image if overlays else None, prediction, confidence=confidence)
             report.written.append(stem.with_name(f"{stem.name}.png"))
-    console.print(f"{len(report.written)} masks in {out}", highlight=False)
+    console.print(f"{len(report.written)} masks in {out}", highlight=False, soft_wrap=True)
     if report.failed:
         console.print(f"{len(report.failed)} of {len(files)} images could not be segmented:", style="bold red")
         for reason in report.failed.values():

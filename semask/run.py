@@ -136,7 +136,7 @@ class Run:
         self.bar.update(self.task, text=text)
         if not self.console.is_terminal:
             self.console.print(f"step {self.step}/{self.steps}  {text}", highlight=False)
-        self.accelerator.log({f"train/{name}": value for name, value in row.items()}, step=self.step)
+        self._track("train", row)
         self._append("log.csv", row)
 
     def _restart_clock(self) -> None:
@@ -162,7 +162,7 @@ class Run:
         row |= {"overall_accuracy": result.scores.overall_accuracy}
         row |= {f"prior_{stage}": prior.miou for stage, prior in enumerate(result.priors, start=1)}
         self.console.print(f"step {self.step}/{self.steps}  mIoU {100 * row['miou']:.2f} %", highlight=False)
-        self.accelerator.log({f"val/{name}": value for name, value in row.items()}, step=self.step)
+        self._track("val", row)
         self._append("evaluation.csv", row)
         if self.accelerator.is_main_process:
             self._log_samples(predictor, dataset)
@@ -183,6 +183,16 @@ class Run:
                 picture.save(temporary, format="PNG")
             tracker = self.accelerator.get_tracker("tensorboard")
             tracker.log_images({f"sample/{i}": np.asarray(picture)[None]}, step=self.step, dataformats="NHWC")
+
+    def _track(self, group: str, row: Mapping[str, float]) -> None:
+        """Add points to the curves in TensorBoard."""
+        try:
+            self.accelerator.log({f"{group}/{name}": value for name, value in row.items()}, step=self.step)
+        except OSError as error:
+            raise ValueError(
+                f"{self.out}: TensorBoard's events could not be written ({error}): free some space; checkpoints are "
+                "untouched"
+            ) from error
 
     def _append(self, name: str, row: Mapping[str, float]) -> None:
         """Add a line to a CSV file of the run."""
@@ -222,6 +232,7 @@ class Run:
             {
                 "step": self.step,
                 "best": self.best,
+                "processes": self.accelerator.num_processes,
                 "losses": losses,
                 "scaler": scaler,
                 "recipe": self.model.metadata["recipe"],
@@ -236,6 +247,12 @@ class Run:
         """
         tensors, saved = checkpoint.read_tensors(self.out / STATE)
         compare_recipes(saved.get("recipe", {}), self.model.metadata["recipe"])
+        processes = self.accelerator.num_processes
+        if saved.get("processes", processes) != processes:
+            raise ValueError(
+                f"the run to resume was started with {saved['processes']} processes, this are {processes}: the numbers "
+                "would not be the same; start as many, or a new run in another folder"
+            )
         try:
             self._restore(tensors, saved)
         except (KeyError, RuntimeError, ValueError) as error:
@@ -243,8 +260,6 @@ class Run:
                 f"{self.out / STATE}: not the state of this run ({str(error).splitlines()[0]}): start a new run in "
                 "another folder"
             ) from error
-        for name in ("log.csv", "evaluation.csv"):
-            self._forget_after(self.out / name)
 
     def _restore(self, tensors: Mapping[str, Tensor], saved: Mapping[str, Any]) -> None:
         self.model.load_state_dict(part(tensors, "model."))
@@ -262,14 +277,18 @@ class Run:
         self.step, self.best = saved["step"], saved["best"]
         self._restart_clock()
 
-    def _forget_after(self, path: Path) -> None:
-        """Drop the lines that a stopped run wrote after the state it goes on from."""
-        if not path.exists() or not self.accelerator.is_main_process:
+    def forget_later(self) -> None:
+        """Drop the lines that a stopped run logged after the step that this one begins with."""
+        if not self.accelerator.is_main_process:
             return
-        head, *lines = path.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if int(line.split(",")[0]) <= self.step]
-        with checkpoint.written_whole(path) as temporary:
-            temporary.write_text("\n".join([head, *kept]) + "\n", encoding="utf-8")
+        for path in (self.out / "log.csv", self.out / "evaluation.csv"):
+            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+            kept = [line for line in lines[1:] if int(line.split(",")[0]) <= self.step]
+            if kept:
+                with checkpoint.written_whole(path) as temporary:
+                    temporary.write_text("\n".join([lines[0], *kept]) + "\n", encoding="utf-8")
+            else:
+                path.unlink(missing_ok=True)
 
 
 def averaged(model: SeMask, decay: float) -> AveragedModel:

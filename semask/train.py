@@ -87,8 +87,8 @@ class Training:
     def lr_at(self, step: int) -> float:
         """Learning rate of a step (from 0): polynomial decay, times a linear warm-up.
 
-        >>> Training().lr_at(0), Training().lr_at(40_000)
-        (1e-10, 5e-05)
+        >>> f"{Training().lr_at(0):.1e}, {Training().lr_at(40_000):.1e}"
+        '1.0e-10, 5.0e-05'
         """
         lr: float = (self.lr - self.min_lr) * (1 - step / self.steps) ** self.power + self.min_lr
         if step < self.warmup_steps:
@@ -232,6 +232,12 @@ def check_settings(
     """
     for dataset in (train_set, val_set):
         check_classes(model, dataset)
+    bands = model.config["in_channels"]
+    if train_set.channels != bands:
+        raise ValueError(
+            f"the model takes {bands} bands, but {train_set.name} is read with {train_set.channels}: "
+            f"set data.channels to {bands} (1, 3 or 4), or model.in_channels, mean and std to fit the data"
+        )
     classes = len(train_set.classes)
     if loss.class_weights is not None and len(loss.class_weights) != classes:
         raise ValueError(
@@ -270,6 +276,7 @@ def start(model: SeMask, training: Training, accelerator: Accelerator, out: Path
     )
     if resume:
         run.resume()
+    run.forget_later()
     return run
 
 

@@ -356,6 +356,8 @@ class Data:
             every image, "none" nothing.
         allow_empty_masks: Accept masks in which every pixel is ignored.
         workers: Processes that load samples, for each training process; 0 loads in the process itself.
+        channels: Bands that images are read with: 1 (grey), 3 (RGB) or 4 (RGBA); other than 3 only for the format
+            "folder".
         image_dir: Folder of the images below root; only for the format "folder".
         label_dir: Folder of the masks below root; only for the format "folder".
     """
@@ -367,6 +369,7 @@ class Data:
     check: CheckLevel = "full"
     allow_empty_masks: bool = False
     workers: int = 2
+    channels: int = 3
     image_dir: str = "images"
     label_dir: str = "annotations"
 
@@ -374,6 +377,8 @@ class Data:
         """Refuse numbers that cannot be meant."""
         if self.workers < 0:
             raise ValueError(f"workers={self.workers}: expected 0 or more processes")
+        if self.channels not in (1, 3, 4) or (self.channels != 3 and self.format != "folder"):
+            raise ValueError(f"data.channels is {self.channels}: give 3, or for the format folder 1, 3 or 4")
 
     def dataset(self, split: Literal["train", "val"]) -> SegmentationDataset:
         """Find the files of the training or the validation split.
@@ -395,4 +400,6 @@ class Data:
             return cityscapes(root, name or split)
         if self.format == "coco_stuff":
             return coco_stuff(root, name or {"train": "train2014", "val": "test2014"}[split])
-        return folder(root, name or split, image_dir=self.image_dir, label_dir=self.label_dir)
+        return folder(
+            root, name or split, image_dir=self.image_dir, label_dir=self.label_dir, channels=self.channels
+        )
