@@ -81,8 +81,8 @@ def load(source: str | Path, *, device: torch.device | str = "cpu") -> SeMask:
     wrong = sorted(expected.keys() ^ tensors.keys()) or [n for n in expected if expected[n].shape != tensors[n].shape]
     if wrong:
         raise ValueError(
-            f"{path}: the weights belong to another model than its recipe: {len(wrong)} tensors are missing, unknown or "
-            f"of another shape, e.g. {wrong[0]}"
+            f"{path}: the weights belong to another model than its recipe: {len(wrong)} tensors are missing, unknown "
+            f"or of another shape, e.g. {wrong[0]}"
         )
     model.load_state_dict(tensors)
     model.metadata = metadata
@@ -158,6 +158,9 @@ def written_whole(path: Path) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # safetensors makes files that only their owner can read
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
         raise ValueError(

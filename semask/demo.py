@@ -16,6 +16,7 @@ from semask.data import Augmentation, Classes, Data, SegmentationDataset
 from semask.data.synthetic import write_synthetic
 from semask.evaluate import Evaluation, evaluate_model, percent
 from semask.inference import Inference, Predictor, to_image
+from semask.losses import PixelLoss
 from semask.metrics import ConfusionMatrix
 from semask.model import SeMask
 from semask.pictures import colorize
@@ -46,17 +47,20 @@ def demo(*, out: str = "demo", steps: int = 400, seed: int = 0) -> Path:
     data = Data(root=str(write_synthetic(folder / "data", seed=seed, progress=True)), workers=2)
     val_set = data.dataset("val")
     training = Training(
-        steps=steps, batch_size=8, lr=1e-3, weight_decay=0.01, warmup_steps=min(30, steps), warmup_ratio=1e-3,
+        steps=steps, batch_size=8, lr=2e-3, weight_decay=0.01, warmup_steps=min(40, steps), warmup_ratio=1e-3,
         clip_norm=1.0, log_every=10, save_every=steps, evaluate_every=0, seed=seed, cpu=not torch.cuda.is_available(),
     )  # fmt: skip
     run = folder / "run"
     if not (run / "last.safetensors").exists():
         torch.manual_seed(seed)
         model = SeMask(encoder="swin_nano", num_classes=len(val_set.classes), channels=64)
-        augmentation = Augmentation(scale=None, scale_range=(0.75, 1.25), crop=(160, 192), largest_class=0.9)
+        augmentation = Augmentation(
+            scale=None, scale_range=(0.8, 1.25), crop=(160, 192), largest_class=0.9, photometric=False
+        )
+        loss = PixelLoss(class_weights=rarity_weights(data.dataset("train")))
         console.print(f"Training {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters ...")
         evaluation = Inference(scale=(256, 192))
-        train(model, data, out=str(run), augmentation=augmentation, training=training, evaluation=evaluation)
+        train(model, data, out=str(run), augmentation=augmentation, loss=loss, training=training, evaluation=evaluation)
     predictor = Predictor(checkpoint.load(run / "last.safetensors"))
     console.print("Measuring on scenes that it has not seen ...")
     result = evaluate_model(predictor, val_set, progress=True)
@@ -67,6 +71,14 @@ def demo(*, out: str = "demo", steps: int = 400, seed: int = 0) -> Path:
     console.print(f"mIoU {percent(result.scores.miou)} % (always predicting the largest class: {percent(largest)} %)")
     console.print(f"Look at {page}", highlight=False, soft_wrap=True)
     return page
+
+
+def rarity_weights(dataset: SegmentationDataset) -> tuple[float, ...]:
+    """Weights of the classes for a short training: one over the root of their share, 1 on average over the pixels."""
+    pixels = dataset.check(level="labels")
+    share = pixels / pixels.sum()
+    weights = share**-0.5
+    return tuple((weights / (weights * share).sum()).round(3).tolist())
 
 
 def largest_class_miou(dataset: SegmentationDataset) -> float:

@@ -341,7 +341,7 @@ def to_tensor(image: str | Path | Image.Image | NDArray[Any] | Tensor, *, channe
 
 
 def to_image(image: Tensor) -> Image.Image:
-    """Make a picture to look at of a tensor [C, H, W], uint8 or float in [0, 1]: its first three bands, or its first."""
+    """Make a picture of a tensor [C, H, W], uint8 or float in [0, 1]: of its first three bands, or its first."""
     bands = image[:3] if image.shape[0] >= 3 else image[:1].expand(3, -1, -1)
     picture: Image.Image = TF.to_pil_image(bands)
     return picture

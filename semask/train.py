@@ -251,7 +251,8 @@ def start(model: SeMask, training: Training, accelerator: Accelerator, out: Path
     Raises:
         ValueError: If the folder holds a run that is not to be resumed, or none that could be.
     """
-    if not resume and (out / STATE).exists():
+    kept = (STATE, "best.safetensors", "last.safetensors")
+    if not resume and any((out / name).exists() for name in kept):
         raise ValueError(f"{out} already holds a run: give --resume to go on with it, or another --out")
     if resume and not (out / STATE).exists():
         raise ValueError(f"{out} holds no run to resume ({STATE} is missing): start one without --resume")

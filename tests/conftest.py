@@ -1,4 +1,5 @@
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,9 +72,19 @@ class CommandLine:
 Recipe = Callable[..., list[str]]
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Models this small gain nothing from threads, and lose much where other processes want the cores too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
-def semask(capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(capsys)
+def semask(capsys: pytest.CaptureFixture[str]) -> Iterator[CommandLine]:
+    with one_thread():
+        yield CommandLine(capsys)
 
 
 @pytest.fixture(scope="session")
@@ -112,6 +123,6 @@ def recipe(scenes: Path) -> Recipe:
 def trained(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a finished run; only to be read."""
     out = tmp_path_factory.mktemp("trained") / "run"
-    with pytest.raises(SystemExit, match="0"):
+    with one_thread(), pytest.raises(SystemExit, match="0"):
         main(recipe(out, steps=8, save_every=4, evaluate_every=4))
     return out

@@ -400,6 +400,4 @@ class Data:
             return cityscapes(root, name or split)
         if self.format == "coco_stuff":
             return coco_stuff(root, name or {"train": "train2014", "val": "test2014"}[split])
-        return folder(
-            root, name or split, image_dir=self.image_dir, label_dir=self.label_dir, channels=self.channels
-        )
+        return folder(root, name or split, image_dir=self.image_dir, label_dir=self.label_dir, channels=self.channels)

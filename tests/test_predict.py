@@ -1,0 +1,230 @@
+import json
+import shutil
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from semask import checkpoint
+from semask.data.images import read_image
+from semask.inference import Predictor
+from semask.predict import find_images, output_names
+
+
+@pytest.fixture(scope="module")
+def photos(scenes: Path) -> list[Path]:
+    return sorted((scenes / "images" / "val").iterdir())
+
+
+def photo(width: int = 52, height: int = 40) -> Image.Image:
+    y, x = np.mgrid[:height, :width]
+    return Image.fromarray(np.stack([x * 4, y * 6, (x + y) * 2], -1).astype(np.uint8))
+
+
+def test_masks_are_the_predictor_s_labels_in_the_colours_of_the_classes(semask, trained, photos, scenes, tmp_path):
+    output = semask("predict", trained, *photos, "--out", tmp_path)
+    assert f"3 masks in {tmp_path}" in output.err
+    predictor = Predictor(checkpoint.load(trained))
+    palette = json.loads((scenes / "classes.json").read_text(encoding="utf-8"))["palette"]
+    for path in photos:
+        with Image.open(tmp_path / f"{path.stem}.png") as mask:
+            assert mask.mode == "P"
+            assert np.array_equal(np.array(mask), predictor(path).label)
+            colors = np.array(palette, dtype=np.uint8)[np.array(mask)]
+            assert np.array_equal(np.array(mask.convert("RGB")), colors)
+        with Image.open(tmp_path / f"{path.stem}_overlay.jpg") as picture:
+            assert picture.height == 48
+            assert picture.width > 64  # the legend is at the right
+            left = np.array(picture.convert("RGB"))[:, :64].astype(float)
+        blend = 0.45 * np.array(read_image(path)) + 0.55 * colors
+        assert np.abs(left - blend).mean() < 12  # JPEG
+    assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_priors_and_confidence(semask, trained, photos, tmp_path):
+    semask("predict", trained, photos[0], "--out", tmp_path, "--priors", "--confidence", "--overlays", "false")
+    name = photos[0].stem
+    expected = Predictor(checkpoint.load(trained))(photos[0], priors=True)
+    names = {f"{name}.png", f"{name}_confidence.png", *(f"{name}_prior{i}.png" for i in (1, 2, 3, 4))}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    palette = np.array(expected.classes.palette, dtype=np.uint8)
+    for stage, prior in enumerate(expected.priors, start=1):
+        with Image.open(tmp_path / f"{name}_prior{stage}.png") as picture:
+            assert np.array_equal(np.array(picture), palette[prior])
+    with Image.open(tmp_path / f"{name}_confidence.png") as picture:
+        assert picture.mode == "L"
+        assert np.abs(np.array(picture) / 255 - expected.confidence).max() <= 0.5 / 255 + 1e-6
+
+
+def test_a_scale(semask, trained, photos, tmp_path):
+    semask("predict", trained, photos[0], "--out", tmp_path, "--scale=[96,72]")
+    model = checkpoint.load(trained)
+    model.metadata["recipe"]["evaluation"]["scale"] = (96, 72)
+    with Image.open(tmp_path / f"{photos[0].stem}.png") as mask:
+        assert np.array_equal(np.array(mask), Predictor(model)(photos[0]).label)
+
+
+def cmyk(path: Path) -> None:
+    photo().convert("CMYK").save(path.with_suffix(".jpg"))
+
+
+def sixteen_bit(path: Path) -> None:
+    Image.fromarray((np.arange(40 * 52, dtype=np.uint16) * 31).reshape(40, 52)).save(path.with_suffix(".png"))
+
+
+def transparent(path: Path) -> None:
+    picture = photo().convert("RGBA")
+    picture.putalpha(Image.new("L", picture.size, 9))
+    picture.save(path.with_suffix(".png"))
+
+
+def animated(path: Path) -> None:
+    photo().save(path.with_suffix(".gif"), save_all=True, append_images=[Image.new("RGB", (52, 40))])
+
+
+def palette(path: Path) -> None:
+    photo().quantize(16).save(path.with_suffix(".png"))
+
+
+def turned(path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo(40, 52).save(path.with_suffix(".jpg"), exif=exif)
+
+
+def one_pixel(path: Path) -> None:
+    photo(1, 1).save(path.with_suffix(".png"))
+
+
+def one_row(path: Path) -> None:
+    photo(70, 1).save(path.with_suffix(".tif"))
+
+
+SIZES = {one_pixel: (1, 1), one_row: (70, 1)}
+
+
+@pytest.mark.parametrize(
+    "make", [cmyk, sixteen_bit, transparent, animated, palette, turned, one_pixel, one_row], ids=lambda x: x.__name__
+)
+def test_images_of_every_kind(semask, trained, tmp_path, make):
+    make(tmp_path / "a")
+    source = next(tmp_path.iterdir())
+    semask("predict", trained, source, "--out", tmp_path / "out", "--priors", "--confidence")
+    size = SIZES.get(make, (52, 40))
+    for ending in (".png", "_confidence.png", "_prior1.png", "_prior4.png"):
+        with Image.open(tmp_path / "out" / f"a{ending}") as picture:
+            assert picture.size == size
+    with Image.open(tmp_path / "out" / "a_overlay.jpg") as picture:
+        picture.load()
+        assert picture.width > size[0]
+    with Image.open(tmp_path / "out" / "a.png") as mask:
+        seen = read_image(source)
+        assert seen.mode == "RGB"
+        assert np.array_equal(np.array(mask), Predictor(checkpoint.load(trained))(seen).label)
+
+
+def test_a_turned_photo_is_segmented_as_it_is_displayed(semask, trained, photos, tmp_path):
+    """The stored rows of a photo are turned, its orientation says how: the mask is that of the upright photo."""
+    upright = read_image(photos[0])
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter clockwise to be displayed
+    upright.save(tmp_path / "upright.png")
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    semask("predict", trained, tmp_path / "upright.png", tmp_path / "turned.png", "--out", tmp_path / "out")
+    one, other = (np.array(Image.open(tmp_path / "out" / f"{name}.png")) for name in ("upright", "turned"))
+    assert len(np.unique(one)) > 1
+    assert np.array_equal(one, other)
+
+
+def test_broken_images_are_listed_and_the_others_are_done(semask, trained, photos, tmp_path):
+    source = tmp_path / "photos"
+    shutil.copytree(photos[0].parent, source)
+    (source / "00002_empty.jpg").touch()
+    (source / "00004_cut.jpg").write_bytes(photos[0].read_bytes()[:900])
+    (source / "text.png").write_text("no image")
+    output = semask("predict", trained, source, "--out", tmp_path / "out", code=2)
+    assert {path.name for path in (tmp_path / "out").glob("*.png")} == {f"{path.stem}.png" for path in photos}
+    assert "3 of 6 images could not be segmented:" in output.err
+    lines = [line.strip() for line in output.err.splitlines()]
+    assert lines[-3].startswith(f"{source / '00002_empty.jpg'}: the file is empty")
+    assert lines[-2].startswith(f"{source / '00004_cut.jpg'}: the image is damaged")
+    assert lines[-1].startswith(f"{source / 'text.png'}: not an image")
+    assert "Traceback" not in output.err
+
+
+def test_a_decompression_bomb_stops_nothing(semask, trained, photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEMASK_MAX_PIXELS", str(64 * 48))
+    photo(65, 48).save(tmp_path / "bomb.png")
+    output = semask("predict", trained, tmp_path / "bomb.png", photos[0], "--out", tmp_path / "out", code=2)
+    assert "65 x 48 pixels, the limit is 3072; if you trust it, set SEMASK_MAX_PIXELS" in output.err
+    assert (tmp_path / "out" / f"{photos[0].stem}.png").exists()
+
+
+def test_files_folders_and_patterns_without_duplicates(tmp_path, monkeypatch):
+    for name in ("a/x.jpg", "a/deep/y.PNG", "b/x.jpg", "b/x.png", "b/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        photo().save(tmp_path / name, format="PNG")
+    monkeypatch.chdir(tmp_path)
+    absolute = str(tmp_path / "a" / "x.jpg")
+    files = find_images(["a", "a/x.jpg", "b/*.jpg", absolute, "**/*.png"])
+    assert [str(file) for file in files] == ["a/deep/y.PNG", "a/x.jpg", "b/x.jpg", "b/x.png"]
+    names = output_names(files)
+    assert len(set(names.values())) == 4
+    assert names[files[0]] == "y"
+
+
+def test_names_are_unique_whatever_the_files_are_called():
+    files = [
+        Path(p) for p in ("x.jpg", "x.png", "x_png.jpg", "a/x.jpg", "b/a/x.jpg", "a_x_jpg.png", "b/x.jpg", "x_1.jpg")
+    ]
+    names = output_names(files)
+    assert list(names) == files
+    assert len(set(names.values())) == len(files)
+
+
+@pytest.mark.parametrize("source", ["nothing.jpg", "empty", "*.jpg"])
+def test_no_image_there(semask, trained, tmp_path, source):
+    (tmp_path / "empty").mkdir()
+    message = semask.refused("predict", trained, tmp_path / source, "--out", tmp_path / "out")
+    assert message.startswith(f"{tmp_path / source}: no image there")
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_are_not_written_over(semask, trained, photos, tmp_path):
+    read_image(photos[0]).save(tmp_path / "a.png")
+    before = (tmp_path / "a.png").read_bytes()
+    message = semask.refused("predict", trained, tmp_path / "a.png", "--out", tmp_path)
+    assert (
+        message
+        == f"{tmp_path / 'a.png'}: an output in {tmp_path} would take the place of this image: choose another --out"
+    )
+    assert (tmp_path / "a.png").read_bytes() == before
+    read_image(photos[0]).save(tmp_path / "b.jpg")
+    semask("predict", trained, tmp_path / "b.jpg", "--out", tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "b.jpg", "b.png", "b_overlay.jpg"}
+
+
+def test_an_output_that_cannot_be_written(semask, trained, photos, tmp_path):
+    (tmp_path / "file").touch()
+    message = semask.refused("predict", trained, photos[0], "--out", tmp_path / "file")
+    assert "could not be written" in message
+
+
+def test_one_image_is_in_memory_at_a_time(semask, trained, photos, tmp_path, monkeypatch):
+    alive: list[int] = []
+    images: list[weakref.ref[Image.Image]] = []
+
+    def watched(path: Path, *, channels: int) -> Image.Image:
+        alive.append(sum(image() is not None for image in images))
+        image = read_image(path, channels=channels)
+        images.append(weakref.ref(image))
+        return image
+
+    for i in range(8):
+        shutil.copy(photos[0], tmp_path / f"{i}.jpg")
+    monkeypatch.setattr("semask.predict.read_image", watched)
+    semask("predict", trained, tmp_path, "--out", tmp_path / "out")
+    assert len(alive) == 8
+    assert max(alive) <= 1  # the last one, until the next takes its name
