@@ -20,7 +20,7 @@ from semask.data.dataset import Classes
 from semask.data.images import read_image
 from semask.data.transforms import Normalization, fitted_size
 from semask.model import SeMask
-from semask.outputs import SeMaskOutput, resize
+from semask.outputs import MaskOutput, SeMaskOutput, resize
 
 Mode = Literal["whole", "slide"]
 STRIP_VALUES = 2**24
@@ -68,17 +68,30 @@ class Inference:
 
 
 class View(NamedTuple):
-    """What the model says of one image."""
+    """What the model says of one image, before it is resized to the image's size."""
 
     scores: Tensor
-    """Class scores [B, K, h, w]."""
+    """Scores of classes [B, K, h, w] or of masks [B, Q, h, w]."""
     size: tuple[int, int]
     """Height and width of the image that the model saw; scores are resized to it before any other size."""
+    padded: tuple[int, int]
+    """The same with the padding that the decoder asks for, at the right and the bottom."""
+    kind: Literal["logits", "masks", "probabilities"] = "logits"
+    """Whether the scores are logits or probabilities of classes, or logits of masks."""
+    classes: Tensor | None = None
+    """Probability of each class for each mask, [B, Q, K]; without "no object"."""
+    mirrored: bool = False
+    """Whether the model saw the image mirrored."""
+
+    def rows(self, rows: range) -> Tensor:
+        """Scores of the classes in some rows of the image, [B, K, len(rows), W]."""
+        scores = resize_rows(self.scores.float(), self.padded, rows)[..., : self.size[1]]
+        if self.classes is not None:
+            scores = torch.einsum("bqk,bqhw->bkhw", self.classes, scores.sigmoid())
+        return scores.flip(-1) if self.mirrored else scores
 
 
-def look(
-    model: SeMask, image: Tensor, inference: Inference, *, mirrored: bool = False, priors: bool = False
-) -> list[View]:
+def look(model: SeMask, image: Tensor, inference: Inference, *, mirrored: bool = False, priors: bool = False) -> list[View]:
     """Put one image through the model.
 
     Args:
@@ -91,44 +104,56 @@ def look(
     Returns:
         One view for the decoder's scores and, with `priors`, one for the prior of each stage.
     """
-    size = (image.shape[-2], image.shape[-1])
 
-    def run(x: Tensor) -> list[Tensor]:
+    def run(x: Tensor) -> list[View]:
         output: SeMaskOutput = model(x)
-        return [output.logits, *(output.priors if priors else ())]
+        size, divisor = (x.shape[-2], x.shape[-1]), model.size_divisor
+        padded = (-(-size[0] // divisor) * divisor, -(-size[1] // divisor) * divisor)
+        prediction = output.prediction
+        if isinstance(prediction, MaskOutput):
+            classes = prediction.classes.float().softmax(-1)[..., :-1]
+            first = View(prediction.masks, size, padded, "masks", classes)
+        else:
+            first = View(prediction.logits, size, padded)
+        return [first, *(View(prior, size, padded) for prior in (output.priors if priors else ()))]
 
-    scores = slide(run, image, inference) if inference.mode == "slide" else run(image)
-    return [View(x.flip(-1) if mirrored else x, size) for x in scores]
+    views = slide(run, image, inference) if inference.mode == "slide" else run(image)
+    return [view._replace(mirrored=mirrored) for view in views]
 
 
-def slide(run: Callable[[Tensor], list[Tensor]], image: Tensor, inference: Inference) -> list[Tensor]:
+def slide(run: Callable[[Tensor], list[View]], image: Tensor, inference: Inference) -> list[View]:
     """Average the class scores of overlapping windows, `window_batch` of them at a time.
 
     Windows at the right and the bottom edge are moved inside; a window is never larger than the image.
 
     Args:
-        run: Gives maps of class scores [B, K, h, w] of images [B, C, H, W].
+        run: Gives views of images [B, C, H, W].
         image: Normalised images [B, C, H, W].
         inference: Crop, stride and window_batch.
 
     Returns:
-        Class scores [B, K, H, W] at the image's size for each map that `run` gives.
+        For each view that `run` gives, one of the whole image with class scores [B, K, H, W] at the image's size.
     """
     B, _, H, W = image.shape
     height, width = min(inference.crop[0], H), min(inference.crop[1], W)
     corners = [(y, x) for y in starts(H, height, inference.stride[0]) for x in starts(W, width, inference.stride[1])]
     totals: list[Tensor] = []
+    views: list[View] = []
     count = image.new_zeros(H, W)
     for first in range(0, len(corners), inference.window_batch):
         chunk = corners[first : first + inference.window_batch]
-        maps = run(torch.cat([image[:, :, y : y + height, x : x + width] for y, x in chunk]))
+        views = run(torch.cat([image[:, :, y : y + height, x : x + width] for y, x in chunk]))
+        maps = [view.rows(range(height)) for view in views]
         totals = totals or [scores.new_zeros(B, scores.shape[1], H, W) for scores in maps]
         for total, scores in zip(totals, maps, strict=True):
-            for (y, x), window in zip(chunk, torch.split(resize(scores, (height, width)), B), strict=True):
+            for (y, x), window in zip(chunk, torch.split(scores, B), strict=True):
                 total[:, :, y : y + height, x : x + width] += window
         for y, x in chunk:
             count[y : y + height, x : x + width] += 1
-    return [total.div_(count) for total in totals]
+    return [
+        View(total.div_(count), (H, W), (H, W), "probabilities" if view.kind == "masks" else "logits")
+        for total, view in zip(totals, views, strict=True)
+    ]
 
 
 def starts(length: int, crop: int, stride: int) -> list[int]:
@@ -150,16 +175,17 @@ def probabilities(views: Sequence[View], size: tuple[int, int], rows: range | No
         rows: Rows of the result to compute; None for all.
 
     Returns:
-        Probabilities [B, K, len(rows), W]: the softmax of the scores resized to the view's size and then to `size`,
-        averaged over the views.
+        Probabilities [B, K, len(rows), W]: the softmax of the scores resized to the view's size and then to `size`, or
+        for masks the probabilities so resized, averaged over the views.
     """
     rows = range(size[0]) if rows is None else rows
     total: Tensor | None = None
     for view in views:
         above, below = source_row(rows[0], view.size[0], size[0]), source_row(rows[-1], view.size[0], size[0])
         needed = range(int(above), min(int(below) + 2, view.size[0]))
-        seen = resize_rows(view.scores.float(), view.size, needed)
-        share = resize_rows(seen, size, rows, source=(needed.start, view.size[0])).softmax(dim=1)
+        share = resize_rows(view.rows(needed), size, rows, source=(needed.start, view.size[0]))
+        if view.kind == "logits":
+            share = share.softmax(dim=1)
         total = share if total is None else total.add_(share)
     if total is None:
         raise ValueError("no view to predict from")
@@ -207,6 +233,8 @@ def classify(views: Sequence[View], size: tuple[int, int]) -> tuple[Tensor, Tens
         Class indices [B, H, W] uint8 and the probabilities [B, H, W] of the chosen classes.
     """
     B, K = views[0].scores.shape[:2]
+    if views[0].classes is not None:
+        K = max(K, views[0].classes.shape[-1])
     step = max(STRIP_VALUES // (B * K * max(size[1], *(view.size[1] for view in views))), 1)
     strips = [
         probabilities(views, size, range(first, min(first + step, size[0]))).max(dim=1)

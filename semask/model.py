@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semask.decoders import DECODERS, PriorDecoder
+from semask.decoders import PriorDecoder, build_decoder
 from semask.encoders import SIZES, SemanticEncoder, Swin
 from semask.encoders.pretrained import LoadReport, load_pretrained
 from semask.encoders.swin import Stage
@@ -53,7 +54,7 @@ class SeMask(nn.Module):
     def __init__(
         self,
         encoder: str | SemanticEncoder = "swin_tiny",
-        decoder: str = "fpn",
+        decoder: str | nn.Module = "fpn",
         *,
         num_classes: int = 150,
         prior_classes: int | None = None,
@@ -81,7 +82,7 @@ class SeMask(nn.Module):
             )
         self.config: dict[str, Any] = {
             "encoder": encoder if isinstance(encoder, str) else type(encoder).__name__,
-            "decoder": decoder,
+            "decoder": decoder if isinstance(decoder, str) else type(decoder).__name__,
             "num_classes": num_classes,
             "prior_classes": prior_classes,
             "in_channels": in_channels,
@@ -105,13 +106,19 @@ class SeMask(nn.Module):
                 semantic_depths=semantic_depths,
                 residual=residual,
             )
-        if decoder not in DECODERS:
-            raise ValueError(f"decoder is {decoder!r}: choose one of {', '.join(DECODERS)}")
         self.encoder = encoder
-        self.decoder = DECODERS[decoder](
-            encoder.channels, encoder.strides, num_classes=num_classes, channels=channels, dropout=dropout
+        if isinstance(decoder, str):
+            decoder = build_decoder(
+                decoder, encoder.channels, encoder.strides, num_classes=num_classes, channels=channels, dropout=dropout
+            )
+        self.decoder = decoder
+        self.size_divisor: int = decoder.size_divisor
+        """Images are padded with zeros, at the right and the bottom, to a multiple of this."""
+        self.prior_decoder = PriorDecoder(
+            encoder.semantic_strides,
+            first_stride=encoder.strides[0],
+            align_corners=decoder.prior_align_corners,
         )
-        self.prior_decoder = PriorDecoder(encoder.semantic_strides, first_stride=encoder.strides[0])
 
     def forward(self, image: Tensor, *, with_prior: bool | None = None) -> SeMaskOutput:
         """Segment images.
@@ -123,6 +130,9 @@ class SeMask(nn.Module):
         Returns:
             Features, priors, class scores [B, K, H/4, W/4] and, with the prior, `prior_logits` of the same size.
         """
+        if self.size_divisor > 1:
+            H, W = image.shape[-2:]
+            image = F.pad(image, (0, -W % self.size_divisor, 0, -H % self.size_divisor))
         features = self.encoder(image)  # maps [B, C_i, h_i, w_i], priors [B, K, h_i, w_i]
         prediction = self.decoder(features.maps)  # logits [B, K, h_0, w_0]
         prior_logits = None

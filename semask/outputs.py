@@ -27,6 +27,17 @@ class PixelOutput(NamedTuple):
         return resize(self.logits, size).softmax(dim=1)
 
 
+class MaskOutput(NamedTuple):
+    """What a mask decoder gives: Q masks, each with scores of its class."""
+
+    classes: Tensor
+    """Class scores of each mask, [B, Q, K + 1]; the last is "no object"."""
+    masks: Tensor
+    """Mask scores (logits) [B, Q, h, w], at a quarter of the padded image's size."""
+    auxiliary: tuple[tuple[Tensor, Tensor], ...]
+    """Classes and masks after the earlier decoder layers, first to last, for the loss."""
+
+
 class SeMaskOutput(NamedTuple):
     """Everything that one pass of `SeMask` computes."""
 
@@ -34,7 +45,7 @@ class SeMaskOutput(NamedTuple):
     """Normalised features of each stage, [B, C_i, h_i, w_i]."""
     priors: tuple[Tensor, ...]
     """Semantic prior of each stage (logits), [B, K, h_i, w_i]."""
-    prediction: PixelOutput
+    prediction: PixelOutput | MaskOutput
     """What the decoder made of the features."""
     prior_logits: Tensor | None
     """Sum of the upsampled priors, [B, K, h, w]: in training, or when asked for."""

@@ -9,7 +9,10 @@ README; the settings that a case leaves open are those of our own recipes in con
 """
 
 import argparse
+import contextlib
+import itertools
 import json
+import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -17,17 +20,22 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import yaml
 from torch import Tensor, nn
 
-from semask.convert import official_names
+from semask.convert import Source, official_names
+from semask.decoders.mask2former import Mask2Former
+from semask.decoders.maskformer import MaskFormer
 from semask.encoders import SIZES, SemanticEncoder, Swin, SwinSize
 from semask.encoders.pretrained import load_pretrained, microsoft_name
 from semask.inference import Inference, classify, look, probabilities
 from semask.losses import Losses, PixelLoss
+from semask.losses.mask import MaskLoss, prior_loss
 from semask.model import SeMask
 from semask.outputs import resize
 
@@ -60,7 +68,7 @@ class Case:
         reference = torch.from_numpy(self.reference[name].astype(np.float64)).flatten()
         ours = value.detach().double().flatten()[:: facts["stride"]]
         assert len(ours) == len(reference), f"{name}: {len(ours)} values, the golden has {len(reference)}"
-        if name.endswith("pred"):
+        if name in ("pred", "ms_pred"):
             share = (ours != reference).double().mean().item()
             self.differences[name] = 0.0 if share <= TIES else share
         else:
@@ -89,6 +97,10 @@ def weight(seed: int, key: str, shape: tuple[int, ...]) -> np.ndarray | None:
         return 0.6 + 0.2 * n
     if last == "relative_position_bias_table":
         return 0.2 * n
+    if key.endswith(("query_feat.weight", "query_embed.weight")) or "level_embed" in key:
+        return 0.5 * n
+    if key.endswith("sampling_offsets.bias"):
+        return n
     if last.endswith("bias"):
         return 0.1 * n
     if len(shape) == 1:
@@ -97,13 +109,15 @@ def weight(seed: int, key: str, shape: tuple[int, ...]) -> np.ndarray | None:
     return scale * n / np.sqrt(np.prod(shape[1:]))
 
 
-def fill(module: nn.Module, seed: int, rename: Callable[[str], str]) -> None:
+def fill(module: nn.Module, seed: int, rename: Callable[[str], Source]) -> None:
     """Give every tensor its value by recipe R1 under its published name."""
     state = module.state_dict()
     for name, tensor in state.items():
-        value = weight(seed, rename(name), tuple(tensor.shape))
+        key, part, parts = rename(name)
+        key = re.sub(r"align_(\d)\.offset\.norm\.", r"layer_\1.norm.", key)  # one norm under two names
+        value = weight(seed, key, (parts * tensor.shape[0], *tensor.shape[1:]) if tensor.shape else ())
         if value is not None:
-            state[name] = torch.from_numpy(np.asarray(value, dtype=np.float32))
+            state[name] = torch.from_numpy(np.asarray(value, dtype=np.float32).reshape(-1, *tensor.shape)[part])
     module.load_state_dict(state)
 
 
@@ -240,23 +254,31 @@ def check_gradients(case: Case, mode: str, model: SeMask, loss: PixelLoss, image
     losses = loss(model(image, with_prior=True), label)
     losses.total.backward()
     note_losses(case, mode, loss, losses, expected["losses"])
-    names, seed = official_names(model), case.spec["seed"]
-    parameters = {names[name]: parameter for name, parameter in model.named_parameters()}
-    assert set(parameters) == set(expected["grads"]), "gradients of other parameters than the golden's"
-    # Some gradients are zero but for rounding (softmax does not see the bias of a key): compare them to a size.
-    floor = 0.01 * float(np.median([norm for norm, _ in expected["grads"].values()]))
-    for name, (norm, dot) in expected["grads"].items():
-        gradient = parameters[name].grad
-        assert gradient is not None, f"no gradient for {name}"
-        direction = torch.from_numpy(rng(seed, f"grad:{name}").standard_normal(tuple(gradient.shape)))
-        got_norm, got_dot = gradient.double().norm().item(), (gradient.double() * direction).sum().item()
-        difference = max(abs(got_norm - norm), abs(got_dot - dot))
-        case.note(f"{mode}/grad {name}", difference / max(norm, floor))
-    state = {names[name]: tensor for name, tensor in model.state_dict().items()}
+    compare_gradients(case, mode, model, expected["grads"])
+    names = official_names(model)
+    state = {names[name].name: tensor for name, tensor in model.state_dict().items()}
     for name, (total, absolute) in expected.get("running_stats_after", {}).items():
         got = state[name].double()
         difference = max(abs(got.sum().item() - total), abs(got.abs().sum().item() - absolute))
         case.note(f"{mode}/{name}", difference / max(absolute, 1e-6))
+
+
+def compare_gradients(case: Case, mode: str, model: SeMask, expected: dict[str, list[float]]) -> None:
+    """Compare norm and projection of every parameter's gradient; tensors that are one in the golden are joined."""
+    names, seed = official_names(model), case.spec["seed"]
+    parts: dict[str, dict[int, Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, f"no gradient for {name}"
+        parts.setdefault(names[name].name, {})[names[name].part] = parameter.grad
+    gradients = {name: torch.cat([found[i] for i in sorted(found)]) if len(found) > 1 else found[0] for name, found in parts.items()}
+    assert set(gradients) == set(expected), f"gradients of other parameters: {sorted(set(gradients) ^ set(expected))[:4]}"
+    # Some gradients are zero but for rounding (softmax does not see the bias of a key): compare them to a size.
+    floor = 0.01 * float(np.median([norm for norm, _ in expected.values()]))
+    for name, (norm, dot) in expected.items():
+        gradient = gradients[name].double()
+        direction = torch.from_numpy(rng(seed, f"grad:{name}").standard_normal(tuple(gradient.shape)))
+        difference = max(abs(gradient.norm().item() - norm), abs((gradient * direction).sum().item() - dot))
+        case.note(f"{mode}/grad {name}", difference / max(norm, floor))
 
 
 def note_losses(case: Case, where: str, loss: PixelLoss, losses: Losses, expected: dict[str, float]) -> None:
@@ -266,6 +288,120 @@ def note_losses(case: Case, where: str, loss: PixelLoss, losses: Losses, expecte
         key = name.split(".")[-1]
         if key in ours:  # not the accuracy
             case.note(f"{where}/{key}", abs(ours[key].item() / value - 1))
+
+
+def build_mask_model(spec: dict[str, Any]) -> tuple[SeMask, MaskLoss]:
+    """Build model and loss of a case with a mask decoder."""
+    swin, head, former = spec["swin"], spec["sem_seg_head"], spec["mask_former"]
+    size = SwinSize(swin["EMBED_DIM"], tuple(swin["DEPTHS"]), tuple(swin["NUM_HEADS"]), swin["WINDOW_SIZE"], 0.0)
+    encoder = SemanticEncoder(
+        Swin(size),
+        num_classes=spec["num_classes"],
+        semantic_window=[None if block == "SeMaskBlock" else swin["SEM_WINDOW_SIZE"] for block in spec["semantic_blocks"]],
+        semantic_depths=swin["NUM_SEM_BLOCKS"],
+    )
+    settings = {
+        "num_classes": spec["num_classes"],
+        "channels": former["HIDDEN_DIM"],
+        "queries": former["NUM_OBJECT_QUERIES"],
+        "feedforward": former["DIM_FEEDFORWARD"],
+        "mask_channels": head["MASK_DIM"],
+    }
+    decoder: MaskFormer | Mask2Former
+    if spec["family"] == "maskformer":
+        decoder = MaskFormer(encoder.channels, encoder.strides, layers=former["DEC_LAYERS"], **settings)
+        loss = MaskLoss(class_weight=1.0, mask_weight=former["MASK_WEIGHT"], dice_weight=former["DICE_WEIGHT"], points=None)
+    else:
+        kinds = {"PixelFANDecoder": "fapn", "MSDeformAttnPixelFANDecoder": "msfapn"}
+        decoder = Mask2Former(
+            encoder.channels,
+            encoder.strides,
+            layers=former["DEC_LAYERS"] - 1,
+            encoder_layers=head["TRANSFORMER_ENC_LAYERS"],
+            pixel_decoder=kinds.get(head["PIXEL_DECODER_NAME"], "deformable"),
+            **settings,
+        )
+        loss = MaskLoss(points=former["TRAIN_NUM_POINTS"])
+    model = SeMask(encoder, decoder, num_classes=spec["num_classes"])
+    fill(model, spec["seed"], official_names(model).__getitem__)
+    return model, loss
+
+
+def check_mask_model(case: Case, dtype: torch.dtype) -> None:
+    """Features, priors, masks, classes, matchings, losses and gradients of a case with a mask decoder."""
+    spec = case.spec
+    model, loss = build_mask_model(spec)
+    model.to(dtype).eval()
+    image = network_input(spec["seed"], "input", spec["input_shape"]).to(dtype)
+    with torch.no_grad():
+        output = model(image, with_prior=True)
+        mask_features, scales = model.decoder.pixel_decoder(output.features) if spec["family"] != "maskformer" else (None, [])
+    size = tuple(image.shape[-2:])
+    results = {f"feat/res{i + 2}": x for i, x in enumerate(output.features)}
+    results |= {f"prior/res{i + 2}": x for i, x in enumerate(output.priors)}
+    results["pred_logits"], results["pred_masks"] = output.prediction.classes, output.prediction.masks
+    for i, (classes, masks) in enumerate(output.prediction.auxiliary):
+        results[f"aux{i}/pred_logits"], results[f"aux{i}/pred_masks"] = classes, masks
+    results |= {f"pixel/multi_scale{i}": x for i, x in enumerate(scales)}
+    if mask_features is not None:
+        results["pixel/mask_features"] = mask_features
+        results["pixel/transformer_features"] = scales[0]
+    else:
+        results["pixel/mask_features"] = model.decoder.pixel_decoder(list(output.features)).last_hidden_state
+    results["sem_pred"] = F.interpolate(output.prior_logits, size=size, mode="bilinear", align_corners=True)
+    whole = Inference()
+    with torch.inference_mode():
+        results["semseg"] = probabilities(look(model, image, whole), size)
+        photo, facts = network_photo(spec["seed"], spec["e2e"]), spec["e2e"]
+        results["e2e/sem_seg"] = probabilities(look(model, photo.to(dtype), whole), tuple(facts["out_hw"]))[0]
+    for name in spec["tensors"]:
+        case.compare(name, results[name])
+    check_set_losses(case, model.double(), loss, image.double(), label_map(spec))
+
+
+def network_photo(seed: int, facts: dict[str, Any]) -> Tensor:
+    """Image of the end-to-end check, normalised, [1, 3, H, W]."""
+    photo = rng(seed, "image").integers(0, 256, (3, *facts["image_hw"])).astype(np.float32)
+    mean, std = (torch.tensor(facts[name]).view(3, 1, 1) for name in ("pixel_mean", "pixel_std"))
+    return ((torch.from_numpy(photo) - mean) / std)[None]
+
+
+def check_set_losses(case: Case, model: SeMask, loss: MaskLoss, image: Tensor, label: Tensor) -> None:
+    """Matchings, losses at the golden's random points, and gradients."""
+    spec, matchings = case.spec, []
+    criterion = loss.criterion(spec["num_classes"])
+    criterion.matcher.register_forward_hook(lambda _, __, found: matchings.append(found))
+    with same_points(spec["seed"], image.dtype), mock.patch.object(MaskLoss, "criterion", lambda *_: criterion):
+        output = model(image, with_prior=True)
+        terms = loss.set_losses(output.prediction, label)
+        terms["loss_cate"] = prior_loss(output.prior_logits, label)
+    for name, value in spec["losses_unweighted"]["f64"].items():
+        ours = terms.get(name.replace("loss_ce", "loss_cross_entropy"))
+        if ours is not None:  # the prior has no loss at earlier layers
+            case.note(f"losses/{name}", abs(ours.item() / value - 1))
+    if spec["matching_same_in_f32"]:
+        found = [[[x.tolist() for x in pair] for pair in matching] for matching in matchings]
+        assert found == spec["matching_f64"], f"queries are matched to other classes: {found} {spec['matching_f64']}"
+    model.zero_grad()
+    with same_points(spec["seed"], image.dtype):
+        total = loss(model(image, with_prior=True), label).total
+    case.note("losses/total", abs(total.item() / spec["loss_total_weighted"]["f64"] - 1))
+    if "grads_eval_mode" in spec:
+        total.backward()
+        compare_gradients(case, "grads_eval_mode", model, spec["grads_eval_mode"]["grads"])
+
+
+@contextlib.contextmanager
+def same_points(seed: int, dtype: torch.dtype) -> Iterator[None]:
+    """Let the set losses draw the golden's random points."""
+    calls = itertools.count()
+
+    def rand(*shape: int, device: torch.device | None = None) -> Tensor:
+        points = rng(seed, f"rand:{next(calls)}").random(shape)
+        return torch.from_numpy(points.astype(np.float32)).to(device, dtype)
+
+    with mock.patch("torch.rand", rand):
+        yield
 
 
 def check_inference(case: Case, dtype: torch.dtype) -> None:
@@ -287,7 +423,7 @@ def check_inference(case: Case, dtype: torch.dtype) -> None:
             "whole_prob": probabilities(plain, size),
             "whole_prob_flip_h": probabilities(look(model, image, whole, mirrored=True), size),
             "whole_prob_flip_v": probabilities(plain, size).flip(-2),
-            "whole_logits_norescale": resize(plain[0].scores, plain[0].size),
+            "whole_logits_norescale": plain[0].rows(range(plain[0].size[0])),
             "ms_mean_prob": probabilities(views, size),
             "ms_pred": classify(views, size)[0][0],
             "slide_logits_norescale": slid_view[0].scores,
@@ -306,7 +442,7 @@ def check_pretrained(case: Case, directory: Path) -> None:
         source["embed_dim"], tuple(source["depths"]), tuple(source["num_heads"]), source["window_size"], drop_path=0.0
     )
     imagenet = Swin(size)
-    fill(imagenet, spec["seed"], microsoft_name)
+    fill(imagenet, spec["seed"], lambda name: Source(microsoft_name(name)))
     path = directory / "imagenet.safetensors"
     weights = {microsoft_name(name): tensor.contiguous() for name, tensor in imagenet.state_dict().items()}
     save_file({**weights, "norm.weight": torch.ones(8), "head.weight": torch.ones(2, 8)}, path)
@@ -331,6 +467,8 @@ def run(path: Path, directory: Path, dtype: torch.dtype = torch.float32) -> Case
         case = Case(path, json.loads(path.read_text(encoding="utf-8")), dict(arrays))
     if case.name.startswith("swin_pretrained"):
         check_pretrained(case, directory)
+    elif "mask_former" in case.spec:
+        check_mask_model(case, dtype)
     elif "slide" in case.spec:
         check_inference(case, dtype)
     else:

@@ -1,9 +1,39 @@
 """④ Features to logits. All are built from (in_channels, strides, num_classes, ...) and called with the maps."""
 
+from collections.abc import Sequence
+
+from torch import nn
+
 from semask.decoders.fpn import SemanticFPN
 from semask.decoders.prior import PriorDecoder
 
-DECODERS = {"fpn": SemanticFPN}
+NAMES = ("fpn", "maskformer", "mask2former", "mask2former_fapn", "mask2former_msfapn")
 """Decoders that `SeMask` knows by name."""
 
-__all__ = ["DECODERS", "PriorDecoder", "SemanticFPN"]
+
+def build_decoder(
+    name: str, in_channels: Sequence[int], strides: Sequence[int], *, num_classes: int, channels: int, dropout: float
+) -> nn.Module:
+    """Build a decoder by name.
+
+    Raises:
+        ValueError: If the name is unknown, or the decoder needs a package that is not installed.
+    """
+    if name == "fpn":
+        return SemanticFPN(in_channels, strides, num_classes=num_classes, channels=channels, dropout=dropout)
+    if name not in NAMES:
+        raise ValueError(f"decoder is {name!r}: choose one of {', '.join(NAMES)}")
+    try:
+        from semask.decoders.mask2former import Mask2Former
+        from semask.decoders.maskformer import MaskFormer
+    except ImportError as error:
+        raise ValueError(f"decoder {name} needs the mask extra ({error}): pip install 'semask[mask]'") from error
+    if name == "maskformer":
+        return MaskFormer(in_channels, strides, num_classes=num_classes, channels=channels, dropout=dropout)
+    pixel = {"mask2former": "deformable", "mask2former_fapn": "fapn", "mask2former_msfapn": "msfapn"}[name]
+    return Mask2Former(
+        in_channels, strides, num_classes=num_classes, channels=channels, dropout=dropout, pixel_decoder=pixel
+    )
+
+
+__all__ = ["NAMES", "PriorDecoder", "SemanticFPN", "build_decoder"]

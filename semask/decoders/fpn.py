@@ -28,6 +28,9 @@ class SemanticFPN(nn.Module):
     torch.Size([2, 5, 12, 10])
     """
 
+    size_divisor = 1
+    prior_align_corners = False
+
     def __init__(
         self,
         in_channels: Sequence[int],

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from semask.outputs import resize
 
 
 class PriorDecoder(nn.Module):
@@ -19,14 +18,16 @@ class PriorDecoder(nn.Module):
     Args:
         strides: Image pixels per cell of each prior.
         first_stride: Image pixels per cell of the result.
+        align_corners: How maps are resized; the published mask models align corners, the per-pixel ones do not.
 
     >>> import torch
     >>> PriorDecoder((4, 8))((torch.ones(1, 3, 5, 5), torch.ones(1, 3, 3, 3)), (5, 5)).unique()
     tensor([2.])
     """
 
-    def __init__(self, strides: Sequence[int], *, first_stride: int = 4) -> None:
+    def __init__(self, strides: Sequence[int], *, first_stride: int = 4, align_corners: bool = False) -> None:
         super().__init__()
+        self.align_corners = align_corners
         self.doublings = [(stride // first_stride).bit_length() - 1 for stride in strides]
 
     def forward(self, priors: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
@@ -34,8 +35,9 @@ class PriorDecoder(nn.Module):
         total: Tensor | None = None
         for prior, doublings in zip(priors, self.doublings, strict=True):
             for _ in range(doublings):
-                prior = F.interpolate(prior, scale_factor=2, mode="bilinear", align_corners=False)
-            prior = resize(prior, size)
+                prior = F.interpolate(prior, scale_factor=2, mode="bilinear", align_corners=self.align_corners)
+            if prior.shape[-2:] != torch.Size(size):
+                prior = F.interpolate(prior, size=size, mode="bilinear", align_corners=self.align_corners)
             total = prior if total is None else total + prior
         if total is None:
             raise ValueError("there is no prior to decode: the encoder has no semantic layer (semantic_depths is 0)")

@@ -1,0 +1,79 @@
+"""Mask2Former: masked attention over three scales of a pixel decoder, with or without feature alignment."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+from transformers import Mask2FormerConfig
+from transformers.models.mask2former.modeling_mask2former import Mask2FormerTransformerModule
+
+from semask.decoders.fapn import DeformablePixelDecoder, FaPN
+from semask.outputs import MaskOutput
+
+
+class Mask2Former(nn.Module):
+    """The decoder of SeMask Mask2Former, and with another pixel decoder of SeMask Mask2Former FaPN and MSFaPN.
+
+    Mask2Former (Cheng et al., arXiv 2112.01527); the transformer is that of `transformers`.
+
+    Args:
+        in_channels: Channels of the maps.
+        strides: Image pixels per cell of the maps: 4, 8, 16, 32.
+        num_classes: Classes K, without "no object".
+        channels: Width of pixel decoder and transformer.
+        dropout: Share of the transformer's activations that is dropped in training; the published models drop none.
+        queries: Number of masks Q.
+        layers: Transformer layers.
+        encoder_layers: Layers of multi-scale deformable attention in the pixel decoder.
+        feedforward: Width of the transformer's MLP.
+        mask_channels: Channels of the mask features; None for `channels`.
+        pixel_decoder: deformable (Mask2Former), fapn or msfapn.
+    """
+
+    size_divisor = 32
+    prior_align_corners = True
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        strides: Sequence[int],
+        *,
+        num_classes: int,
+        channels: int = 256,
+        dropout: float = 0.0,
+        queries: int = 100,
+        layers: int = 9,
+        encoder_layers: int = 6,
+        feedforward: int = 2048,
+        mask_channels: int | None = None,
+        pixel_decoder: Literal["deformable", "fapn", "msfapn"] = "deformable",
+    ) -> None:
+        super().__init__()
+        config = Mask2FormerConfig(
+            feature_size=channels,
+            hidden_dim=channels,
+            mask_feature_size=mask_channels or channels,
+            encoder_layers=encoder_layers,
+            decoder_layers=layers + 1,
+            dim_feedforward=feedforward,
+            num_queries=queries,
+            dropout=dropout,
+            feature_strides=list(strides),
+        )
+        self.pixel_decoder: FaPN | DeformablePixelDecoder
+        if pixel_decoder == "fapn":
+            self.pixel_decoder = FaPN(in_channels, channels=channels, mask_channels=config.mask_feature_size)
+        else:
+            self.pixel_decoder = DeformablePixelDecoder(config, in_channels, align=pixel_decoder == "msfapn")
+        self.transformer = Mask2FormerTransformerModule(channels, config)
+        self.class_predictor = nn.Linear(channels, num_classes + 1)
+
+    def forward(self, maps: Sequence[Tensor]) -> MaskOutput:
+        """Decode the maps [B, C_i, h_i, w_i] to Q masks and their classes, after each layer."""
+        mask_features, scales = self.pixel_decoder(maps)
+        decoded = self.transformer(scales, mask_features)
+        layers = [
+            (self.class_predictor(hidden.transpose(0, 1)), masks)  # [B, Q, K + 1], [B, Q, h_0, w_0]
+            for hidden, masks in zip(decoded.intermediate_hidden_states, decoded.masks_queries_logits, strict=True)
+        ]
+        return MaskOutput(*layers[-1], auxiliary=tuple(layers[:-1]))

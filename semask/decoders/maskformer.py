@@ -1,0 +1,90 @@
+"""MaskFormer: a transformer decoder over the coarsest map gives masks on the finest one."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from transformers.models.maskformer.modeling_maskformer import (
+    MaskFormerDetrConfig,
+    MaskFormerDetrDecoderLayer,
+    MaskformerMLPPredictionHead,
+    MaskFormerPixelDecoder,
+    MaskFormerSinePositionEmbedding,
+)
+
+from semask.outputs import MaskOutput
+
+
+class MaskFormer(nn.Module):
+    """The decoder of SeMask MaskFormer.
+
+    MaskFormer (Cheng et al., arXiv 2107.06278), section 3. Pixel decoder, layers and heads are those of `transformers`; the
+    loop is ours, since theirs normalises what goes on to the next layer when all layers are supervised.
+
+    Args:
+        in_channels: Channels of the maps.
+        strides: Image pixels per cell of the maps: 4, 8, 16, 32.
+        num_classes: Classes K, without "no object".
+        channels: Width of pixel decoder and transformer.
+        dropout: Share of the transformer's activations that is dropped in training.
+        queries: Number of masks Q.
+        layers: Transformer layers.
+        feedforward: Width of the transformer's MLP.
+        mask_channels: Channels of the mask features; None for `channels`.
+    """
+
+    size_divisor = 32
+    prior_align_corners = True
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        strides: Sequence[int],
+        *,
+        num_classes: int,
+        channels: int = 256,
+        dropout: float = 0.1,
+        queries: int = 100,
+        layers: int = 6,
+        feedforward: int = 2048,
+        mask_channels: int | None = None,
+    ) -> None:
+        super().__init__()
+        mask_channels = mask_channels or channels
+        config = MaskFormerDetrConfig(
+            d_model=channels,
+            decoder_ffn_dim=feedforward,
+            dropout=dropout,
+            attention_dropout=dropout,
+            activation_dropout=dropout,
+            attn_implementation="eager",
+        )
+        *laterals, last = in_channels
+        self.pixel_decoder = MaskFormerPixelDecoder(
+            last, laterals, feature_size=channels, mask_feature_size=mask_channels
+        )
+        self.input_projection = nn.Conv2d(last, channels, 1)
+        self.positions = MaskFormerSinePositionEmbedding(channels // 2, normalize=True)
+        self.queries = nn.Embedding(queries, channels)
+        self.layers = nn.ModuleList(MaskFormerDetrDecoderLayer(config) for _ in range(layers))
+        self.norm = nn.LayerNorm(channels)
+        self.class_predictor = nn.Linear(channels, num_classes + 1)
+        self.mask_embedding = MaskformerMLPPredictionHead(channels, channels, mask_channels)
+        for parameter in self.layers.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
+
+    def forward(self, maps: Sequence[Tensor]) -> MaskOutput:
+        """Decode the maps [B, C_i, h_i, w_i] to Q masks and their classes, after each layer."""
+        mask_features = self.pixel_decoder(list(maps)).last_hidden_state  # [B, M, h_0, w_0]
+        memory = self.input_projection(maps[-1])
+        positions = self.positions(memory.shape, memory.device, memory.dtype).flatten(2).transpose(1, 2)
+        memory = memory.flatten(2).transpose(1, 2)  # [B, h_3 * w_3, C]
+        query = self.queries.weight.expand(len(memory), -1, -1)  # [B, Q, C]
+        hidden, layers = torch.zeros_like(query), []
+        for layer in self.layers:
+            hidden = layer(hidden, None, positions, query, memory)
+            normed = self.norm(hidden)
+            masks = torch.einsum("bqc,bchw->bqhw", self.mask_embedding(normed), mask_features)
+            layers.append((self.class_predictor(normed), masks))
+        return MaskOutput(*layers[-1], auxiliary=tuple(layers[:-1]))
