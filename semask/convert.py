@@ -66,13 +66,31 @@ DECODER = (
     (r"^decoder\.transformer\.queries_features\.", PREDICTOR + "query_feat."),
     (r"^decoder\.transformer\.level_embed\.", PREDICTOR + "level_embed."),
     (r"^decoder\.transformer\.decoder\.layernorm\.", PREDICTOR + "decoder_norm."),
-    (r"^decoder\.transformer\.decoder\.mask_predictor\.mask_embedder\.(\d+)\.0\.", PREDICTOR + r"mask_embed.layers.\1."),
-    (r"^decoder\.transformer\.decoder\.layers\.(\d+)\.self_attn\.", PREDICTOR + r"transformer_self_attention_layers.\1.self_attn."),
-    (r"^decoder\.transformer\.decoder\.layers\.(\d+)\.self_attn_layer_norm\.", PREDICTOR + r"transformer_self_attention_layers.\1.norm."),
-    (r"^decoder\.transformer\.decoder\.layers\.(\d+)\.cross_attn\.", PREDICTOR + r"transformer_cross_attention_layers.\1.multihead_attn."),
-    (r"^decoder\.transformer\.decoder\.layers\.(\d+)\.cross_attn_layer_norm\.", PREDICTOR + r"transformer_cross_attention_layers.\1.norm."),
+    (
+        r"^decoder\.transformer\.decoder\.mask_predictor\.mask_embedder\.(\d+)\.0\.",
+        PREDICTOR + r"mask_embed.layers.\1.",
+    ),
+    (
+        r"^decoder\.transformer\.decoder\.layers\.(\d+)\.self_attn\.",
+        PREDICTOR + r"transformer_self_attention_layers.\1.self_attn.",
+    ),
+    (
+        r"^decoder\.transformer\.decoder\.layers\.(\d+)\.self_attn_layer_norm\.",
+        PREDICTOR + r"transformer_self_attention_layers.\1.norm.",
+    ),
+    (
+        r"^decoder\.transformer\.decoder\.layers\.(\d+)\.cross_attn\.",
+        PREDICTOR + r"transformer_cross_attention_layers.\1.multihead_attn.",
+    ),
+    (
+        r"^decoder\.transformer\.decoder\.layers\.(\d+)\.cross_attn_layer_norm\.",
+        PREDICTOR + r"transformer_cross_attention_layers.\1.norm.",
+    ),
     (r"^decoder\.transformer\.decoder\.layers\.(\d+)\.fc(\d)\.", PREDICTOR + r"transformer_ffn_layers.\1.linear\2."),
-    (r"^decoder\.transformer\.decoder\.layers\.(\d+)\.final_layer_norm\.", PREDICTOR + r"transformer_ffn_layers.\1.norm."),
+    (
+        r"^decoder\.transformer\.decoder\.layers\.(\d+)\.final_layer_norm\.",
+        PREDICTOR + r"transformer_ffn_layers.\1.norm.",
+    ),
     # MaskFormer
     (r"^decoder\.pixel_decoder\.fpn\.stem\.", PIXEL + "layer_4."),
     *((rf"^decoder\.pixel_decoder\.fpn\.layers\.{i}\.proj\.", f"{PIXEL}adapter_{3 - i}.") for i in range(3)),

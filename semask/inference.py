@@ -91,7 +91,9 @@ class View(NamedTuple):
         return scores.flip(-1) if self.mirrored else scores
 
 
-def look(model: SeMask, image: Tensor, inference: Inference, *, mirrored: bool = False, priors: bool = False) -> list[View]:
+def look(
+    model: SeMask, image: Tensor, inference: Inference, *, mirrored: bool = False, priors: bool = False
+) -> list[View]:
     """Put one image through the model.
 
     Args:

@@ -22,7 +22,8 @@ class SeMask(nn.Module):
     Args:
         encoder: Backbone under the semantic layers: swin_nano, swin_tiny, swin_small, swin_base or swin_large; in
             Python also a `SemanticEncoder`.
-        decoder: What makes masks of the features: fpn (Semantic FPN).
+        decoder: What makes masks of the features: fpn (Semantic FPN), maskformer, mask2former, mask2former_fapn or
+            mask2former_msfapn.
         num_classes: Classes K of the masks.
         prior_classes: Classes of the semantic priors; null for num_classes. The published COCO-Stuff models have 171
             classes, but priors of 150.
@@ -37,7 +38,9 @@ class SeMask(nn.Module):
         residual: What a semantic layer adds its refinement to: normed (its normalised input, as published) or input
             (its input as it came: a fresh layer leaves a pretrained backbone untouched).
         channels: Width of the decoder.
-        dropout: Share of the decoder's channels that is dropped in training.
+        dropout: Share of the decoder's channels that is dropped in training (fpn and maskformer).
+        queries: Masks that a mask decoder makes.
+        decoder_layers: Transformer layers of a mask decoder; null for the published 6 (maskformer) or 9.
         mean: Mean of each band that images are normalised with, for values in [0, 1]; the default is ImageNet's.
         std: Standard deviation of each band, likewise.
 
@@ -66,12 +69,14 @@ class SeMask(nn.Module):
         residual: Residual = "normed",
         channels: int = 256,
         dropout: float = 0.1,
+        queries: int = 100,
+        decoder_layers: int | None = None,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
     ) -> None:
         super().__init__()
         counts = {"num_classes": num_classes, "prior_classes": prior_classes, "in_channels": in_channels}
-        for name, count in {**counts, "window": window, "channels": channels}.items():
+        for name, count in {**counts, "window": window, "channels": channels, "queries": queries}.items():
             if count is not None and count < 1:
                 raise ValueError(f"{name} is {count}: give at least 1")
         if not 0 <= (drop_path or 0) <= 1:
@@ -93,6 +98,8 @@ class SeMask(nn.Module):
             "residual": residual,
             "channels": channels,
             "dropout": dropout,
+            "queries": queries,
+            "decoder_layers": decoder_layers,
             "mean": list(mean),
             "std": list(std),
         }
@@ -109,7 +116,14 @@ class SeMask(nn.Module):
         self.encoder = encoder
         if isinstance(decoder, str):
             decoder = build_decoder(
-                decoder, encoder.channels, encoder.strides, num_classes=num_classes, channels=channels, dropout=dropout
+                decoder,
+                encoder.channels,
+                encoder.strides,
+                num_classes=num_classes,
+                channels=channels,
+                dropout=dropout,
+                queries=queries,
+                layers=decoder_layers,
             )
         self.decoder = decoder
         self.size_divisor: int = decoder.size_divisor
@@ -128,13 +142,16 @@ class SeMask(nn.Module):
             with_prior: Whether to decode the priors as well; None does so in training only.
 
         Returns:
-            Features, priors, class scores [B, K, H/4, W/4] and, with the prior, `prior_logits` of the same size.
+            Features, priors, class scores [B, K, H/4, W/4] or masks with their classes, and, with the prior,
+            `prior_logits` [B, K, H/4, W/4].
         """
         if self.size_divisor > 1:
             H, W = image.shape[-2:]
             image = F.pad(image, (0, -W % self.size_divisor, 0, -H % self.size_divisor))
         features = self.encoder(image)  # maps [B, C_i, h_i, w_i], priors [B, K, h_i, w_i]
-        prediction = self.decoder(features.maps)  # logits [B, K, h_0, w_0]
+        prediction = self.decoder(
+            features.maps
+        )  # logits [B, K, h_0, w_0], or masks [B, Q, h_0, w_0] with classes [B, Q, K + 1]
         prior_logits = None
         if features.priors and (self.training if with_prior is None else with_prior):
             prior_logits = self.prior_decoder(features.priors, features.maps[0].shape[-2:])  # [B, K, h_0, w_0]

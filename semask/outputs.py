@@ -52,7 +52,9 @@ class SeMaskOutput(NamedTuple):
 
     @property
     def logits(self) -> Tensor:
-        """Class scores [B, K, h, w] of the decoder."""
+        """Class scores [B, K, h, w] of a per-pixel decoder."""
+        if isinstance(self.prediction, MaskOutput):
+            raise ValueError("a mask decoder gives masks and their classes: see `prediction`, or use `Predictor`")
         return self.prediction.logits
 
 

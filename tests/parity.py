@@ -270,8 +270,13 @@ def compare_gradients(case: Case, mode: str, model: SeMask, expected: dict[str, 
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, f"no gradient for {name}"
         parts.setdefault(names[name].name, {})[names[name].part] = parameter.grad
-    gradients = {name: torch.cat([found[i] for i in sorted(found)]) if len(found) > 1 else found[0] for name, found in parts.items()}
-    assert set(gradients) == set(expected), f"gradients of other parameters: {sorted(set(gradients) ^ set(expected))[:4]}"
+    gradients = {
+        name: torch.cat([found[i] for i in sorted(found)]) if len(found) > 1 else found[0]
+        for name, found in parts.items()
+    }
+    assert set(gradients) == set(expected), (
+        f"gradients of other parameters: {sorted(set(gradients) ^ set(expected))[:4]}"
+    )
     # Some gradients are zero but for rounding (softmax does not see the bias of a key): compare them to a size.
     floor = 0.01 * float(np.median([norm for norm, _ in expected.values()]))
     for name, (norm, dot) in expected.items():
@@ -297,7 +302,9 @@ def build_mask_model(spec: dict[str, Any]) -> tuple[SeMask, MaskLoss]:
     encoder = SemanticEncoder(
         Swin(size),
         num_classes=spec["num_classes"],
-        semantic_window=[None if block == "SeMaskBlock" else swin["SEM_WINDOW_SIZE"] for block in spec["semantic_blocks"]],
+        semantic_window=[
+            None if block == "SeMaskBlock" else swin["SEM_WINDOW_SIZE"] for block in spec["semantic_blocks"]
+        ],
         semantic_depths=swin["NUM_SEM_BLOCKS"],
     )
     settings = {
@@ -310,7 +317,9 @@ def build_mask_model(spec: dict[str, Any]) -> tuple[SeMask, MaskLoss]:
     decoder: MaskFormer | Mask2Former
     if spec["family"] == "maskformer":
         decoder = MaskFormer(encoder.channels, encoder.strides, layers=former["DEC_LAYERS"], **settings)
-        loss = MaskLoss(class_weight=1.0, mask_weight=former["MASK_WEIGHT"], dice_weight=former["DICE_WEIGHT"], points=None)
+        loss = MaskLoss(
+            class_weight=1.0, mask_weight=former["MASK_WEIGHT"], dice_weight=former["DICE_WEIGHT"], points=None
+        )
     else:
         kinds = {"PixelFANDecoder": "fapn", "MSDeformAttnPixelFANDecoder": "msfapn"}
         decoder = Mask2Former(
@@ -335,7 +344,9 @@ def check_mask_model(case: Case, dtype: torch.dtype) -> None:
     image = network_input(spec["seed"], "input", spec["input_shape"]).to(dtype)
     with torch.no_grad():
         output = model(image, with_prior=True)
-        mask_features, scales = model.decoder.pixel_decoder(output.features) if spec["family"] != "maskformer" else (None, [])
+        mask_features, scales = (
+            model.decoder.pixel_decoder(output.features) if spec["family"] != "maskformer" else (None, [])
+        )
     size = tuple(image.shape[-2:])
     results = {f"feat/res{i + 2}": x for i, x in enumerate(output.features)}
     results |= {f"prior/res{i + 2}": x for i, x in enumerate(output.priors)}

@@ -1,18 +1,32 @@
 """④ Features to logits. All are built from (in_channels, strides, num_classes, ...) and called with the maps."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import nn
 
 from semask.decoders.fpn import SemanticFPN
 from semask.decoders.prior import PriorDecoder
 
-NAMES = ("fpn", "maskformer", "mask2former", "mask2former_fapn", "mask2former_msfapn")
+PIXEL_DECODERS: dict[str, Literal["deformable", "fapn", "msfapn"]] = {
+    "mask2former": "deformable",
+    "mask2former_fapn": "fapn",
+    "mask2former_msfapn": "msfapn",
+}
+NAMES = ("fpn", "maskformer", *PIXEL_DECODERS)
 """Decoders that `SeMask` knows by name."""
 
 
 def build_decoder(
-    name: str, in_channels: Sequence[int], strides: Sequence[int], *, num_classes: int, channels: int, dropout: float
+    name: str,
+    in_channels: Sequence[int],
+    strides: Sequence[int],
+    *,
+    num_classes: int,
+    channels: int,
+    dropout: float,
+    queries: int,
+    layers: int | None,
 ) -> nn.Module:
     """Build a decoder by name.
 
@@ -29,10 +43,23 @@ def build_decoder(
     except ImportError as error:
         raise ValueError(f"decoder {name} needs the mask extra ({error}): pip install 'semask[mask]'") from error
     if name == "maskformer":
-        return MaskFormer(in_channels, strides, num_classes=num_classes, channels=channels, dropout=dropout)
-    pixel = {"mask2former": "deformable", "mask2former_fapn": "fapn", "mask2former_msfapn": "msfapn"}[name]
+        return MaskFormer(
+            in_channels,
+            strides,
+            num_classes=num_classes,
+            channels=channels,
+            dropout=dropout,
+            queries=queries,
+            layers=layers or 6,
+        )
     return Mask2Former(
-        in_channels, strides, num_classes=num_classes, channels=channels, dropout=dropout, pixel_decoder=pixel
+        in_channels,
+        strides,
+        num_classes=num_classes,
+        channels=channels,
+        queries=queries,
+        layers=layers or 9,
+        pixel_decoder=PIXEL_DECODERS[name],
     )
 
 

@@ -1,5 +1,6 @@
 """Feature-aligned pixel decoders: FaPN, and its combination with multi-scale deformable attention (MSFaPN)."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -7,7 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 from transformers import Mask2FormerConfig
-from transformers.models.mask2former.modeling_mask2former import Mask2FormerPixelDecoder
+from transformers.models.mask2former.modeling_mask2former import (
+    Mask2FormerPixelDecoder,
+    Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention,
+)
 
 OFFSET_GROUPS = 8
 KERNEL = 3
@@ -114,6 +118,9 @@ class DeformablePixelDecoder(nn.Module):
         super().__init__()
         self.decoder = Mask2FormerPixelDecoder(config, list(in_channels))
         nn.init.normal_(self.decoder.level_embed)
+        for module in self.decoder.modules():
+            if isinstance(module, Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention):
+                init_deformable(module)
         self.level = None
         if align:
             self.level = AlignedLevel(in_channels[0], config.feature_size, upsampling="bilinear")
@@ -128,3 +135,19 @@ class DeformablePixelDecoder(nn.Module):
             return output.mask_features, list(output.multi_scale_features)
         finest = self.level(maps[0], output.multi_scale_features[-1])
         return self.decoder.mask_projection(finest), list(output.multi_scale_features)
+
+
+def init_deformable(attention: Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention) -> None:
+    """Initialise as Deformable DETR does (arXiv 2010.04159, appendix A.4): each head looks 1, 2, ... cells its own way."""
+    angles = torch.arange(attention.n_heads) * (2 * math.pi / attention.n_heads)
+    ways = torch.stack([angles.cos(), angles.sin()], dim=-1)  # [heads, (x, y)]
+    ways = ways / ways.abs().amax(-1, keepdim=True)
+    distances = torch.arange(1, attention.n_points + 1)
+    grid = ways[:, None, None] * distances[:, None]  # [heads, 1, points, 2]
+    with torch.no_grad():
+        attention.sampling_offsets.weight.zero_()
+        attention.sampling_offsets.bias.copy_(grid.expand(-1, attention.n_levels, -1, -1).flatten())
+        for linear in (attention.attention_weights, attention.value_proj, attention.output_proj):
+            nn.init.xavier_uniform_(linear.weight)
+            linear.bias.zero_()
+        attention.attention_weights.weight.zero_()

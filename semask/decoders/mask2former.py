@@ -21,7 +21,6 @@ class Mask2Former(nn.Module):
         strides: Image pixels per cell of the maps: 4, 8, 16, 32.
         num_classes: Classes K, without "no object".
         channels: Width of pixel decoder and transformer.
-        dropout: Share of the transformer's activations that is dropped in training; the published models drop none.
         queries: Number of masks Q.
         layers: Transformer layers.
         encoder_layers: Layers of multi-scale deformable attention in the pixel decoder.
@@ -40,7 +39,6 @@ class Mask2Former(nn.Module):
         *,
         num_classes: int,
         channels: int = 256,
-        dropout: float = 0.0,
         queries: int = 100,
         layers: int = 9,
         encoder_layers: int = 6,
@@ -57,7 +55,6 @@ class Mask2Former(nn.Module):
             decoder_layers=layers + 1,
             dim_feedforward=feedforward,
             num_queries=queries,
-            dropout=dropout,
             feature_strides=list(strides),
         )
         self.pixel_decoder: FaPN | DeformablePixelDecoder
@@ -67,6 +64,9 @@ class Mask2Former(nn.Module):
             self.pixel_decoder = DeformablePixelDecoder(config, in_channels, align=pixel_decoder == "msfapn")
         self.transformer = Mask2FormerTransformerModule(channels, config)
         self.class_predictor = nn.Linear(channels, num_classes + 1)
+        for parameter in self.transformer.decoder.layers.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
 
     def forward(self, maps: Sequence[Tensor]) -> MaskOutput:
         """Decode the maps [B, C_i, h_i, w_i] to Q masks and their classes, after each layer."""
