@@ -71,7 +71,8 @@ def measure(case: str, encoder: str, threads: int, repeats: int, precision: str)
         seconds.append(time.perf_counter() - start)
     timed = seconds[2:]  # the first two warm up
     return {
-        "case": case, "precision": precision, "min_s": min(timed), "median_s": statistics.median(timed), "max_s": max(timed),
+        "case": case, "precision": precision,
+        "min_s": min(timed), "median_s": statistics.median(timed), "max_s": max(timed),
         "before_mib": before, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }  # fmt: skip
 

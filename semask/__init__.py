@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 from semask.checkpoint import load, save
 from semask.data import Augmentation, Classes, Data, SegmentationDataset
 from semask.inference import Inference, Prediction, Predictor
-from semask.losses import PixelLoss
+from semask.losses import MaskLoss, PixelLoss
 from semask.metrics import ConfusionMatrix
 from semask.model import SeMask
 from semask.semantic import SemanticAttention, SemanticLayer
@@ -26,6 +26,7 @@ __all__ = [
     "ConfusionMatrix",
     "Data",
     "Inference",
+    "MaskLoss",
     "PixelLoss",
     "Prediction",
     "Predictor",

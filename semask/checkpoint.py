@@ -121,8 +121,13 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         ValueError: If the file can't be written.
     """
     header = {"format": FORMAT, "semask": json.dumps(metadata, ensure_ascii=False)}
+    places: set[int] = set()
+    separate = {}
+    for name, tensor in tensors.items():  # one norm of FaPN has two names; safetensors wants a copy for each
+        separate[name] = tensor.clone() if tensor.data_ptr() in places else tensor
+        places.add(tensor.data_ptr())
     with written_whole(path) as temporary:
-        save_file(dict(tensors), temporary, metadata=header)
+        save_file(separate, temporary, metadata=header)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -71,7 +71,7 @@ def train_options(parser: ArgumentParser) -> Call:
 
     from semask.data import Augmentation, Data
     from semask.inference import Inference
-    from semask.losses import PixelLoss
+    from semask.losses import MaskLoss, PixelLoss
     from semask.model import SeMask
     from semask.train import Training, train
 
@@ -83,6 +83,7 @@ def train_options(parser: ArgumentParser) -> Call:
         "data": Data,
         "augmentation": Augmentation,
         "loss": PixelLoss,
+        "mask_loss": MaskLoss,
         "training": Training,
         "evaluation": Inference,
     }
@@ -93,7 +94,10 @@ def train_options(parser: ArgumentParser) -> Call:
     def call(options: Namespace) -> int:
         settings: dict[str, Any] = {name: group(**options[name].as_dict()) for name, group in groups.items()}
         torch.manual_seed(settings["training"].seed)
-        train(SeMask(**options.model.as_dict()), out=options.out, resume=options.resume, **settings)
+        model, mask_loss = SeMask(**options.model.as_dict()), settings.pop("mask_loss")
+        if model.decoder.makes_masks:
+            settings["loss"] = mask_loss
+        train(model, out=options.out, resume=options.resume, **settings)
         return 0
 
     return call

@@ -188,10 +188,10 @@ def probabilities(views: Sequence[View], size: tuple[int, int], rows: range | No
         share = resize_rows(view.rows(needed), size, rows, source=(needed.start, view.size[0]))
         if view.kind == "logits":
             share = share.softmax(dim=1)
-        total = share if total is None else total.add_(share)
+        total = share if total is None else total + share
     if total is None:
         raise ValueError("no view to predict from")
-    return total.div_(len(views))
+    return total / len(views)
 
 
 def resize_rows(x: Tensor, size: tuple[int, int], rows: range, *, source: tuple[int, int] | None = None) -> Tensor:

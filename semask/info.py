@@ -1,6 +1,7 @@
 """The verb `info`: what a model is made of, and what it costs."""
 
 import copy
+import math
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +77,17 @@ def parameters(module: nn.Module) -> int:
 
 def flops(model: SeMask, size: tuple[int, int]) -> int:
     """Count the FLOPs of one image of height x width; nothing is computed."""
-    shadow = copy.deepcopy(model).to("meta").eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    shadow = copy.deepcopy(model).to("meta").eval().requires_grad_(False)
+    counted = {torch.ops.torchvision.deform_conv2d: deformable_flops}
+    with FlopCounterMode(display=False, custom_mapping=counted) as counter, torch.no_grad():
         shadow(torch.empty(1, model.config["in_channels"], *size, device="meta"))
     return int(counter.get_total_flops())
+
+
+def deformable_flops(image: torch.Size, weight: torch.Size, *_: Any, out_shape: torch.Size, **__: Any) -> int:
+    """FLOPs of a deformable convolution, from shapes: those of the plain one; the sampling is not counted."""
+    batch, height, width = out_shape[0], *out_shape[-2:]
+    return 2 * batch * height * width * math.prod(weight)
 
 
 def stage(model: SeMask, index: int, size: tuple[int, int]) -> dict[str, Any]:

@@ -114,8 +114,9 @@ class SeMask(nn.Module):
                 residual=residual,
             )
         self.encoder = encoder
+        self.decoder: Any = decoder  # see `decoders` for what it has to offer
         if isinstance(decoder, str):
-            decoder = build_decoder(
+            self.decoder = build_decoder(
                 decoder,
                 encoder.channels,
                 encoder.strides,
@@ -125,13 +126,12 @@ class SeMask(nn.Module):
                 queries=queries,
                 layers=decoder_layers,
             )
-        self.decoder = decoder
-        self.size_divisor: int = decoder.size_divisor
+        self.size_divisor: int = self.decoder.size_divisor
         """Images are padded with zeros, at the right and the bottom, to a multiple of this."""
         self.prior_decoder = PriorDecoder(
             encoder.semantic_strides,
             first_stride=encoder.strides[0],
-            align_corners=decoder.prior_align_corners,
+            align_corners=self.decoder.prior_align_corners,
         )
 
     def forward(self, image: Tensor, *, with_prior: bool | None = None) -> SeMaskOutput:

@@ -14,7 +14,7 @@ from torch import nn
 from semask.data import Augmentation, Data, Normalization, SegmentationDataset, training_loader, training_transform
 from semask.evaluate import Evaluation, check_classes
 from semask.inference import Inference
-from semask.losses import PixelLoss
+from semask.losses import MaskLoss, PixelLoss
 from semask.model import SeMask
 from semask.run import STATE, Run
 
@@ -28,7 +28,9 @@ class Training:
         batch_size: Images of one step, over all processes and accumulated passes together.
         accumulate: Passes whose gradients are summed into one step: memory against time.
         lr: Highest learning rate.
-        weight_decay: AdamW's weight decay; LayerNorm and relative position tables have none, as published.
+        encoder_lr: Factor on the learning rate of the encoder; the published Mask2Former models use 0.1.
+        weight_decay: AdamW's weight decay; LayerNorm, GroupNorm, embeddings and relative position tables have none, as
+            published.
         betas: AdamW's moments.
         warmup_steps: Steps in which the learning rate rises linearly.
         warmup_ratio: Share of the learning rate at the first step.
@@ -54,6 +56,7 @@ class Training:
     batch_size: int = 16
     accumulate: int = 1
     lr: float = 1e-4
+    encoder_lr: float = 1.0
     weight_decay: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.999)
     warmup_steps: int = 1500
@@ -73,7 +76,7 @@ class Training:
     cpu: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulate", "log_every", "save_every", "lr"):
+        for name in ("steps", "batch_size", "accumulate", "log_every", "save_every", "lr", "encoder_lr"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"training.{name} is {getattr(self, name)}: give more than 0")
         for name in ("warmup_steps", "weight_decay", "min_lr", "evaluate_every", "seed"):
@@ -102,7 +105,7 @@ def train(
     *,
     out: str,
     augmentation: Augmentation | None = None,
-    loss: PixelLoss | None = None,
+    loss: PixelLoss | MaskLoss | None = None,
     training: Training | None = None,
     evaluation: Inference | None = None,
     resume: bool = False,
@@ -117,7 +120,7 @@ def train(
         data: Where the images and masks are.
         out: Folder of the run; must not hold another run unless `resume`.
         augmentation: How training images are varied.
-        loss: What is minimised.
+        loss: What is minimised: `PixelLoss` for fpn, `MaskLoss` for the mask decoders.
         training: Optimiser, schedule, precision, and how often to log, save and evaluate.
         evaluation: How validation images are put through the model.
         resume: Go on from the last state in `out`, to the same numbers as a run without a stop.
@@ -129,7 +132,7 @@ def train(
         ValueError: If something is wrong with the data or the settings (before the first step where it can be known),
             the loss is no longer a number, or a checkpoint can't be written.
     """
-    augmentation, loss = augmentation or Augmentation(), loss or PixelLoss()
+    augmentation, loss = augmentation or Augmentation(), loss or default_loss(model)
     training, evaluation = training or Training(), evaluation or Inference()
     accelerator = make_accelerator(training, out)
     train_set, val_set = data.dataset("train"), data.dataset("val")
@@ -141,7 +144,7 @@ def train(
     settings: dict[str, Any] = {
         "augmentation": augmentation,
         "data": data,
-        "loss": loss,
+        "mask_loss" if isinstance(loss, MaskLoss) else "loss": loss,
         "training": training,
         "evaluation": evaluation,
     }
@@ -170,7 +173,7 @@ def train(
         while run.step < training.steps:
             lr = training.lr_at(run.step)
             for group in run.optimizer.param_groups:
-                group["lr"] = lr
+                group["lr"] = lr * group["factor"]
             for number in range(passes):
                 batch = next(batches)
                 image, label = batch.image.to(device, non_blocking=True), batch.label.to(device, non_blocking=True)
@@ -193,6 +196,15 @@ def train(
     accelerator.end_training()
     assert run.evaluated is not None
     return run.evaluated
+
+
+def default_loss(model: SeMask) -> PixelLoss | MaskLoss:
+    """Loss with the published weights for the decoder of a model."""
+    if not model.decoder.makes_masks:
+        return PixelLoss()
+    if model.config["decoder"] == "maskformer":
+        return MaskLoss(class_weight=1.0, mask_weight=20.0, dice_weight=1.0, points=None)
+    return MaskLoss()
 
 
 def make_accelerator(training: Training, out: str) -> Accelerator:
@@ -223,7 +235,7 @@ def make_accelerator(training: Training, out: str) -> Accelerator:
 
 
 def check_settings(
-    model: SeMask, train_set: SegmentationDataset, val_set: SegmentationDataset, loss: PixelLoss
+    model: SeMask, train_set: SegmentationDataset, val_set: SegmentationDataset, loss: PixelLoss | MaskLoss
 ) -> None:
     """Find what does not fit together before anything is read.
 
@@ -239,7 +251,10 @@ def check_settings(
             f"set data.channels to {bands} (1, 3 or 4), or model.in_channels, mean and std to fit the data"
         )
     classes = len(train_set.classes)
-    if loss.class_weights is not None and len(loss.class_weights) != classes:
+    if isinstance(loss, MaskLoss) != model.decoder.makes_masks:
+        kind = "MaskLoss" if model.decoder.makes_masks else "PixelLoss"
+        raise ValueError(f"decoder {model.config['decoder']} is trained with {kind}, not with {type(loss).__name__}")
+    if isinstance(loss, PixelLoss) and loss.class_weights is not None and len(loss.class_weights) != classes:
         raise ValueError(
             f"loss.class_weights has {len(loss.class_weights)} values for {classes} classes: give one a class"
         )
@@ -281,17 +296,24 @@ def start(model: SeMask, training: Training, accelerator: Accelerator, out: Path
     return run
 
 
-def parameter_groups(model: nn.Module, training: Training) -> list[dict[str, Any]]:
-    """Split parameters by weight decay as the published recipes do: none for LayerNorm and relative position tables.
+def parameter_groups(model: SeMask, training: Training) -> list[dict[str, Any]]:
+    """Split parameters by weight decay and learning rate as the published recipes do.
 
-    BatchNorm, biases and the scale of the semantic attention are decayed.
+    LayerNorm, GroupNorm, embeddings and relative position tables have no weight decay; BatchNorm, biases and the scale
+    of the semantic attention have. The encoder's learning rate is `encoder_lr` times the others'.
     """
-    exempt = {id(p) for module in model.modules() if isinstance(module, nn.LayerNorm) for p in module.parameters()}
+    kinds = (nn.LayerNorm, nn.GroupNorm, nn.Embedding)
+    exempt = {id(p) for module in model.modules() if isinstance(module, kinds) for p in module.parameters()}
     exempt |= {id(p) for name, p in model.named_parameters() if name.endswith("relative_position_bias_table")}
-    decayed = [p for p in model.parameters() if id(p) not in exempt]
+    encoder = {id(p) for p in model.encoder.parameters()}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        decay = 0.0 if id(parameter) in exempt else training.weight_decay
+        factor = training.encoder_lr if id(parameter) in encoder else 1.0
+        groups.setdefault((decay, factor), []).append(parameter)
     return [
-        {"params": decayed, "weight_decay": training.weight_decay},
-        {"params": [p for p in model.parameters() if id(p) in exempt], "weight_decay": 0.0},
+        {"params": parameters, "weight_decay": decay, "factor": factor, "lr": training.lr * factor}
+        for (decay, factor), parameters in groups.items()
     ]
 
 

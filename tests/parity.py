@@ -40,7 +40,7 @@ from semask.model import SeMask
 from semask.outputs import resize
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-LIMIT = 5e-5
+LIMIT, MASK_LIMIT = 5e-5, 3e-4  # of the standard deviation: per-pixel and mask decoders, as the goldens suggest
 TIES = 1e-3  # share of label pixels that may differ where two classes score alike
 
 
@@ -56,6 +56,10 @@ class Case:
     @property
     def name(self) -> str:
         return self.path.stem
+
+    @property
+    def limit(self) -> float:
+        return MASK_LIMIT if "mask_former" in self.spec else LIMIT
 
     @property
     def worst(self) -> tuple[float, str]:
@@ -382,7 +386,7 @@ def check_set_losses(case: Case, model: SeMask, loss: MaskLoss, image: Tensor, l
     spec, matchings = case.spec, []
     criterion = loss.criterion(spec["num_classes"])
     criterion.matcher.register_forward_hook(lambda _, __, found: matchings.append(found))
-    with same_points(spec["seed"], image.dtype), mock.patch.object(MaskLoss, "criterion", lambda *_: criterion):
+    with same_points(spec["seed"], image.dtype), mock.patch.object(MaskLoss, "criterion", return_value=criterion):
         output = model(image, with_prior=True)
         terms = loss.set_losses(output.prediction, label)
         terms["loss_cate"] = prior_loss(output.prior_logits, label)
@@ -498,8 +502,10 @@ def find(directory: Path, patterns: str) -> Iterator[Path]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path, help="folder of CASE.json and CASE.npz")
-    parser.add_argument("--cases", default="fpn_*,swin_*", help="comma-separated globs of case names")
-    parser.add_argument("--limit", type=float, default=LIMIT, help="largest relative difference (default %(default)s)")
+    parser.add_argument("--cases", default="*", help="comma-separated globs of case names")
+    parser.add_argument(
+        "--limit", type=float, help=f"largest relative difference (default {LIMIT}, mask decoders {MASK_LIMIT})"
+    )
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
     parser.add_argument("--verbose", action="store_true", help="print the five worst differences of each case")
     args = parser.parse_args()
@@ -515,8 +521,9 @@ def main() -> int:
                 failures += 1
                 continue
         worst, name = case.worst
-        failures += worst > args.limit
-        verdict = "ok" if worst <= args.limit else "OVER THE LIMIT"
+        fine = worst <= (args.limit or case.limit)
+        failures += not fine
+        verdict = "ok" if fine else "OVER THE LIMIT"
         print(f"{case.name:45s} {worst:.2e}  {verdict}  ({len(case.differences)} compared, worst: {name})", flush=True)
         if args.verbose:
             for name, value in sorted(case.differences.items(), key=lambda item: -item[1])[:5]:

@@ -10,6 +10,7 @@ PUBLIC = [
     "ConfusionMatrix",
     "Data",
     "Inference",
+    "MaskLoss",
     "PixelLoss",
     "Prediction",
     "Predictor",

@@ -28,7 +28,7 @@ def photo(height: int = 45, width: int = 62, bands: int = 3) -> np.ndarray:
 
 def views(*sizes: tuple[tuple[int, int], tuple[int, int]], classes: int = 5) -> list[View]:
     """Views of double precision: (size of the scores, size of the image)."""
-    return [View(4 * torch.randn(1, classes, *scores).double(), size) for scores, size in sizes]
+    return [View(4 * torch.randn(1, classes, *scores).double(), size, size) for scores, size in sizes]
 
 
 def test_resize_rows():
@@ -44,7 +44,7 @@ def test_resize_rows():
 def test_rows_of_probabilities(target):
     seen = views(((10, 12), (40, 48)), ((7, 9), (28, 36)), ((40, 31), (40, 31)))
     whole = probabilities(seen, target)
-    expected = sum(resize(resize(x.float(), size), target).softmax(1) for x, size in seen) / 3
+    expected = sum(resize(resize(view.scores.float(), view.size), target).softmax(1) for view in seen) / 3
     torch.testing.assert_close(whole, expected)
     torch.testing.assert_close(whole.sum(1), torch.ones(1, *target))
     for step in (1, 4, 17):
@@ -65,7 +65,7 @@ def test_classes_are_chosen_strip_by_strip(monkeypatch, values):
 
 def test_scores_of_the_full_size_are_never_held(monkeypatch, largest_tensor):
     monkeypatch.setattr("semask.inference.STRIP_VALUES", 2**17)
-    seen = [View(torch.randn(1, 100, 24, 32), (96, 128))]
+    seen = [View(torch.randn(1, 100, 24, 32), (96, 128), (96, 128))]
     with largest_tensor:
         classify(seen, (300, 400))
     assert largest_tensor.values <= 2**18 < 100 * 300 * 400
@@ -93,11 +93,11 @@ def test_slide_averages_windows(batch, window_batch):
     inference = Inference(mode="slide", crop=(10, 12), stride=(7, 5), window_batch=window_batch)
     passes = []
 
-    def run(x: Tensor) -> list[Tensor]:
+    def run(x: Tensor) -> list[View]:
         passes.append(x.shape)
-        return [x.mean((2, 3), keepdim=True).expand_as(x), x[:, :1]]
+        return [View(y, (10, 12), (10, 12)) for y in (x.mean((2, 3), keepdim=True).expand_as(x), x[:, :1])]
 
-    means, same = slide(run, image, inference)
+    means, same = (view.scores for view in slide(run, image, inference))
     torch.testing.assert_close(same, image[:, :1])
     total, count = torch.zeros_like(image), torch.zeros(23, 31)
     for y in (0, 7, 13):

@@ -1,4 +1,9 @@
-"""④ Features to logits. All are built from (in_channels, strides, num_classes, ...) and called with the maps."""
+"""④ Features to logits or masks.
+
+All decoders are built from (in_channels, strides, num_classes, ...), are called with the maps, and say of themselves:
+`makes_masks` (whether they give a `MaskOutput`), `size_divisor` (what images are padded to a multiple of) and
+`prior_align_corners` (how the priors are resized for the loss).
+"""
 
 from collections.abc import Sequence
 from typing import Literal

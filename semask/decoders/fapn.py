@@ -20,7 +20,8 @@ KERNEL = 3
 class FeatureAlign(nn.Module):
     """Aligns an upsampled map with the lateral one: a deformable convolution whose offsets both maps decide.
 
-    FaPN (Huang et al., arXiv 2108.07058), section 3.2; the published SeMask adds the lateral map twice, before and after.
+    FaPN (Huang et al., arXiv 2108.07058), section 3.2; the published SeMask adds the lateral map twice, before and
+    after.
 
     Args:
         channels: Channels of both maps.
@@ -44,7 +45,10 @@ class FeatureAlign(nn.Module):
         features = self.norm(self.offset(torch.cat([lateral, 2 * upsampled], dim=1)))
         y, x, mask = self.offset_mask(features).chunk(3, dim=1)
         offsets = torch.cat([y, x], dim=1)  # [B, 2 * groups * points, h, w]: by group, kernel point, (y, x)
-        aligned = deform_conv2d(upsampled, offsets, self.weight, self.bias, padding=1, mask=mask.sigmoid())
+        dtype = self.weight.dtype  # autocast may have left half precision, which this convolution lacks on a CPU
+        aligned = deform_conv2d(
+            upsampled.to(dtype), offsets.to(dtype), self.weight, self.bias, padding=1, mask=mask.to(dtype).sigmoid()
+        )
         return F.relu(aligned) + lateral
 
 
@@ -138,7 +142,7 @@ class DeformablePixelDecoder(nn.Module):
 
 
 def init_deformable(attention: Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention) -> None:
-    """Initialise as Deformable DETR does (arXiv 2010.04159, appendix A.4): each head looks 1, 2, ... cells its own way."""
+    """Initialise as Deformable DETR does (arXiv 2010.04159): each head looks 1, 2, ... cells in its own direction."""
     angles = torch.arange(attention.n_heads) * (2 * math.pi / attention.n_heads)
     ways = torch.stack([angles.cos(), angles.sin()], dim=-1)  # [heads, (x, y)]
     ways = ways / ways.abs().amax(-1, keepdim=True)

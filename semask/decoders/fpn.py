@@ -29,6 +29,7 @@ class SemanticFPN(nn.Module):
     """
 
     size_divisor = 1
+    makes_masks = False
     prior_align_corners = False
 
     def __init__(

@@ -30,6 +30,7 @@ class Mask2Former(nn.Module):
     """
 
     size_divisor = 32
+    makes_masks = True
     prior_align_corners = True
 
     def __init__(

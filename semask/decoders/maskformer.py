@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from transformers import MaskFormerDetrConfig
 from transformers.models.maskformer.modeling_maskformer import (
-    MaskFormerDetrConfig,
     MaskFormerDetrDecoderLayer,
     MaskformerMLPPredictionHead,
     MaskFormerPixelDecoder,
@@ -18,8 +18,8 @@ from semask.outputs import MaskOutput
 class MaskFormer(nn.Module):
     """The decoder of SeMask MaskFormer.
 
-    MaskFormer (Cheng et al., arXiv 2107.06278), section 3. Pixel decoder, layers and heads are those of `transformers`; the
-    loop is ours, since theirs normalises what goes on to the next layer when all layers are supervised.
+    MaskFormer (Cheng et al., arXiv 2107.06278), section 3. Pixel decoder, layers and heads are those of `transformers`;
+    the loop is ours, since theirs normalises what goes on to the next layer when all layers are supervised.
 
     Args:
         in_channels: Channels of the maps.
@@ -34,6 +34,7 @@ class MaskFormer(nn.Module):
     """
 
     size_divisor = 32
+    makes_masks = True
     prior_align_corners = True
 
     def __init__(
@@ -57,7 +58,6 @@ class MaskFormer(nn.Module):
             dropout=dropout,
             attention_dropout=dropout,
             activation_dropout=dropout,
-            attn_implementation="eager",
         )
         *laterals, last = in_channels
         self.pixel_decoder = MaskFormerPixelDecoder(

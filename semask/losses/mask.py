@@ -6,9 +6,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import Mask2FormerConfig
-from transformers.models.mask2former.modeling_mask2former import Mask2FormerLoss
-from transformers.models.maskformer.modeling_maskformer import MaskFormerHungarianMatcher, MaskFormerLoss
 
 from semask.data.dataset import IGNORE_INDEX
 from semask.losses.pixel import Losses
@@ -39,15 +36,26 @@ class MaskLoss:
     points: int | None = 12544
     prior_weight: float = 0.4
 
+    def __post_init__(self) -> None:
+        for name in ("class_weight", "mask_weight", "dice_weight", "no_object_weight", "prior_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"mask_loss.{name} is {getattr(self, name)}: give 0 (off) or more")
+        if self.points is not None and self.points < 1:
+            raise ValueError(f"mask_loss.points is {self.points}: give at least 1 point, or null for all pixels")
+
     def __call__(self, output: SeMaskOutput, label: Tensor) -> Losses:
         """Compare what a model gave with the label.
 
         Args:
             output: Result of `SeMask.forward` of a mask decoder, with its prior logits.
             label: Class indices [B, H, W], int64; 255 is ignored.
+
+        Raises:
+            ValueError: If the output is of a per-pixel decoder.
         """
         prediction = output.prediction
-        assert isinstance(prediction, MaskOutput)
+        if not isinstance(prediction, MaskOutput):
+            raise ValueError("MaskLoss needs the output of a mask decoder: use PixelLoss for fpn")
         height, width = (4 * side for side in prediction.masks.shape[-2:])  # of the padded image
         label = F.pad(label, (0, width - label.shape[2], 0, height - label.shape[1]), value=IGNORE_INDEX)
         weights = {
@@ -80,18 +88,23 @@ class MaskLoss:
 
     def criterion(self, num_classes: int) -> nn.Module:
         """Build the set loss of `transformers`."""
+        # Imported here so that the settings of the loss can be named without the mask extra.
+        from transformers import Mask2FormerConfig
+        from transformers.models.mask2former.modeling_mask2former import Mask2FormerLoss
+        from transformers.models.maskformer.modeling_maskformer import MaskFormerHungarianMatcher, MaskFormerLoss
+
         if self.points is None:
             matcher = MaskFormerHungarianMatcher(self.class_weight, self.mask_weight, self.dice_weight)
             loss: nn.Module = MaskFormerLoss(num_classes, matcher, {}, self.no_object_weight)
             return loss
         config = Mask2FormerConfig(
-            num_labels=num_classes,
             class_weight=self.class_weight,
             mask_weight=self.mask_weight,
             dice_weight=self.dice_weight,
             no_object_weight=self.no_object_weight,
             train_num_points=self.points,
         )
+        config.num_labels = num_classes
         loss = Mask2FormerLoss(config, {})
         return loss
 

@@ -1,0 +1,166 @@
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from semask import Inference, MaskLoss, Predictor, SeMask
+from semask.convert import official_names
+from semask.decoders import NAMES
+from semask.inference import look, probabilities
+from semask.info import flops, parameters
+from semask.train import Training, default_loss, parameter_groups
+
+ROOT = Path(__file__).parents[2]
+GOLDENS = ROOT / "tests" / "goldens"
+MANIFESTS = json.loads((GOLDENS / "mask_manifests.json").read_text(encoding="utf-8"))
+MASK_DECODERS = [name for name in NAMES if name != "fpn"]
+
+
+def small(decoder: str, **settings) -> SeMask:
+    return SeMask("swin_nano", decoder, num_classes=4, channels=32, queries=6, decoder_layers=2, **settings)
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_published_models(name):
+    entry = MANIFESTS[name]
+    recipe = yaml.safe_load((ROOT / "configs" / entry["config"]).read_text(encoding="utf-8"))
+    with torch.device("meta"):
+        model = SeMask(**recipe["model"]).eval()
+    assert parameters(model) == entry["parameters"]
+    assert flops(model, tuple(entry["size"])) == pytest.approx(entry["flops"], rel=0.01)
+    assert list(recipe["model"]["semantic_window"]) == entry["semantic_window"]
+    shapes = {}
+    for ours, source in official_names(model).items():
+        shape = model.state_dict()[ours].shape
+        shapes[source.name] = [source.parts * shape[0], *shape[1:]]
+    assert len(shapes) == entry["tensors"]
+    lines = sorted(f"{key} {'x'.join(map(str, shape))}" for key, shape in shapes.items())
+    assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == entry["sha256"]
+
+
+@pytest.mark.parametrize("name", json.loads((GOLDENS / "mask_lr_schedules.json").read_text(encoding="utf-8")))
+def test_learning_rates_of_published_recipes(name):
+    schedule = json.loads((GOLDENS / "mask_lr_schedules.json").read_text(encoding="utf-8"))[name]
+    settings = yaml.safe_load((ROOT / "configs" / MANIFESTS[name]["config"]).read_text(encoding="utf-8"))["training"]
+    for step, lr in schedule:
+        assert Training(**settings).lr_at(step) == pytest.approx(lr, rel=1e-6)
+
+
+@pytest.mark.parametrize("decoder", MASK_DECODERS)
+def test_two_steps_move_every_part_of_every_semantic_attention(decoder):
+    torch.manual_seed(0)
+    model, loss = small(decoder).train(), MaskLoss(points=50)
+    before = {name: x.clone() for name, x in model.named_parameters() if ".attentions." in name}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
+    image, label = torch.randn(2, 3, 64, 96), torch.randint(0, 4, (2, 64, 96))
+    for _ in range(2):
+        loss(model(image), label).total.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    for name, x in model.named_parameters():
+        if name in before and not name.endswith("semantic_key.bias"):  # softmax does not see it
+            assert not torch.equal(x, before[name]), name
+
+
+@pytest.mark.parametrize("decoder", MASK_DECODERS)
+def test_losses_are_finite_in_half_precision_and_without_valid_pixels(decoder):
+    model = small(decoder).train()
+    loss = default_loss(model)
+    label = torch.full((3, 64, 64), 255)
+    label[1] = 2  # a single class
+    label[2, :32] = 0
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(torch.randn(3, 3, 64, 64))
+    losses = loss(output, label)
+    losses.total.backward()
+    assert all(x.isfinite() for x in losses)
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+    empty = loss(model(torch.randn(1, 3, 64, 64)), torch.full((1, 64, 64), 255))
+    assert empty.prior == 0
+    assert empty.total.isfinite()
+
+
+@pytest.mark.parametrize("decoder", MASK_DECODERS)
+def test_any_size_and_every_way_of_inference(decoder):
+    model = small(decoder).eval()
+    image = torch.randn(1, 3, 45, 71)
+    with torch.inference_mode():
+        whole = probabilities(look(model, image, Inference()), (45, 71))
+        assert whole.shape == (1, 4, 45, 71)
+        # without padding the class probabilities of all masks are a direct sum
+        padded = torch.nn.functional.pad(image, (0, 25, 0, 19))
+        output = model(padded).prediction
+        masks = torch.nn.functional.interpolate(output.masks, size=(64, 96), mode="bilinear").sigmoid()
+        direct = torch.einsum("bqk,bqhw->bkhw", output.classes.softmax(-1)[..., :-1], masks)[..., :45, :71]
+        torch.testing.assert_close(whole, direct)
+        mirrored = probabilities(look(model, image.flip(-1), Inference(), mirrored=True), (45, 71))
+        assert not torch.equal(mirrored, whole)
+        one_window = Inference(mode="slide", crop=(64, 96), stride=(32, 32))
+        torch.testing.assert_close(probabilities(look(model, image, one_window), (45, 71)), whole)
+        windows = Inference(mode="slide", crop=(32, 32), stride=(24, 24), ratios=(1.0, 1.5), flip=True)
+    prediction = Predictor(model, windows)(torch.rand(3, 45, 71), priors=True)
+    assert prediction.label.shape == (45, 71)
+    assert len(prediction.priors) == 4
+
+
+def test_encoder_has_its_own_learning_rate():
+    model = small("mask2former")
+    groups = parameter_groups(model, Training(encoder_lr=0.1, weight_decay=0.05))
+    rate = {id(p): group["lr"] for group in groups for p in group["params"]}
+    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    assert all(rate[id(p)] == pytest.approx(1e-5) for p in model.encoder.parameters())
+    assert all(rate[id(p)] == 1e-4 for p in model.decoder.parameters())
+    assert decay[id(model.decoder.transformer.queries_embedder.weight)] == 0
+    assert decay[id(model.decoder.pixel_decoder.decoder.level_embed)] == 0.05
+    assert len(rate) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("decoder", ["mask2former_fapn", "maskformer"])
+def test_training_evaluating_and_predicting_by_command(semask, scenes, tmp_path, decoder):
+    options = [
+        *("--model.encoder", "swin_nano", "--model.decoder", decoder, "--model.num_classes", "11"),
+        *("--model.channels", "32", "--model.queries", "5", "--model.decoder_layers", "1", "--data.root", scenes),
+        *("--data.workers", "0", "--augmentation.scale", "null", "--augmentation.crop", "[32,32]"),
+        *("--training.steps", "2", "--training.batch_size", "2", "--training.encoder_lr", "0.1"),
+        *(
+            "--training.warmup_steps",
+            "0",
+            "--mask_loss.points",
+            "20",
+            "--training.cpu",
+            "true",
+            "--out",
+            tmp_path / "run",
+        ),
+    ]
+    semask("train", *options)
+    model = __import__("semask").load(tmp_path / "run")
+    assert model.config["decoder"] == decoder
+    assert model.metadata["recipe"]["mask_loss"]["points"] == 20
+    report = semask("evaluate", tmp_path / "run", "--root", scenes, "--workers", "0")
+    assert "mean" in report.out
+    semask("train", *options, "--resume", "true")
+
+
+def test_the_loss_has_to_fit_the_decoder():
+    output = small("maskformer").eval()(torch.randn(1, 3, 64, 64))
+    with pytest.raises(ValueError, match="a mask decoder gives masks"):
+        _ = output.logits
+    pixel = SeMask("swin_nano", num_classes=4, channels=8)(torch.randn(2, 3, 32, 32))
+    with pytest.raises(ValueError, match="MaskLoss needs the output of a mask decoder"):
+        MaskLoss()(pixel, torch.zeros(2, 32, 32, dtype=torch.long))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"points": 0}, "at least 1 point"), ({"dice_weight": -1.0}, "dice_weight is -1.0"), ({}, None)],
+)
+def test_settings(settings, message):
+    if message is None:
+        assert MaskLoss().points == 12544
+    else:
+        with pytest.raises(ValueError, match=message):
+            MaskLoss(**settings)
