@@ -89,7 +89,10 @@ class PixelLoss:
         """Cross-entropy of logits [B, K, h, w], resized to the label [B, H, W], as a scalar."""
         logits = resize(logits.to(torch.promote_types(logits.dtype, torch.float32)), label.shape[-2:])
         weights = None if self.class_weights is None else self._weights(logits)
-        losses = F.cross_entropy(logits, label, weights, ignore_index=IGNORE_INDEX, reduction="none")  # [B, H, W]
+        # With the classes last, as the decoder leaves them in memory, the softmax needs no copy of all scores.
+        rows = logits.permute(0, 2, 3, 1).flatten(0, 2)  # [B * H * W, K]
+        losses = F.cross_entropy(rows, label.flatten(), weights, ignore_index=IGNORE_INDEX, reduction="none")
+        losses = losses.view_as(label)  # [B, H, W]
         counted = label != IGNORE_INDEX
         if mine:
             counted = self._hard(losses.detach(), logits.detach(), label, counted)
