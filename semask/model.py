@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from semask.decoders import PriorDecoder, build_decoder
 from semask.encoders import SIZES, SemanticEncoder, Swin
-from semask.encoders.pretrained import LoadReport, load_pretrained
 from semask.encoders.swin import Stage
 from semask.outputs import SeMaskOutput
 from semask.semantic.layer import Residual
+from semask.weights.pretrained import LoadReport, load_pretrained
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -158,7 +158,7 @@ class SeMask(nn.Module):
         return SeMaskOutput(features.maps, features.priors, prediction, prior_logits)
 
     def load_pretrained(self, source: str) -> LoadReport:
-        """Load backbone weights from a timm name or a file; see `encoders.pretrained.load_pretrained`."""
+        """Load backbone weights from a timm name or a file; see `weights.pretrained.load_pretrained`."""
         return load_pretrained(self.encoder.backbone, source)
 
     def set_gradient_checkpointing(self, enabled: bool) -> None:

@@ -28,16 +28,16 @@ import torch.nn.functional as F
 import yaml
 from torch import Tensor, nn
 
-from semask.convert import Source, official_names
 from semask.decoders.mask2former import Mask2Former
 from semask.decoders.maskformer import MaskFormer
 from semask.encoders import SIZES, SemanticEncoder, Swin, SwinSize
-from semask.encoders.pretrained import load_pretrained, microsoft_name
 from semask.inference import Inference, classify, look, probabilities
 from semask.losses import Losses, PixelLoss
 from semask.losses.mask import MaskLoss, prior_loss
 from semask.model import SeMask
 from semask.outputs import resize
+from semask.weights.names import Source, official_names
+from semask.weights.pretrained import load_pretrained, microsoft_name
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 LIMIT, MASK_LIMIT = 5e-5, 3e-4  # of the standard deviation: per-pixel and mask decoders, as the goldens suggest

@@ -6,8 +6,8 @@ import torch
 import yaml
 
 from semask import SeMask
-from semask.convert import official_names
 from semask.train import Training, parameter_groups
+from semask.weights.names import official_names
 
 ROOT = Path(__file__).parents[1]
 GOLDENS = ROOT / "tests" / "goldens"

@@ -7,11 +7,11 @@ import torch
 import yaml
 
 from semask import Inference, MaskLoss, Predictor, SeMask
-from semask.convert import official_names
 from semask.decoders import NAMES
 from semask.inference import look, probabilities
 from semask.info import flops, parameters
 from semask.train import Training, default_loss, parameter_groups
+from semask.weights.names import official_names
 
 ROOT = Path(__file__).parents[2]
 GOLDENS = ROOT / "tests" / "goldens"

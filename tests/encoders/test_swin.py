@@ -5,8 +5,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from semask.encoders import SIZES, Swin, SwinSize
-from semask.encoders.pretrained import load_pretrained
 from semask.encoders.swin import WindowAttention, relative_position_index, shift_mask
+from semask.weights.pretrained import load_pretrained
 
 SMALL = SwinSize(8, (1, 2, 1, 2), (1, 2, 2, 4), 3, 0.2)
 

@@ -7,9 +7,9 @@ import torch
 import yaml
 
 from semask import SeMask
-from semask.convert import official_names
+from semask.weights.names import official_names
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MANIFESTS = json.loads((ROOT / "tests" / "goldens" / "manifests.json").read_text(encoding="utf-8"))
 
 

@@ -3,8 +3,8 @@
 import re
 from typing import NamedTuple
 
-from semask.encoders.pretrained import microsoft_name
 from semask.model import SeMask
+from semask.weights.pretrained import microsoft_name
 
 
 class Source(NamedTuple):

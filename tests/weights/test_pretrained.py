@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from semask.encoders import Swin, SwinSize
-from semask.encoders.pretrained import load_pretrained, microsoft_name, timm_name
+from semask.weights.pretrained import load_pretrained, microsoft_name, timm_name
 
 SMALL = SwinSize(8, (1, 2), (1, 2), 3, 0.0)
 NAMES = {microsoft_name: "microsoft", timm_name: "timm"}
