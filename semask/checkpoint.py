@@ -59,8 +59,9 @@ def load(source: str | Path, *, device: torch.device | str = "cpu") -> SeMask:
     """Load a model for use.
 
     Args:
-        source: A .safetensors checkpoint, a folder with best.safetensors or model.safetensors in it, or the name
-            "owner/name" of a repository on the Hugging Face Hub that holds model.safetensors.
+        source: A .safetensors checkpoint, a folder with best.safetensors or model.safetensors in it, the name
+            "owner/name" of a repository on the Hugging Face Hub that holds model.safetensors, or the name of a
+            published model, e.g. semask-tiny-fpn-ade20k, which is downloaded and converted the first time.
         device: Where to put the model.
 
     Returns:
@@ -93,8 +94,14 @@ def load(source: str | Path, *, device: torch.device | str = "cpu") -> SeMask:
 
 
 def find(source: str | Path) -> Path:
-    """Find the file of a checkpoint; see `load`."""
+    """Find the file of a checkpoint; see `load`. The name of a published model gets it: `semask.weights.published`."""
+    from semask.weights.published import PUBLISHED, nearest
+
     path = Path(source)
+    if str(source) in PUBLISHED and not path.exists():
+        from semask.weights.fetch import published_checkpoint
+
+        return published_checkpoint(PUBLISHED[str(source)])
     if path.is_dir():
         for name in ("best.safetensors", "model.safetensors", "last.safetensors"):
             if (path / name).is_file():
@@ -104,7 +111,8 @@ def find(source: str | Path) -> Path:
     if path.exists() or path.suffix or len(path.parts) != 2 or path.parent.is_dir():
         if not path.is_file():
             raise ValueError(
-                f"{path}: no such checkpoint: give a .safetensors file, a folder, or a name OWNER/NAME on the hub"
+                f"{path}: no such checkpoint: give a .safetensors file, a folder, a name OWNER/NAME on the hub, or "
+                f"that of a published model ({nearest(path.name)[0]}, ...)"
             )
         return path
     try:

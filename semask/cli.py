@@ -107,7 +107,9 @@ def evaluate_options(parser: ArgumentParser) -> Call:
     """Settings of `evaluate`."""
     from semask.evaluate import evaluate
 
-    parser.add_function_arguments(evaluate, as_positional=True)
+    help = "Checkpoint: a .safetensors file, a run's folder, or OWNER/NAME on the hub; for published models see --zoo."
+    parser.add_argument("weights", nargs="?", help=help)
+    parser.add_function_arguments(evaluate, skip={"weights"})
 
     def call(options: Namespace) -> int:
         evaluate(**options.as_dict())
@@ -124,6 +126,19 @@ def predict_options(parser: ArgumentParser) -> Call:
     parser.add_argument("images", nargs="+", help='Image files, folders, or quoted patterns such as "photos/*.jpg".')
     parser.add_function_arguments(predict, skip={"weights", "images"})
     return lambda options: 2 if predict(**options.as_dict()).failed else 0
+
+
+def convert_options(parser: ArgumentParser) -> Call:
+    """Settings of `convert`."""
+    from semask.convert import convert
+
+    parser.add_function_arguments(convert, as_positional=True)
+
+    def call(options: Namespace) -> int:
+        convert(**options.as_dict())
+        return 0
+
+    return call
 
 
 def info_options(parser: ArgumentParser) -> Call:
@@ -156,6 +171,7 @@ VERBS: dict[str, tuple[Callable[[ArgumentParser], Call], str]] = {
     "train": (train_options, "Train a model from a recipe"),
     "evaluate": (evaluate_options, "Measure a checkpoint on labelled images"),
     "predict": (predict_options, "Segment images"),
+    "convert": (convert_options, "Turn a checkpoint of the published code into one of ours"),
     "info": (info_options, "Show the parameters, FLOPs and stages of a model"),
     "demo": (demo_options, "Draw a data set, train a small model on it, and show what came out"),
 }

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from semask import checkpoint
 from semask.data import Data, SegmentationDataset, evaluation_loader
-from semask.inference import Predictor, classify, recipe_inference
+from semask.inference import Inference, Predictor, classify, recipe_inference
 from semask.metrics import ConfusionMatrix, Scores
 from semask.model import SeMask
+from semask.weights.published import MULTISCALE, find
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Evaluation:
 
     Attributes:
         scores: Scores of the decoder's masks.
-        priors: Scores of the semantic prior of each stage, first to last; empty without semantic layers.
+        priors: Scores of the semantic prior of each stage, first to last; empty without semantic layers, or when the
+            priors have other classes than the data.
         images: Number of images.
     """
 
@@ -37,9 +39,10 @@ class Evaluation:
 
 
 def evaluate(
-    weights: str,
+    weights: str | None = None,
     *,
-    root: str | None = None,
+    zoo: str | None = None,
+    data: str | None = None,
     format: Literal["folder", "ade20k", "cityscapes", "coco_stuff"] | None = None,
     split: str | None = None,
     scale: tuple[int, int] | None = None,
@@ -49,6 +52,7 @@ def evaluate(
     stride: tuple[int, int] | None = None,
     ratios: tuple[float, ...] | None = None,
     flip: bool | None = None,
+    multiscale: bool = False,
     workers: int = 2,
     device: str | None = None,
     out: str | None = None,
@@ -58,8 +62,10 @@ def evaluate(
     What is not given is as the checkpoint's recipe says.
 
     Args:
-        weights: Checkpoint: a .safetensors file, the folder of a run, or OWNER/NAME on the Hugging Face Hub.
-        root: Folder of the data set.
+        weights: Checkpoint: a .safetensors file, the folder of a run, OWNER/NAME on the Hugging Face Hub, or the name
+            of a published model; null with zoo.
+        zoo: Name of a published model, e.g. semask-tiny-fpn-ade20k, whose published mIoU is shown beside ours.
+        data: Folder of the data set.
         format: Layout of the folder: folder (images/SPLIT, annotations/SPLIT, classes.json), ade20k, cityscapes or
             coco_stuff.
         split: Split to evaluate on.
@@ -70,17 +76,19 @@ def evaluate(
         stride: Rows and columns from one window to the next.
         ratios: Factors on the scale; several are averaged, e.g. [0.5,0.75,1.0,1.25,1.5,1.75].
         flip: Also see each image mirrored, and average.
+        multiscale: The published ratios, 0.5, 0.75, 1, 1.25, 1.5 and 1.75, and flip.
         workers: Processes that load images.
         device: Where to run, e.g. cpu or cuda; null for the GPU if there is one.
         out: JSON file to write the report to.
 
     Returns:
-        The report: weights, data, settings, scores, scores of each prior, versions.
+        The report: weights, data, settings, scores, scores of each prior, published score, versions.
 
     Raises:
         ValueError: If the checkpoint or the data can't be read, or their classes contradict each other.
     """
-    model = checkpoint.load(weights, device=device or default_device())
+    path = checkpoint_file(weights, zoo=zoo, data=data)
+    model = checkpoint.load(path, device=device or default_device())
     recipe = model.metadata["recipe"]
     given: dict[str, Any] = {
         "scale": scale,
@@ -90,23 +98,24 @@ def evaluate(
         "ratios": ratios,
         "flip": flip,
     }
-    inference = dataclasses.replace(
-        recipe_inference(model), **{name: value for name, value in given.items() if value is not None}
-    )
+    given = {name: value for name, value in given.items() if value is not None}
+    inference = dataclasses.replace(recipe_inference(model), **({**MULTISCALE, **given} if multiscale else given))
     if native:
         inference = dataclasses.replace(inference, scale=None)
-    data = recipe_data(recipe.get("data", {}), root=root, format=format, split=split)
-    dataset = data.dataset("val")
+    source = recipe_data(recipe.get("data", {}), root=data, format=format, split=split)
+    dataset = source.dataset("val")
     result = evaluate_model(Predictor(model, inference), dataset, workers=workers, progress=True)
     report = {
         "weights": {
-            "file": str(weights),
-            "sha256": sha256(checkpoint.find(weights)),
+            "file": str(weights or zoo),
+            "sha256": sha256(path),
             "step": model.metadata.get("step"),
         },
-        "data": {**dataclasses.asdict(data), "name": dataset.name, "images": result.images},
+        "data": {**dataclasses.asdict(source), "name": dataset.name, "images": result.images},
         "settings": dataclasses.asdict(inference),
         **describe(result, dataset.classes.names),
+        "prior_classes": prior_classes(model),
+        "published": published_score(model, source, inference),
         "versions": checkpoint.versions(),
         "machine": machine(next(model.parameters()).device),
     }
@@ -143,7 +152,8 @@ def evaluate_model(
     model = predictor.model
     check_classes(model, dataset)
     device = next(model.parameters()).device
-    maps = 1 + len(getattr(model.encoder, "semantic_strides", ()))
+    priors = prior_classes(model) == len(dataset.classes)
+    maps = 1 + (len(getattr(model.encoder, "semantic_strides", ())) if priors else 0)
     matrices = [ConfusionMatrix(len(dataset.classes), device=device) for _ in range(maps)]
     was_training = model.training
     model.eval()
@@ -152,14 +162,52 @@ def evaluate_model(
     with Progress(console=Console(stderr=True), disable=not progress, transient=True) as bar:
         for image, label, _ in bar.track(loader, description="evaluating"):
             size = (label.shape[-2], label.shape[-1])
-            for matrix, views in zip(matrices, predictor.views(image[0], priors=True), strict=True):
+            for matrix, views in zip(matrices, predictor.views(image[0], priors=priors), strict=True):
                 matrix.update(classify(views, size)[0], label.to(device))
     model.train(was_training)
     if world_size > 1:
         for matrix in matrices:
             torch.distributed.all_reduce(matrix.counts)
-    scores, *priors = [matrix.scores() for matrix in matrices]
-    return Evaluation(scores, tuple(priors), len(dataset))
+    scores, *of_priors = [matrix.scores() for matrix in matrices]
+    return Evaluation(scores, tuple(of_priors), len(dataset))
+
+
+def checkpoint_file(weights: str | None, *, zoo: str | None, data: str | None) -> Path:
+    """Find the file of a checkpoint, or of a published model by its name.
+
+    Raises:
+        ValueError: If there is none, or not exactly one of them was given.
+    """
+    if (weights is None) == (zoo is None):
+        raise ValueError("which model? give either a checkpoint or --zoo NAME, the name of a published model")
+    if zoo is None:
+        return checkpoint.find(str(weights))
+    published = find(zoo)
+    if data is None:  # known now, not only after the download
+        raise ValueError(f"which data? give --data FOLDER, here in the format {published.format}")
+    from semask.weights.fetch import published_checkpoint
+
+    return published_checkpoint(published)
+
+
+def prior_classes(model: SeMask) -> int:
+    """Number of classes of a model's priors; the published COCO-Stuff models have fewer of them than of the masks."""
+    return int(model.config["prior_classes"] or model.config["num_classes"])
+
+
+def published_score(model: SeMask, data: Data, inference: Inference) -> dict[str, Any] | None:
+    """Published mIoU, a share, for the settings of this evaluation; None when they are not the published ones."""
+    published, recipe = model.metadata.get("published"), model.metadata["recipe"].get("data", {})
+    if published is None or (data.format, data.val_split) != (recipe.get("format"), recipe.get("val_split")):
+        return None
+    single = recipe_inference(model)
+    if inference == single:
+        protocol, miou = "single scale", published["miou"]
+    elif inference == dataclasses.replace(single, **MULTISCALE):
+        protocol, miou = "multi-scale and flip", published["miou_multiscale"]
+    else:
+        return None
+    return {"name": published["name"], "protocol": protocol, "miou": round(miou / 100, 6)}
 
 
 def unchanged(image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
@@ -197,7 +245,7 @@ def recipe_data(settings: dict[str, Any], *, root: str | None, format: Any, spli
     if split is not None:
         settings = {**settings, "val_split": split}
     if "root" not in settings:
-        raise ValueError("which data? the checkpoint names none: give --root FOLDER (and --format)")
+        raise ValueError("which data? the checkpoint names none: give --data FOLDER (and --format)")
     return Data(**settings)
 
 
@@ -230,9 +278,14 @@ def print_report(report: dict[str, Any]) -> None:
         table.add_row(row["name"], percent(row["iou"]), percent(row["accuracy"]), f"{row['pixels']:,}")
     table.add_section()
     table.add_row("mean", percent(report["miou"]), percent(report["mean_accuracy"]), "")
+    if report["published"] is not None:
+        published = report["published"]
+        table.add_row(f"published, {published['protocol']}", percent(published["miou"]), "", "")
     table.add_row("all pixels", "", percent(report["overall_accuracy"]), "")
     for stage, miou in enumerate(report["prior_miou"], start=1):
         table.add_row(f"prior of semantic layer {stage}, mean", percent(miou), "", "")
+    if not report["prior_miou"] and report["prior_classes"] != len(report["classes"]):
+        table.caption = f"priors not measured: they have {report['prior_classes']} classes"
     Console().print(table)
 
 

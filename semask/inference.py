@@ -39,6 +39,8 @@ class Inference:
         window_batch: Windows that go through the model at once: memory against speed.
         ratios: Factors on the scale; with several, or with flip, the probabilities are averaged (multi-scale).
         flip: Whether each scale is also seen mirrored left to right.
+        antialias: Whether images are smoothed when they are made smaller, as PIL and detectron2 do it and the published
+            mask models expect it; OpenCV and mmsegmentation do not, nor does training here.
 
     Raises:
         ValueError: If a setting is out of its range.
@@ -51,6 +53,7 @@ class Inference:
     window_batch: int = 4
     ratios: tuple[float, ...] = (1.0,)
     flip: bool = False
+    antialias: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):
@@ -322,7 +325,7 @@ class Predictor:
         """Normalised [1, C, h, w] at every ratio, plain and mirrored."""
         for ratio in self.inference.ratios:
             size = fitted_size((image.shape[-2], image.shape[-1]), self.inference.scale, ratio=ratio)
-            x = self.normalization(TF.resize(image, list(size), antialias=False))[None]
+            x = self.normalization(TF.resize(image, list(size), antialias=self.inference.antialias))[None]
             yield x, False
             if self.inference.flip:
                 yield x.flip(-1), True

@@ -1,8 +1,10 @@
 """SeMask: the spine. Every step of the model by name; nothing else knows all of them."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -158,14 +160,64 @@ class SeMask(nn.Module):
         return SeMaskOutput(features.maps, features.priors, prediction, prior_logits)
 
     def load_pretrained(self, source: str) -> LoadReport:
-        """Load backbone weights from a timm name or a file; see `weights.pretrained.load_pretrained`."""
-        return load_pretrained(self.encoder.backbone, source)
+        """Load what fits of the weights of others; see `weights.pretrained.load_pretrained`."""
+        return load_pretrained(self, source)
 
     def set_gradient_checkpointing(self, enabled: bool) -> None:
         """Trade time for memory in training: keep no activations inside the backbone's blocks, compute them again."""
         for module in self.modules():
             if isinstance(module, Stage):
                 module.checkpointing = enabled
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write weights and a model card into a folder for the Hugging Face Hub; see `hub.save_pretrained`."""
+        from semask import hub  # builds on this module
+
+        return hub.save_pretrained(self, folder)
+
+    @staticmethod
+    def from_pretrained(
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        device: torch.device | str = "cpu",
+        **others: object,
+    ) -> "SeMask":
+        """Load a model from a folder or the Hugging Face Hub; see `hub.from_pretrained`."""
+        if others:
+            raise ValueError(
+                f"from_pretrained got {', '.join(others)}: a model is what its file says; drop it, or for other "
+                "classes or settings train with `semask train --training.pretrained`"
+            )
+        from semask import hub  # builds on this module
+
+        return hub.from_pretrained(
+            source,
+            revision=revision,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+            device=device,
+        )
+
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        commit_message: str = "Upload a semask model",
+        create_pr: bool = False,
+    ) -> str:
+        """Upload weights and a model card to the Hugging Face Hub; see `hub.push_to_hub`."""
+        from semask import hub  # builds on this module
+
+        return hub.push_to_hub(
+            self, name, private=private, token=token, commit_message=commit_message, create_pr=create_pr
+        )
 
 
 def swin(name: str, *, in_channels: int, window: int | None, drop_path: float | None) -> Swin:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from semask import checkpoint
+from semask import SeMask, checkpoint
 from semask.data.images import read_image
 from semask.inference import Inference, Predictor
 
@@ -114,6 +114,8 @@ def test_the_evaluation_of_a_run_is_that_of_its_checkpoint(evaluate, trained):
     [
         (["--flip"], Inference(flip=True)),
         (["--ratios=[0.5,1.0,1.5]", "--flip=true"], Inference(ratios=(0.5, 1.0, 1.5), flip=True)),
+        (["--multiscale"], Inference(ratios=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75), flip=True)),
+        (["--multiscale", "--flip=false", "--ratios=[0.5]"], Inference(ratios=(0.5,))),
         (["--scale=[96,64]"], Inference(scale=(96, 64))),
         (
             ["--mode=slide", "--crop=[32,40]", "--stride=[20,24]"],
@@ -138,7 +140,7 @@ def test_labels_of_other_sizes_are_compared_at_their_own_size(semask, trained, s
     image, mask = root / "images" / "val" / f"{name}.jpg", root / "annotations" / "val" / f"{name}.png"
     Image.open(image).resize((37, 101)).save(image)
     Image.open(mask).resize((37, 101), Image.Resampling.NEAREST).save(mask)
-    semask("evaluate", trained, "--root", root, "--workers=0", "--out", tmp_path / "report.json")
+    semask("evaluate", trained, "--data", root, "--workers=0", "--out", tmp_path / "report.json")
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     predictor = Predictor(checkpoint.load(trained))
     masks = [predictor(path).label for path in sorted((root / "images" / "val").iterdir())]
@@ -173,7 +175,7 @@ def test_data_of_another_number_of_classes_is_refused(semask, trained, scenes, t
     path = tmp_path / "fewer" / "classes.json"
     meaning = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({"classes": meaning["classes"][:7]}), encoding="utf-8")
-    message = semask.refused("evaluate", trained, "--root", tmp_path / "fewer", "--workers", 0)
+    message = semask.refused("evaluate", trained, "--data", tmp_path / "fewer", "--workers", 0)
     assert message.startswith("the model has 11 classes, but fewer has 7: ")
 
 
@@ -186,3 +188,74 @@ def test_a_report_that_cannot_be_written(semask, trained, tmp_path):
 @pytest.mark.parametrize("device", ["cuda:99", "nonsense"])
 def test_no_such_device(semask, trained, device):
     assert semask.refused("evaluate", trained, "--device", device).startswith(f"device {device} can't be used")
+
+
+def test_exactly_one_model(semask, trained):
+    for arguments in ([], [trained, "--zoo", "semask-tiny-fpn-ade20k"]):
+        message = semask.refused("evaluate", *arguments, "--data", "x")
+        assert message.startswith("which model? give either a checkpoint or --zoo NAME")
+
+
+def test_a_published_model_by_its_name(semask):
+    assert "did you mean semask-tiny-fpn-ade20k, " in semask.refused("evaluate", "--zoo", "tiny-fpn-ade20k")
+    message = semask.refused("evaluate", "--zoo", "semask-tiny-fpn-cityscapes")
+    assert message == "which data? give --data FOLDER, here in the format cityscapes"
+
+
+@pytest.fixture
+def zoo(trained, tmp_path, monkeypatch) -> str:
+    """A small model in the cache, as if it were a published one; evaluated at 48 x 36 and smoothed."""
+
+    def publish(metadata: dict) -> None:
+        metadata["published"] = {"name": "semask-tiny-fpn-ade20k", "miou": 42.06, "miou_multiscale": 43.36}
+        metadata["recipe"]["evaluation"] |= {"scale": [48, 36], "antialias": True}
+
+    monkeypatch.setattr("huggingface_hub.utils._cache_assets.HF_ASSETS_CACHE", str(tmp_path))
+    folder = tmp_path / "semask" / "published" / "default"
+    folder.mkdir(parents=True)
+    rewritten(trained / "best.safetensors", folder / "semask-tiny-fpn-ade20k.safetensors", publish)
+    return "semask-tiny-fpn-ade20k"
+
+
+@pytest.mark.parametrize(
+    ("options", "published"),
+    [
+        ([], ("single scale", 0.4206)),
+        (["--multiscale"], ("multi-scale and flip", 0.4336)),
+        (["--flip"], None),
+        (["--scale=[64,48]"], None),
+        (["--split=train"], None),
+    ],
+    ids=lambda x: " ".join(x) if isinstance(x, list) else "",
+)
+def test_the_published_score_beside_ours(semask, zoo, scenes, tmp_path, options, published):
+    path = tmp_path / "report.json"
+    shown = semask("evaluate", "--zoo", zoo, "--data", scenes, "--workers=0", "--out", path, *options).out
+    report = json.loads(path.read_text(encoding="utf-8"))
+    assert report["weights"]["file"] == zoo
+    rows = [line.split() for line in shown.splitlines() if "published, " in line]
+    if published is None:
+        assert report["published"] is None
+        assert rows == []
+    else:
+        assert report["published"] == {"name": zoo, "protocol": published[0], "miou": published[1]}
+        assert [f"{100 * published[1]:.2f}" in row for row in rows] == [True]
+
+
+def test_zoo_is_the_checkpoint_of_that_name(semask, zoo, scenes, tmp_path):
+    reports = []
+    for i, model in enumerate((["--zoo", zoo], [zoo])):
+        semask("evaluate", *model, "--data", scenes, "--workers=0", "--out", tmp_path / f"{i}.json")
+        reports.append(json.loads((tmp_path / f"{i}.json").read_text(encoding="utf-8")))
+    assert reports[0] == reports[1]
+
+
+def test_priors_of_other_classes_are_not_measured(semask, scenes, tmp_path):
+    model = SeMask(encoder="swin_nano", num_classes=11, prior_classes=7, channels=8)
+    path = checkpoint.save(tmp_path / "fewer.safetensors", model, {})
+    shown = semask("evaluate", path, "--data", scenes, "--workers=0", "--out", tmp_path / "report.json").out
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert (report["prior_miou"], report["prior_classes"]) == ([], 7)
+    assert report["miou"] > 0
+    assert "prior of semantic layer" not in shown
+    assert "priors not measured: they have 7 classes" in " ".join(shown.split())

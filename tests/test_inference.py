@@ -183,6 +183,23 @@ def test_scales_and_flips(model):
     np.testing.assert_array_equal(predictor(image).label, best.indices[0])
 
 
+@pytest.mark.parametrize("scale", [(40, 20), (62, 45), (200, 100)], ids=["smaller", "same", "larger"])
+def test_antialias_resizes_as_pil_does(model, scale):
+    array = photo()
+    normalization, ((seen, _),) = resized(model, array, Inference(scale=scale, antialias=True))
+    size = (seen.shape[-1], seen.shape[-2])
+    expected = torch.from_numpy(np.array(Image.fromarray(array).resize(size, Image.Resampling.BILINEAR)))
+    grey_level = 1 / 255 / min(normalization.std)
+    torch.testing.assert_close(seen[0], normalization(expected.permute(2, 0, 1)), atol=1.001 * grey_level, rtol=0)
+    _, ((plain, _),) = resized(model, array, Inference(scale=scale))
+    assert ((plain - seen).abs().max() > 10 * grey_level) == (scale == (40, 20))  # it matters for smaller images only
+
+
+def resized(model: SeMask, array: np.ndarray, inference: Inference):
+    predictor = Predictor(model, inference)
+    return predictor.normalization, list(predictor._inputs(torch.from_numpy(array).permute(2, 0, 1)))
+
+
 def test_settings_of_the_recipe(model):
     assert Predictor(model).inference == Inference()
     model.metadata = {"recipe": {"evaluation": {"scale": [128, 64], "mode": "slide", "ratios": [1.0, 1.5]}}}

@@ -184,6 +184,17 @@ def test_a_plain_backbone_trains_without_priors(semask, recipe, tmp_path):
     assert checkpoint.load(tmp_path / "run").metadata["metrics"]["prior_miou"] == []
 
 
+@pytest.mark.parametrize("decoder", ["mask2former", "maskformer"])
+def test_a_mask_decoder_learns_by_its_nano_recipe(semask, recipe, tmp_path, decoder):
+    config = Path(__file__).parents[1] / "configs" / "street" / f"semask_nano_{decoder}.yaml"
+    small = {"model.channels": 32, "model.decoder_layers": 1, "training.warmup_steps": 0}
+    command, *settings = recipe(tmp_path / "run", steps=15, evaluate_every=0, **small)
+    semask(command, f"--config={config}", *settings)
+    main, prior = ([float(row[name]) for row in rows(tmp_path / "run" / "log.csv")] for name in ("main", "prior"))
+    assert sum(main[-3:]) < 0.9 * sum(main[:3])
+    assert sum(prior[-3:]) < sum(prior[:3])
+
+
 def test_fp16_needs_a_gpu(semask, recipe, tmp_path):
     message = semask.refused(*recipe(tmp_path / "run", precision="fp16"))
     assert "training.precision is fp16, which needs a GPU: use bf16 or fp32" in message

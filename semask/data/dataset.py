@@ -77,6 +77,11 @@ class Classes:
         return cls(names, tuple((int(row["r"]), int(row["g"]), int(row["b"])) for row in rows))
 
     @classmethod
+    def of(cls, format: str) -> "Classes":
+        """Give the classes of a public data set: ade20k, cityscapes or coco_stuff."""
+        return cls.from_csv(Path(__file__).parent / "classes" / f"{format}.csv")
+
+    @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Classes":
         """Read what `as_dict` wrote: "classes", a list of names, and if given "palette", a list of colours.
 

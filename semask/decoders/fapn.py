@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 from transformers import Mask2FormerConfig
 from transformers.models.mask2former.modeling_mask2former import (
-    Mask2FormerPixelDecoder,
     Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention,
+    Mask2FormerPixelDecoderEncoderOnly,
+    Mask2FormerSinePositionEmbedding,
 )
 
 OFFSET_GROUPS = 8
@@ -52,29 +53,32 @@ class FeatureAlign(nn.Module):
         return F.relu(aligned) + lateral
 
 
-class AlignedLevel(nn.Module):
-    """One step of the pyramid: lateral 1 x 1 convolution, upsampling, alignment, 3 x 3 convolution.
+class PyramidLevel(nn.Module):
+    """One step up the pyramid: lateral 1 x 1 convolution, upsampling, alignment if wanted, 3 x 3 convolution.
 
     Args:
         in_channels: Channels of the map from the encoder.
         channels: Width of the decoder.
         upsampling: "nearest" or "bilinear", of the map from the level below.
+        align: Whether the upsampled map is feature-aligned with the lateral one.
     """
 
-    def __init__(self, in_channels: int, channels: int, *, upsampling: str) -> None:
+    def __init__(self, in_channels: int, channels: int, *, upsampling: str, align: bool) -> None:
         super().__init__()
         self.upsampling = upsampling
         norm = nn.GroupNorm(32, channels)
         self.lateral = nn.Sequential(nn.Conv2d(in_channels, channels, 1, bias=False), nn.GroupNorm(32, channels))
-        self.align = FeatureAlign(channels, norm)
+        self.align = FeatureAlign(channels, norm) if align else None
         self.output = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), norm, nn.ReLU())
 
     def forward(self, features: Tensor, below: Tensor) -> Tensor:
         """Join a map [B, in_channels, h, w] of the encoder with the level below: -> [B, channels, h, w]."""
         lateral = self.lateral(features)
-        upsampled = F.interpolate(below, size=lateral.shape[-2:], mode=self.upsampling)
-        joined: Tensor = self.output(self.align(lateral, lateral + upsampled))
-        return joined
+        joined = lateral + F.interpolate(below, size=lateral.shape[-2:], mode=self.upsampling)
+        if self.align is not None:
+            joined = self.align(lateral, joined)
+        output: Tensor = self.output(joined)
+        return output
 
 
 class FaPN(nn.Module):
@@ -92,7 +96,9 @@ class FaPN(nn.Module):
         self.top = nn.Sequential(
             nn.Conv2d(last, channels, 3, padding=1, bias=False), nn.GroupNorm(32, channels), nn.ReLU()
         )
-        self.levels = nn.ModuleList(AlignedLevel(width, channels, upsampling="nearest") for width in laterals)
+        self.levels = nn.ModuleList(
+            PyramidLevel(width, channels, upsampling="nearest", align=True) for width in laterals
+        )
         self.mask_features = nn.Conv2d(channels, mask_channels, 3, padding=1)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -108,37 +114,64 @@ class FaPN(nn.Module):
 
 
 class DeformablePixelDecoder(nn.Module):
-    """Multi-scale deformable attention over the three coarsest maps, then one step up to a quarter of the image's size.
+    """Multi-scale deformable attention over the three coarsest maps, then one step up to the finest.
 
-    Mask2Former (Cheng et al., arXiv 2112.01527), section 3.2.1. With `align` that step is feature-aligned (MSFaPN).
+    Mask2Former (Cheng et al., arXiv 2112.01527), section 3.2.1; the attention is that of `transformers`. With `align`
+    the step up is feature-aligned (MSFaPN).
 
     Args:
-        config: Numbers of the Mask2Former, of `transformers`.
-        in_channels: Channels of the maps.
+        in_channels: Channels of the four maps.
+        channels: Width of the decoder.
+        mask_channels: Channels of the mask features.
+        layers: Layers of deformable attention.
         align: Whether the step up is feature-aligned.
     """
 
-    def __init__(self, config: Mask2FormerConfig, in_channels: Sequence[int], *, align: bool) -> None:
+    def __init__(
+        self, in_channels: Sequence[int], *, channels: int, mask_channels: int, layers: int, align: bool
+    ) -> None:
         super().__init__()
-        self.decoder = Mask2FormerPixelDecoder(config, list(in_channels))
-        nn.init.normal_(self.decoder.level_embed)
-        for module in self.decoder.modules():
+        finest, *coarse = in_channels
+        self.projections = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(width, channels, 1), nn.GroupNorm(32, channels)) for width in reversed(coarse)
+        )
+        self.positions = Mask2FormerSinePositionEmbedding(channels // 2, normalize=True)
+        self.level_embed = nn.Parameter(torch.randn(len(coarse), channels))
+        self.encoder = Mask2FormerPixelDecoderEncoderOnly(
+            Mask2FormerConfig(feature_size=channels, encoder_layers=layers)
+        )
+        self.level = PyramidLevel(finest, channels, upsampling="bilinear", align=align)
+        self.mask_features = nn.Conv2d(channels, mask_channels, 1)
+        for module in self.encoder.modules():
             if isinstance(module, Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention):
                 init_deformable(module)
-        self.level = None
-        if align:
-            self.level = AlignedLevel(in_channels[0], config.feature_size, upsampling="bilinear")
-            del self.decoder.adapter_1, self.decoder.layer_1
-            self.decoder.num_fpn_levels = 0
-            self.decoder.lateral_convolutions = self.decoder.output_convolutions = []
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Decode maps [B, C_i, h_i, w_i]; returns as `FaPN.forward`."""
-        output = self.decoder(list(maps), output_attentions=False, output_hidden_states=False)
-        if self.level is None:
-            return output.mask_features, list(output.multi_scale_features)
-        finest = self.level(maps[0], output.multi_scale_features[-1])
-        return self.decoder.mask_projection(finest), list(output.multi_scale_features)
+        finest, *coarse = maps
+        scales = self.attend([project(x) for project, x in zip(self.projections, reversed(coarse), strict=True)])
+        return self.mask_features(self.level(finest, scales[-1])), scales
+
+    def attend(self, scales: Sequence[Tensor]) -> list[Tensor]:
+        """Let each cell of the scales [B, channels, h_i, w_i] look at a few cells of all: new scales, shaped alike."""
+        sizes = [(x.shape[-2], x.shape[-1]) for x in scales]
+        places = [  # of the parameters' dtype: bfloat16, which autocast may have left, counts no further than 256
+            tokens(self.positions(x.shape, x.device, embed.dtype)) + embed
+            for x, embed in zip(scales, self.level_embed, strict=True)
+        ]
+        attended = self.encoder(
+            torch.cat([tokens(x) for x in scales], dim=1),  # [B, N, channels], N cells of all scales
+            position_embeddings=torch.cat(places, dim=1),
+            spatial_shapes_list=sizes,
+            valid_ratios=scales[0].new_ones(len(scales[0]), len(scales), 2),  # no map has padding
+        ).last_hidden_state
+        parts = attended.split([h * w for h, w in sizes], dim=1)
+        return [part.transpose(1, 2).unflatten(2, size) for part, size in zip(parts, sizes, strict=True)]
+
+
+def tokens(x: Tensor) -> Tensor:
+    """Flatten a map [B, C, h, w] to its cells [B, h * w, C]."""
+    return x.flatten(2).transpose(1, 2)
 
 
 def init_deformable(attention: Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention) -> None:

@@ -48,21 +48,25 @@ class Mask2Former(nn.Module):
         pixel_decoder: Literal["deformable", "fapn", "msfapn"] = "deformable",
     ) -> None:
         super().__init__()
+        mask_channels = mask_channels or channels
+        self.pixel_decoder: FaPN | DeformablePixelDecoder
+        if pixel_decoder == "fapn":
+            self.pixel_decoder = FaPN(in_channels, channels=channels, mask_channels=mask_channels)
+        else:
+            self.pixel_decoder = DeformablePixelDecoder(
+                in_channels,
+                channels=channels,
+                mask_channels=mask_channels,
+                layers=encoder_layers,
+                align=pixel_decoder == "msfapn",
+            )
         config = Mask2FormerConfig(
-            feature_size=channels,
             hidden_dim=channels,
-            mask_feature_size=mask_channels or channels,
-            encoder_layers=encoder_layers,
+            mask_feature_size=mask_channels,
             decoder_layers=layers + 1,
             dim_feedforward=feedforward,
             num_queries=queries,
-            feature_strides=list(strides),
         )
-        self.pixel_decoder: FaPN | DeformablePixelDecoder
-        if pixel_decoder == "fapn":
-            self.pixel_decoder = FaPN(in_channels, channels=channels, mask_channels=config.mask_feature_size)
-        else:
-            self.pixel_decoder = DeformablePixelDecoder(config, in_channels, align=pixel_decoder == "msfapn")
         self.transformer = Mask2FormerTransformerModule(channels, config)
         self.class_predictor = nn.Linear(channels, num_classes + 1)
         for parameter in self.transformer.decoder.layers.parameters():

@@ -1,26 +1,31 @@
-"""Names of tensors in the published SeMask code, for every tensor of ours."""
+"""What the published code and Microsoft's Swin call each tensor of ours: tables that are read both ways."""
 
 import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from semask.model import SeMask
-from semask.weights.pretrained import microsoft_name
+import torch
+from torch import Tensor, nn
 
 
 class Source(NamedTuple):
-    """Where a tensor of ours is in a published file: all of `name`, or one of its `parts` along the first axis."""
+    """Where a tensor of ours is in a file: all of `name`, or one of its `parts` along the first axis."""
 
     name: str
     part: int = 0
     parts: int = 1
 
 
-def official_names(model: SeMask) -> dict[str, Source]:
+DROPPED = re.compile(r"(^|\.)(relative_position_index|attn_mask)$|^criterion\.empty_weight$")
+"""Published names that no tensor of ours answers to: what is computed, and what belongs to a loss."""
+
+
+def official_names(model: nn.Module) -> dict[str, Source]:
     """Map the name of every tensor of a SeMask or Swin model to its place in the published checkpoint.
 
-    Published names that no tensor of ours answers to: `relative_position_index`, which is computed, and
-    `criterion.empty_weight`, which belongs to the loss.
+    Published names that no tensor of ours answers to match `DROPPED`.
 
+    >>> from semask import SeMask
     >>> names = official_names(SeMask(encoder="swin_nano", num_classes=3))
     >>> names["encoder.semantic_layers.2.attentions.0.scale"].name
     'backbone.layers.2.semantic_layer.class_injection.0.gamma'
@@ -28,18 +33,67 @@ def official_names(model: SeMask) -> dict[str, Source]:
     return {name: official_name(name) for name in model.state_dict()}
 
 
+def to_official(model: nn.Module) -> dict[str, Tensor]:
+    """Give every tensor of a model its published name and form: the table read the other way round."""
+    parts: dict[str, dict[int, Tensor]] = {}
+    for ours, tensor in model.state_dict().items():
+        source = official_name(ours)
+        parts.setdefault(source.name, {})[source.part] = tensor
+    return {
+        name: torch.cat([some[i] for i in sorted(some)]) if len(some) > 1 else some[0] for name, some in parts.items()
+    }
+
+
+def take(tensors: Mapping[str, Tensor], source: Source) -> Tensor:
+    """Cut the tensor that `source` means out of a file's tensors; KeyError if it is not there."""
+    tensor = tensors[source.name]
+    return tensor if source.parts == 1 else tensor.chunk(source.parts)[source.part]
+
+
+def microsoft_name(name: str) -> str:
+    """Name a tensor of our Swin as Microsoft does: stages.1.merge.norm.weight -> layers.0.downsample.norm.weight."""
+    return substitute(MERGE_BEFORE + SWIN, name)
+
+
+def timm_name(name: str) -> str:
+    """Name a tensor of our Swin as timm does: stages.1.merge.norm.weight -> layers.1.downsample.norm.weight."""
+    return substitute(MERGE_AFTER + SWIN, name)
+
+
 def official_name(name: str) -> Source:
     """Translate one name of ours into the published one."""
-    if name.startswith("encoder.backbone."):
-        return Source("backbone." + microsoft_name(name.removeprefix("encoder.backbone.")))
-    rules = ENCODER if name.startswith("encoder.") else DECODER
-    for pattern, replacement in rules:
-        name = re.sub(pattern, replacement, name)
+    if name.startswith(BACKBONE):
+        return Source("backbone." + microsoft_name(name.removeprefix(BACKBONE)))
+    name = substitute(ENCODER if name.startswith("encoder.") else DECODER, name)
     fused = re.fullmatch(r"(.*)\.([qkv])_proj\.(weight|bias)", name)
     if fused:
         return Source(f"{fused[1]}.in_proj_{fused[3]}", "qkv".index(fused[2]), 3)
     return Source(name)
 
+
+def substitute(rules: Iterable[tuple[str, str | Callable[[re.Match[str]], str]]], name: str) -> str:
+    """Apply all rules, one after another."""
+    for pattern, replacement in rules:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+BACKBONE = "encoder.backbone."
+
+MERGE_BEFORE = ((r"^stages\.(\d+)\.merge\.", lambda match: f"layers.{int(match[1]) - 1}.downsample."),)
+"""Microsoft's merging belongs to the stage before it ..."""
+MERGE_AFTER = ((r"^stages\.(\d+)\.merge\.", r"layers.\1.downsample."),)
+"""... and timm's to the stage after it, as ours."""
+
+SWIN = (
+    (r"^stem\.projection\.", "patch_embed.proj."),
+    (r"^stem\.norm\.", "patch_embed.norm."),
+    (r"^stages\.", "layers."),
+    (r"\.attention\.projection\.", ".attn.proj."),
+    (r"\.attention\.", ".attn."),
+    (r"\.mlp\.0\.", ".mlp.fc1."),
+    (r"\.mlp\.2\.", ".mlp.fc2."),
+)
 
 ENCODER = (
     (r"^encoder\.norms\.(\d+)\.", r"backbone.norm\1."),
@@ -108,14 +162,12 @@ DECODER = (
     (r"\.mlp\.fc(\d)\.", r".linear\1."),
     (r"\.o_proj\.", ".out_proj."),
     # Mask2Former: pixel decoder
-    (r"^decoder\.pixel_decoder\.decoder\.(adapter_1|layer_1|mask_projection)", PIXEL + r"\1"),
-    (r"\.mask_projection\.", ".mask_features."),
-    (r"^decoder\.pixel_decoder\.decoder\.input_projections\.", PIXEL + "input_proj."),
-    (r"^decoder\.pixel_decoder\.decoder\.", PIXEL + "transformer."),
+    (r"^decoder\.pixel_decoder\.projections\.", PIXEL + "input_proj."),
+    (r"^decoder\.pixel_decoder\.(level_embed$|encoder\.)", PIXEL + r"transformer.\1"),
     (r"(encoder\.layers\.\d+)\.self_attn_layer_norm\.", r"\1.norm1."),
     (r"(encoder\.layers\.\d+)\.final_layer_norm\.", r"\1.norm2."),
     (r"(encoder\.layers\.\d+)\.fc(\d)\.", r"\1.linear\2."),
-    # FaPN and MSFaPN
+    # Pyramids of FaPN, MSFaPN and Mask2Former
     (r"^decoder\.pixel_decoder\.top\.", PIXEL + "layer_4."),
     *((rf"^decoder\.pixel_decoder\.levels\.{i}\.", f"{PIXEL}LEVEL_{i + 1}.") for i in range(3)),
     (r"^decoder\.pixel_decoder\.level\.", PIXEL + "LEVEL_1."),

@@ -1,19 +1,28 @@
-"""ImageNet weights for the Swin backbone, from timm by name or from a local file in timm's or Microsoft's layout."""
+"""Weights to start from: whatever of a file of others fits a SeMask; the rest keeps its fresh values."""
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
+from torch import Tensor, nn
 
 from semask.encoders.swin import Swin
+from semask.weights.files import read_file
+from semask.weights.layouts import recognise
+from semask.weights.names import BACKBONE, DROPPED, take
+from semask.weights.published import PUBLISHED
+
+PER_CLASS = re.compile(
+    r"^decoder\.(classifier|class_predictor)\.|\.(semantic_query|semantic_key)\."
+    r"|^decoder\.(queries|transformer\.queries_(embedder|features))\."
+)
+"""Tensors whose size follows from the number of classes or queries: fresh where the file has other ones."""
 
 
 @dataclass
@@ -24,80 +33,117 @@ class LoadReport:
         loaded: Tensors of the model that were taken over as they are.
         resized: Tensors that were resized to fit: relative position tables of another window, the first convolution of
             another number of bands.
-        left: Tensors of the model that the source does not have; they keep their fresh values.
+        fresh: Tensors of the model that the source does not have, or has for other classes; they keep their values.
         unused: Tensors of the source that the model has no place for.
     """
 
     loaded: list[str] = field(default_factory=list)
     resized: list[str] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
+    fresh: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         counts = ", ".join(f"{len(names)} {kind}" for kind, names in vars(self).items())
-        details = [f"{kind}: {', '.join(names)}" for kind, names in vars(self).items() if kind != "loaded" and names]
+        details = [f"{kind}: {summary(names)}" for kind, names in vars(self).items() if kind != "loaded" and names]
         return "\n  ".join([counts, *details])
 
 
-def load_pretrained(backbone: object, source: str) -> LoadReport:
-    """Load ImageNet weights into a Swin.
+def summary(names: list[str]) -> str:
+    """List names, a line's worth; many of them by the module that they belong to, with their number."""
+    if len(names) <= 4:
+        return ", ".join(names)
+    modules = Counter(".".join(name.split(".")[:2]) for name in names)
+    return ", ".join(f"{module}.* ({count})" if count > 1 else f"{module}.*" for module, count in modules.items())
 
-    Relative position tables of another window are resized bicubically, as the published training code does.
+
+def load_pretrained(model: nn.Module, source: str) -> LoadReport:
+    """Load what fits of the weights of others into a SeMask.
+
+    Relative position tables of another window are resized bicubically, as the published training code does. A decoder
+    is taken over whole, but for what depends on the classes, or not at all.
 
     Args:
-        backbone: The Swin to fill.
-        source: Name of a timm model, e.g. "swin_tiny_patch4_window7_224.ms_in1k", downloaded by timm where the network
-            allows; or a local .safetensors, .pth or .pt file in timm's or Microsoft's layout.
+        model: The SeMask to fill.
+        source: Name of a timm Swin, e.g. "swin_tiny_patch4_window7_224.ms_in1k"; OWNER/NAME of a repository on the
+            Hugging Face Hub with model.safetensors or pytorch_model.bin in it; name of a published SeMask; or a file in
+            one of the layouts of `weights.layouts`.
 
     Returns:
-        Which tensors were loaded, resized, left as they were, and unused.
+        Which tensors were loaded, resized, left fresh, and unused.
 
     Raises:
         ValueError: If the source can't be read, or is not a Swin of this size.
     """
+    backbone = getattr(getattr(model, "encoder", None), "backbone", None)
     if not isinstance(backbone, Swin):
         raise ValueError(f"pretrained weights are for Swin backbones, this one is a {type(backbone).__name__}")
-    weights = read_weights(source)
+    tensors = read_weights(source)
+    try:
+        layout = recognise(tensors)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+    tensors = layout.unify(tensors)
+    state = model.state_dict()
+    places = {ours: place for ours in state if (place := layout.rename(ours)) is not None and place.name in tensors}
+    if not decoder_fits(state, places):
+        places = {ours: place for ours, place in places.items() if not ours.startswith("decoder.")}
     report, new = LoadReport(), {}
-    rename = timm_name if is_timm_layout(weights) else microsoft_name
-    for ours, target in backbone.state_dict().items():
-        theirs = rename(ours)
-        if theirs not in weights:
-            report.left.append(ours)
+    for ours, target in state.items():
+        value = take(tensors, places[ours]).to(target.dtype) if ours in places else None
+        if value is None or (PER_CLASS.search(ours) and value.shape != target.shape):
+            report.fresh.append(ours)
             continue
-        value = weights.pop(theirs).to(target.dtype)
-        fitted = fit(value, ours, target)
+        fitted = fit(value, ours, target, source)
         (report.loaded if fitted is value else report.resized).append(ours)
         new[ours] = fitted
-    if not new:
-        raise ValueError(
-            f"{source}: no tensor of a Swin in it (found e.g. {', '.join(list(weights)[:3])}): give Swin weights"
-        )
-    report.unused = [name for name in weights if not name.endswith(("relative_position_index", "attn_mask"))]
-    strangers = [name for name in (*report.left, *report.unused) if ".blocks." in name]
+    used = {place.name for place in places.values()}
+    report.unused = [name for name in tensors if name not in used and not DROPPED.search(name)]
+    refuse_another_swin(report, source)
+    model.load_state_dict(new, strict=False)
+    return report
+
+
+def decoder_fits(state: Mapping[str, Tensor], places: Mapping[str, object]) -> bool:
+    """Whether the file has all of the decoder but, perhaps, what depends on the classes."""
+    decoder = [name for name in state if name.startswith("decoder.")]
+    return all(name in places for name in decoder if not PER_CLASS.search(name))
+
+
+def refuse_another_swin(report: LoadReport, source: str) -> None:
+    """Refuse weights of which the backbone has found nothing, or not all.
+
+    Raises:
+        ValueError: If so.
+    """
+    if not any(name.startswith(BACKBONE) for name in report.loaded):
+        raise ValueError(f"{source}: no tensor of a Swin in it (found e.g. {', '.join(report.unused[:3])})")
+    strangers = [name for name in report.fresh if name.startswith(BACKBONE) and ".blocks." in name]
+    strangers += [name for name in report.unused if re.search(r"(layers|stages)\.\d+\.blocks\.\d+\.", name)]
     if strangers:
         raise ValueError(
             f"{source}: weights of a Swin of another depth, {strangers[0]} has no counterpart: "
             "choose weights of the encoder's size"
         )
-    backbone.load_state_dict(new, strict=False)
-    return report
 
 
-def fit(value: Tensor, name: str, target: Tensor) -> Tensor:
-    """Resize a tensor of the source to the model's shape where that makes sense."""
+def fit(value: Tensor, name: str, target: Tensor, source: str) -> Tensor:
+    """Resize a tensor of the source to the model's shape where that makes sense.
+
+    Raises:
+        ValueError: If it makes none.
+    """
     if value.shape == target.shape:
         return value
     if name.endswith("relative_position_bias_table") and value.shape[1] == target.shape[1]:
         return resize_table(value, len(target))
-    if name == "stem.projection.weight" and value.shape[0] == target.shape[0]:
+    if name == BACKBONE + "stem.projection.weight" and value.shape[0] == target.shape[0]:
         from timm.models import adapt_input_conv  # timm takes a second to import: only where it is needed
 
         adapted: Tensor = adapt_input_conv(target.shape[1], value)
         return adapted
     raise ValueError(
-        f"pretrained weights are of another Swin: {name} is {list(value.shape)} there and {list(target.shape)} here; "
-        "choose weights of the encoder's size"
+        f"{source}: weights of another model, {name} is {list(value.shape)} there and {list(target.shape)} here: "
+        "choose weights of the encoder's size and the decoder's width"
     )
 
 
@@ -109,73 +155,45 @@ def resize_table(table: Tensor, length: int) -> Tensor:
 
 
 def read_weights(source: str) -> dict[str, Tensor]:
-    """Read tensors from a file, or from timm by name, under the names that they have there."""
+    """Read the tensors of a file, a published model, a repository on the Hub or timm, under the names they have there.
+
+    Raises:
+        ValueError: If there is no such thing, it can't be downloaded, or it can't be read.
+    """
     path = Path(source)
-    if path.suffix in (".safetensors", ".pth", ".pt", ".bin") or path.exists():
-        return read_file(path)
+    if path.exists() or path.suffix in (".safetensors", ".pth", ".pt", ".pkl", ".bin"):
+        return read_file(path).tensors
+    if source in PUBLISHED:
+        from semask.weights.fetch import published_checkpoint
+
+        return read_file(published_checkpoint(PUBLISHED[source])).tensors
+    if len(path.parts) == 2:
+        return read_file(download(source)).tensors
     import timm
 
     if not timm.is_model(source.split(".")[0]):
-        raise ValueError(f"pretrained is {source!r}: neither a file nor a model that timm {timm.__version__} knows")
+        raise ValueError(
+            f"pretrained is {source!r}: neither a file, nor OWNER/NAME on the Hub, nor a model that timm "
+            f"{timm.__version__} knows"
+        )
     try:
         return dict(timm.create_model(source, pretrained=True).state_dict())
     except (OSError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"could not download {source!r} ({reason}): check the network, or give a local file"
-        ) from error
+        raise could_not_download(source, error) from error
 
 
-def read_file(path: Path) -> dict[str, Tensor]:
-    """Read a .safetensors file, or a .pth file that holds nothing but tensors and plain containers."""
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file: give a timm name or a .safetensors or .pth file")
+def download(repository: str) -> Path:
+    """Fetch the weights of a repository on the Hugging Face Hub, safetensors first."""
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        # weights_only admits tensors and plain containers; anything else in the file is refused and never run.
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        reason = (str(error) or "it ends too early").splitlines()[0]
-        raise ValueError(f"{path}: not a readable weight file ({reason})") from error
-    except Exception as error:  # pickle.UnpicklingError, and what a damaged archive raises
-        raise ValueError(
-            f"{path}: refused, it holds more than tensors, or is damaged; convert it to .safetensors"
-        ) from error
-    for key in ("model", "state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
-    if not tensors:
-        raise ValueError(f"{path}: no tensors in it: give a file with a state dict")
-    return tensors
+        try:
+            return Path(hf_hub_download(repository, "model.safetensors"))
+        except EntryNotFoundError:
+            return Path(hf_hub_download(repository, "pytorch_model.bin"))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise could_not_download(repository, error) from error
 
 
-def is_timm_layout(weights: Mapping[str, Tensor]) -> bool:
-    """Tell the layouts apart: timm's merging belongs to the stage after it, Microsoft's to the stage before."""
-    return not any(name.startswith("layers.0.downsample.") for name in weights)
-
-
-def microsoft_name(name: str) -> str:
-    """Name one of our tensors as Microsoft does: stages.1.merge.norm.weight -> layers.0.downsample.norm.weight."""
-    name = re.sub(r"^stages\.(\d+)\.merge\.", lambda match: f"layers.{int(match[1]) - 1}.downsample.", name)
-    return _blocks(name)
-
-
-def timm_name(name: str) -> str:
-    """Name one of our tensors as timm does: stages.1.merge.norm.weight -> layers.1.downsample.norm.weight."""
-    return _blocks(re.sub(r"^stages\.(\d+)\.merge\.", r"layers.\1.downsample.", name))
-
-
-def _blocks(name: str) -> str:
-    for pattern, replacement in (
-        (r"^stem\.projection\.", "patch_embed.proj."),
-        (r"^stem\.norm\.", "patch_embed.norm."),
-        (r"^stages\.", "layers."),
-        (r"\.attention\.projection\.", ".attn.proj."),
-        (r"\.attention\.", ".attn."),
-        (r"\.mlp\.0\.", ".mlp.fc1."),
-        (r"\.mlp\.2\.", ".mlp.fc2."),
-    ):
-        name = re.sub(pattern, replacement, name)
-    return name
+def could_not_download(source: str, error: Exception) -> ValueError:
+    """Say in one line why, and what to do."""
+    reason = str(error).strip().splitlines()[0]
+    return ValueError(f"could not download {source!r} ({reason}): check name and network, or give a local file")

@@ -1,5 +1,7 @@
 import hashlib
 import json
+import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import yaml
 
 from semask import Inference, MaskLoss, Predictor, SeMask
 from semask.decoders import NAMES
+from semask.encoders import SemanticEncoder, Swin, SwinSize
 from semask.inference import look, probabilities
 from semask.info import flops, parameters
 from semask.train import Training, default_loss, parameter_groups
@@ -16,11 +19,19 @@ from semask.weights.names import official_names
 ROOT = Path(__file__).parents[2]
 GOLDENS = ROOT / "tests" / "goldens"
 MANIFESTS = json.loads((GOLDENS / "mask_manifests.json").read_text(encoding="utf-8"))
+OPTIMIZERS = json.loads((GOLDENS / "mask_zero_decay.json").read_text(encoding="utf-8"))
 MASK_DECODERS = [name for name in NAMES if name != "fpn"]
 
 
 def small(decoder: str, **settings) -> SeMask:
     return SeMask("swin_nano", decoder, num_classes=4, channels=32, queries=6, decoder_layers=2, **settings)
+
+
+def one_block_a_stage(settings: dict) -> SeMask:
+    """Build the model of a recipe over the smaller encoder that the goldens of the optimisers were made with."""
+    scope = {name: settings[name] for name in ("num_classes", "semantic_window", "semantic_depths")}
+    swin = Swin(SwinSize(channels=24, depths=(1, 1, 1, 1), heads=(3, 6, 12, 24), window=7, drop_path=0.0))
+    return SeMask(**{**settings, "encoder": SemanticEncoder(swin, **scope)})
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
@@ -106,16 +117,26 @@ def test_any_size_and_every_way_of_inference(decoder):
     assert len(prediction.priors) == 4
 
 
-def test_encoder_has_its_own_learning_rate():
-    model = small("mask2former")
-    groups = parameter_groups(model, Training(encoder_lr=0.1, weight_decay=0.05))
-    rate = {id(p): group["lr"] for group in groups for p in group["params"]}
-    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
-    assert all(rate[id(p)] == pytest.approx(1e-5) for p in model.encoder.parameters())
-    assert all(rate[id(p)] == 1e-4 for p in model.decoder.parameters())
-    assert decay[id(model.decoder.transformer.queries_embedder.weight)] == 0
-    assert decay[id(model.decoder.pixel_decoder.decoder.level_embed)] == 0.05
-    assert len(rate) == len(list(model.parameters()))
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_learning_rates_and_weight_decay_of_the_published_optimizers(name):
+    golden = OPTIMIZERS[name]
+    recipe = yaml.safe_load((ROOT / "configs" / MANIFESTS[name]["config"]).read_text(encoding="utf-8"))
+    with torch.device("meta"):
+        model = one_block_a_stage(recipe["model"])
+    names = official_names(model)
+    official = {id(parameter): names[ours].name for ours, parameter in model.named_parameters()}
+    found = {}
+    for group in parameter_groups(model, Training(**recipe["training"])):
+        for parameter in group["params"]:
+            rule = group["lr"], group["weight_decay"]
+            assert found.setdefault(official[id(parameter)], rule) == rule  # parts of one published tensor agree
+    assert set(found) == set(official.values())
+    assert len(found) == golden["parameters"]
+    rates = {True: golden["encoder_lr"], False: golden["decoder_lr"]}
+    assert all(lr == pytest.approx(rates[key.startswith("backbone.")]) for key, (lr, _) in found.items())
+    assert {decay for _, decay in found.values()} == {0, golden["weight_decay"]}
+    exempt = Counter(re.sub(r"\.\d+(?=\.)", ".*", key) for key, (_, decay) in found.items() if decay == 0)
+    assert exempt == golden["zero_decay"]
 
 
 @pytest.mark.parametrize("decoder", ["mask2former_fapn", "maskformer"])
@@ -140,7 +161,7 @@ def test_training_evaluating_and_predicting_by_command(semask, scenes, tmp_path,
     model = __import__("semask").load(tmp_path / "run")
     assert model.config["decoder"] == decoder
     assert model.metadata["recipe"]["mask_loss"]["points"] == 20
-    report = semask("evaluate", tmp_path / "run", "--root", scenes, "--workers", "0")
+    report = semask("evaluate", tmp_path / "run", "--data", scenes, "--workers", "0")
     assert "mean" in report.out
     semask("train", *options, "--resume", "true")
 

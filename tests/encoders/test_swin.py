@@ -4,9 +4,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from semask import SeMask
 from semask.encoders import SIZES, Swin, SwinSize
 from semask.encoders.swin import WindowAttention, relative_position_index, shift_mask
-from semask.weights.pretrained import load_pretrained
 
 SMALL = SwinSize(8, (1, 2, 1, 2), (1, 2, 2, 4), 3, 0.2)
 
@@ -52,9 +52,9 @@ def test_equals_timm_where_both_agree(tmp_path):
         if name.endswith(("bias_table", "bias")):
             nn.init.normal_(parameter, std=0.5)
     save_file({name: x.contiguous() for name, x in reference.state_dict().items()}, tmp_path / "timm.safetensors")
-    swin = Swin(SIZES["swin_tiny"]).eval()
-    report = load_pretrained(swin, str(tmp_path / "timm.safetensors"))
-    assert not report.left
+    model = SeMask("swin_tiny", semantic_depths=0).eval()
+    report, swin = model.load_pretrained(str(tmp_path / "timm.safetensors")), model.encoder.backbone
+    assert not [name for name in report.fresh if name.startswith("encoder.backbone.")]
     assert not report.resized
     assert {name.split(".")[0] for name in report.unused} == {"norm", "head"}
     image = torch.randn(1, 3, 224, 224)  # maps of 56, 28, 14 and 7 cells: whole windows

@@ -7,7 +7,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from semask.encoders import Swin, SwinSize
-from semask.weights.pretrained import load_pretrained, microsoft_name, timm_name
+from semask.weights.names import microsoft_name, timm_name
+from semask.weights.pretrained import load_pretrained
 
 SMALL = SwinSize(8, (1, 2), (1, 2), 3, 0.0)
 NAMES = {microsoft_name: "microsoft", timm_name: "timm"}
@@ -23,6 +24,14 @@ def source(rename, size=SMALL, *, in_channels: int = 3) -> tuple[Swin, dict[str,
     extra = {"norm.weight": torch.ones(16), "head.weight": torch.ones(2, 16)}
     buffers = {"layers.1.blocks.1.attn_mask": torch.ones(4), "layers.0.blocks.0.attn.relative_position_index": index()}
     return swin, {**tensors, **extra, **buffers}
+
+
+def around(swin: nn.Module) -> nn.Module:
+    """The part of a SeMask that holds a backbone."""
+    model = nn.Module()
+    model.encoder = nn.Module()
+    model.encoder.backbone = swin
+    return model
 
 
 def index() -> torch.Tensor:
@@ -42,12 +51,12 @@ def write(path, tensors) -> str:
 def test_layouts(tmp_path, rename, suffix):
     expected, tensors = source(rename)
     swin = Swin(SMALL)
-    report = load_pretrained(swin, write(tmp_path / f"weights{suffix}", tensors))
+    report = load_pretrained(around(swin), write(tmp_path / f"weights{suffix}", tensors))
     assert all(x.equal(expected.state_dict()[name]) for name, x in swin.state_dict().items())
-    assert report.loaded == list(swin.state_dict())
-    assert report.resized == report.left == []
+    assert report.loaded == list(around(swin).state_dict())
+    assert report.resized == report.fresh == []
     assert sorted(report.unused) == ["head.weight", "norm.weight"]
-    assert str(report).startswith(f"{len(report.loaded)} loaded, 0 resized, 0 left, 2 unused")
+    assert str(report).startswith(f"{len(report.loaded)} loaded, 0 resized, 0 fresh, 2 unused")
 
 
 @pytest.mark.parametrize(
@@ -75,7 +84,7 @@ def test_tables_of_another_window_are_resized(tmp_path, window):
     ramp = torch.arange(-2.0, 3.0).repeat(5, 1)  # by the column of the offset
     tensors[table] = torch.stack([torch.full((25,), 7.0), ramp.flatten()], dim=1)
     swin = Swin(SMALL._replace(window=window))
-    report = load_pretrained(swin, write(tmp_path / "weights.safetensors", tensors))
+    report = load_pretrained(around(swin), write(tmp_path / "weights.safetensors", tensors))
     resized = swin.stages[1].blocks[0].attention.relative_position_bias_table
     side = 2 * window - 1
     assert resized.shape == (side**2, 2)
@@ -84,19 +93,19 @@ def test_tables_of_another_window_are_resized(tmp_path, window):
     torch.testing.assert_close(columns, columns[:1].expand(side, side))
     assert (columns[0].diff() > 0).all()
     torch.testing.assert_close(columns[0], -columns[0].flip(0), atol=1e-5, rtol=0)
-    assert report.resized == [name for name in swin.state_dict() if name.endswith("bias_table")]
+    assert report.resized == [name for name in around(swin).state_dict() if name.endswith("bias_table")]
 
 
 def test_first_convolution_of_other_bands(tmp_path):
     rgb, tensors = source(timm_name)
     path = write(tmp_path / "weights.safetensors", tensors)
     grey = Swin(SMALL, in_channels=1)
-    report = load_pretrained(grey, path)
-    assert report.resized == ["stem.projection.weight"]
+    report = load_pretrained(around(grey), path)
+    assert report.resized == ["encoder.backbone.stem.projection.weight"]
     image = torch.randn(1, 1, 16, 16)
     torch.testing.assert_close(grey.stem(image), rgb.stem(image.expand(-1, 3, -1, -1)), atol=1e-4, rtol=1e-4)
     four = Swin(SMALL, in_channels=4)
-    assert load_pretrained(four, path).resized == ["stem.projection.weight"]
+    assert load_pretrained(around(four), path).resized == ["encoder.backbone.stem.projection.weight"]
     weight, reference = four.stem.projection.weight, rgb.stem.projection.weight
     torch.testing.assert_close(weight[:, :3] / reference, torch.full_like(reference, 3 / 4))
 
@@ -105,26 +114,24 @@ def test_missing_tensors_are_reported_and_left(tmp_path):
     _, tensors = source(timm_name)
     del tensors["patch_embed.norm.bias"]
     swin = Swin(SMALL)
-    report = load_pretrained(swin, write(tmp_path / "weights.safetensors", tensors))
-    assert report.left == ["stem.norm.bias"]
-    assert "left: stem.norm.bias" in str(report)
+    report = load_pretrained(around(swin), write(tmp_path / "weights.safetensors", tensors))
+    assert report.fresh == ["encoder.backbone.stem.norm.bias"]
+    assert "fresh: encoder.backbone.stem.norm.bias" in str(report)
     assert swin.stem.norm.bias.eq(0).all()
 
 
 @pytest.mark.parametrize("size", [SMALL._replace(channels=16), SMALL._replace(heads=(2, 4))])
 def test_weights_of_another_size(tmp_path, size):
     path = write(tmp_path / "weights.safetensors", source(microsoft_name, size)[1])
-    with pytest.raises(
-        ValueError, match=r"^pretrained weights are of another Swin: \S+ is \[.*\] there and \[.*\] here"
-    ):
-        load_pretrained(Swin(SMALL), path)
+    with pytest.raises(ValueError, match=r"weights of another model, \S+ is \[.*\] there and \[.*\] here"):
+        load_pretrained(around(Swin(SMALL)), path)
 
 
 @pytest.mark.parametrize(("theirs", "ours"), [(2, 3), (3, 2)])
 def test_weights_of_another_depth(tmp_path, theirs, ours):
     path = write(tmp_path / "weights.safetensors", source(microsoft_name, SMALL._replace(depths=(1, theirs)))[1])
     with pytest.raises(ValueError, match=r"of another depth, \S+blocks\.2\S+ has no counterpart"):
-        load_pretrained(Swin(SMALL._replace(depths=(1, ours))), path)
+        load_pretrained(around(Swin(SMALL._replace(depths=(1, ours)))), path)
 
 
 class Evil:
@@ -145,7 +152,7 @@ def test_code_in_a_file_is_never_run(tmp_path, archive, suffix):
     else:
         path.write_bytes(pickle.dumps(content, protocol=2))
     with pytest.raises(ValueError, match=f"evil{suffix}") as caught:
-        load_pretrained(Swin(SMALL), str(path))
+        load_pretrained(around(Swin(SMALL)), str(path))
     assert not marker.exists()
     assert "\n" not in str(caught.value)
 
@@ -158,22 +165,25 @@ def test_truncated_file(tmp_path, suffix, kept):
     size = path.stat().st_size
     os.truncate(path, int(kept * size) if kept < 1 else kept)
     with pytest.raises(ValueError, match=f"weights{suffix}: ") as caught:
-        load_pretrained(Swin(SMALL), str(path))
+        load_pretrained(around(Swin(SMALL)), str(path))
     assert "\n" not in str(caught.value)
 
 
 def test_other_faults(tmp_path):
     swin = Swin(SMALL)
     with pytest.raises(ValueError, match=r"nowhere\.pth: no such file"):
-        load_pretrained(swin, str(tmp_path / "nowhere.pth"))
-    with pytest.raises(ValueError, match=r"'swin_imaginary': neither a file nor a model that timm .* knows"):
-        load_pretrained(swin, "swin_imaginary")
-    with pytest.raises(ValueError, match=r"no tensor of a Swin in it \(found e\.g\. fc\.weight\)"):
-        load_pretrained(swin, write(tmp_path / "resnet.safetensors", {"fc.weight": torch.ones(2)}))
+        load_pretrained(around(swin), str(tmp_path / "nowhere.pth"))
+    with pytest.raises(ValueError, match=r"'swin_imaginary': neither a file, nor .* nor a model that timm .* knows"):
+        load_pretrained(around(swin), "swin_imaginary")
+    with pytest.raises(
+        ValueError,
+        match=r"resnet\.safetensors: no known names of tensors in it \(found e\.g\. fc\.weight\): give a ",
+    ):
+        load_pretrained(around(swin), write(tmp_path / "resnet.safetensors", {"fc.weight": torch.ones(2)}))
     with pytest.raises(ValueError, match=r"numbers\.pth: no tensors in it"):
-        load_pretrained(swin, write(tmp_path / "numbers.pth", {"epoch": 3}))
+        load_pretrained(around(swin), write(tmp_path / "numbers.pth", {"epoch": 3}))
     with pytest.raises(ValueError, match="are for Swin backbones, this one is a Linear"):
-        load_pretrained(nn.Linear(2, 2), "swin_tiny_patch4_window7_224")
+        load_pretrained(around(nn.Linear(2, 2)), "swin_tiny_patch4_window7_224")
 
 
 def test_no_network(tmp_path, monkeypatch):
@@ -181,4 +191,4 @@ def test_no_network(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(ValueError, match=r"could not download 'swin_tiny_patch4_window7_224\.ms_in1k' \(.*\): check"):
-        load_pretrained(Swin(SMALL), "swin_tiny_patch4_window7_224.ms_in1k")
+        load_pretrained(around(Swin(SMALL)), "swin_tiny_patch4_window7_224.ms_in1k")
