@@ -107,8 +107,8 @@ def find(source: str | Path) -> Path:
             if (path / name).is_file():
                 return path / name
         raise ValueError(f"{path}: no best.safetensors, model.safetensors or last.safetensors in this folder")
-    # A name on the hub is OWNER/NAME; what lies in an existing folder, or has an ending, was meant as a file.
-    if path.exists() or path.suffix or len(path.parts) != 2 or path.parent.is_dir():
+    # A name on the hub is OWNER/NAME; what lies in an existing folder, or has the ending, was meant as a file.
+    if path.exists() or path.suffix == ".safetensors" or len(path.parts) != 2 or path.parent.is_dir():
         if not path.is_file():
             raise ValueError(
                 f"{path}: no such checkpoint: give a .safetensors file, a folder, a name OWNER/NAME on the hub, or "

@@ -241,7 +241,9 @@ def describe(model: SeMask) -> str:
     config = model.config
     scope = ", ".join("global" if window is None else str(window) for window in config["semantic_window"])
     priors = config["prior_classes"] or config["num_classes"]
+    scales = [x.item() for name, x in model.state_dict().items() if name.endswith(".scale")]
+    learnt = f", its learnt scale {', '.join(f'{scale:.3g}' for scale in scales)}" if scales else ""
     return (
         f"{config['encoder']} with {config['decoder']}, {config['num_classes']} classes, priors of {priors}, "
-        f"semantic scope {scope}"
+        f"semantic scope {scope}{learnt}"
     )

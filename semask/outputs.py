@@ -21,6 +21,10 @@ class PixelOutput(NamedTuple):
 
     logits: Tensor
     """Class scores [B, K, h, w], usually at a quarter of the image's size."""
+    auxiliary: tuple[Tensor, ...] = ()
+    """Class scores [B, K, h, w] of further heads, each of any size: in training, for the loss."""
+    presence: Tensor | None = None
+    """Scores of which classes are in the image, [B, K]: in training, from decoders that ask for it."""
 
     def probabilities(self, size: tuple[int, int]) -> Tensor:
         """Class probabilities [B, K, H, W] at `size` (height, width): the softmax of the resized logits."""

@@ -1,25 +1,27 @@
 """④ Features to logits or masks.
 
-All decoders are built from (in_channels, strides, num_classes, ...), are called with the maps, and say of themselves:
-`makes_masks` (whether they give a `MaskOutput`), `size_divisor` (what images are padded to a multiple of) and
+A decoder is built from (in_channels, strides, num_classes, ...), is called with the maps, and says of itself:
+`makes_masks` (whether it gives a `MaskOutput`), `size_divisor` (what images are padded to a multiple of) and
 `prior_align_corners` (how the priors are resized for the loss).
+
+It lives in the file that its name begins with, which says in `DECODERS` how it is built: mask2former_fapn is in
+mask2former.py. A new decoder is a new file.
 """
 
-from collections.abc import Sequence
-from typing import Literal
+import contextlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from semask.decoders.fpn import SemanticFPN
 from semask.decoders.prior import PriorDecoder
 
-PIXEL_DECODERS: dict[str, Literal["deformable", "fapn", "msfapn"]] = {
-    "mask2former": "deformable",
-    "mask2former_fapn": "fapn",
-    "mask2former_msfapn": "msfapn",
-}
-NAMES = ("fpn", "maskformer", *PIXEL_DECODERS)
-"""Decoders that `SeMask` knows by name."""
+LIBRARY = "smp/"
+"""What the names of decoders of segmentation_models_pytorch begin with."""
 
 
 def build_decoder(
@@ -35,37 +37,67 @@ def build_decoder(
 ) -> nn.Module:
     """Build a decoder by name.
 
+    Args:
+        name: One of `names()`.
+        in_channels: Channels of the maps.
+        strides: Image pixels per cell of the maps.
+        num_classes: Classes K.
+        channels: Width of the decoder.
+        dropout: Share of channels that is dropped in training.
+        queries: Number of masks of a mask decoder.
+        layers: Transformer layers of the decoder; None for the decoder's own number.
+
     Raises:
-        ValueError: If the name is unknown, or the decoder needs a package that is not installed.
+        ValueError: If the name is unknown, the maps don't suit the decoder, or it needs a package that is
+            not installed.
     """
-    if name == "fpn":
-        return SemanticFPN(in_channels, strides, num_classes=num_classes, channels=channels, dropout=dropout)
-    if name not in NAMES:
-        raise ValueError(f"decoder is {name!r}: choose one of {', '.join(NAMES)}")
+    make = find(name)
+    settings: dict[str, Any] = {"channels": channels, "dropout": dropout, "queries": queries}
+    if layers is not None:
+        settings["layers"] = layers
+    known = inspect.signature(make).parameters
+    settings = {setting: value for setting, value in settings.items() if setting in known}
+    return make(in_channels, strides, num_classes=num_classes, **settings)
+
+
+def find(name: str) -> Callable[..., nn.Module]:
+    """Find what builds a decoder.
+
+    Raises:
+        ValueError: If there is none of that name, or it needs a package that is not installed.
+    """
+    file = "library" if name.startswith(LIBRARY) else name.split("_")[0]
+    table = decoders_of(file, name) if file in files() else {}
+    if name not in table:
+        raise ValueError(f"decoder is {name!r}: choose one of {', '.join(names())}")
+    return table[name]
+
+
+def decoders_of(file: str, wanted: str) -> Mapping[str, Callable[..., nn.Module]]:
+    """The decoders of a file by name."""
     try:
-        from semask.decoders.mask2former import Mask2Former
-        from semask.decoders.maskformer import MaskFormer
+        module = import_module(f"semask.decoders.{file}")
     except ImportError as error:
-        raise ValueError(f"decoder {name} needs the mask extra ({error}): pip install 'semask[mask]'") from error
-    if name == "maskformer":
-        return MaskFormer(
-            in_channels,
-            strides,
-            num_classes=num_classes,
-            channels=channels,
-            dropout=dropout,
-            queries=queries,
-            layers=layers or 6,
-        )
-    return Mask2Former(
-        in_channels,
-        strides,
-        num_classes=num_classes,
-        channels=channels,
-        queries=queries,
-        layers=layers or 9,
-        pixel_decoder=PIXEL_DECODERS[name],
-    )
+        extra = "decoders" if file == "library" else "mask"
+        raise ValueError(
+            f"decoder {wanted} needs the {extra} extra ({error}): pip install 'semask[{extra}]'"
+        ) from error
+    table: Mapping[str, Callable[..., nn.Module]] = getattr(module, "DECODERS", {})
+    return table
 
 
-__all__ = ["NAMES", "PriorDecoder", "SemanticFPN", "build_decoder"]
+def files() -> list[str]:
+    """Files of this folder, any of which may hold decoders."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")
+
+
+def names() -> list[str]:
+    """Decoders that `SeMask` knows by name and whose packages are installed; imports all of them."""
+    found: list[str] = []
+    for file in files():
+        with contextlib.suppress(ValueError):
+            found.extend(decoders_of(file, file))
+    return found
+
+
+__all__ = ["PriorDecoder", "SemanticFPN", "build_decoder", "names"]

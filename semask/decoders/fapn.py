@@ -32,7 +32,7 @@ class FeatureAlign(nn.Module):
     def __init__(self, channels: int, norm: nn.GroupNorm) -> None:
         super().__init__()
         points = KERNEL * KERNEL
-        self.offset = nn.Conv2d(2 * channels, channels, 1, bias=False)
+        self.offset = convolution(2 * channels, channels, 1, bias=False)
         self.norm = norm
         self.offset_mask = nn.Conv2d(channels, 3 * OFFSET_GROUPS * points, KERNEL, padding=1)
         self.weight = nn.Parameter(torch.empty(channels, channels, KERNEL, KERNEL))
@@ -67,9 +67,9 @@ class PyramidLevel(nn.Module):
         super().__init__()
         self.upsampling = upsampling
         norm = nn.GroupNorm(32, channels)
-        self.lateral = nn.Sequential(nn.Conv2d(in_channels, channels, 1, bias=False), nn.GroupNorm(32, channels))
+        self.lateral = nn.Sequential(convolution(in_channels, channels, 1, bias=False), nn.GroupNorm(32, channels))
         self.align = FeatureAlign(channels, norm) if align else None
-        self.output = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), norm, nn.ReLU())
+        self.output = nn.Sequential(convolution(channels, channels, 3, bias=False), norm, nn.ReLU())
 
     def forward(self, features: Tensor, below: Tensor) -> Tensor:
         """Join a map [B, in_channels, h, w] of the encoder with the level below: -> [B, channels, h, w]."""
@@ -93,13 +93,11 @@ class FaPN(nn.Module):
     def __init__(self, in_channels: Sequence[int], *, channels: int, mask_channels: int) -> None:
         super().__init__()
         *laterals, last = in_channels
-        self.top = nn.Sequential(
-            nn.Conv2d(last, channels, 3, padding=1, bias=False), nn.GroupNorm(32, channels), nn.ReLU()
-        )
+        self.top = nn.Sequential(convolution(last, channels, 3, bias=False), nn.GroupNorm(32, channels), nn.ReLU())
         self.levels = nn.ModuleList(
             PyramidLevel(width, channels, upsampling="nearest", align=True) for width in laterals
         )
-        self.mask_features = nn.Conv2d(channels, mask_channels, 3, padding=1)
+        self.mask_features = convolution(channels, mask_channels, 3)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Decode maps [B, C_i, h_i, w_i].
@@ -133,7 +131,7 @@ class DeformablePixelDecoder(nn.Module):
         super().__init__()
         finest, *coarse = in_channels
         self.projections = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(width, channels, 1), nn.GroupNorm(32, channels)) for width in reversed(coarse)
+            nn.Sequential(convolution(width, channels, 1), nn.GroupNorm(32, channels)) for width in reversed(coarse)
         )
         self.positions = Mask2FormerSinePositionEmbedding(channels // 2, normalize=True)
         self.level_embed = nn.Parameter(torch.randn(len(coarse), channels))
@@ -141,7 +139,10 @@ class DeformablePixelDecoder(nn.Module):
             Mask2FormerConfig(feature_size=channels, encoder_layers=layers)
         )
         self.level = PyramidLevel(finest, channels, upsampling="bilinear", align=align)
-        self.mask_features = nn.Conv2d(channels, mask_channels, 1)
+        self.mask_features = convolution(channels, mask_channels, 1)
+        for parameter in self.encoder.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
         for module in self.encoder.modules():
             if isinstance(module, Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention):
                 init_deformable(module)
@@ -167,6 +168,15 @@ class DeformablePixelDecoder(nn.Module):
         ).last_hidden_state
         parts = attended.split([h * w for h, w in sizes], dim=1)
         return [part.transpose(1, 2).unflatten(2, size) for part, size in zip(parts, sizes, strict=True)]
+
+
+def convolution(in_channels: int, out_channels: int, kernel: int, *, bias: bool = True) -> nn.Conv2d:
+    """Make a convolution that keeps the size, and starts as those of detectron2 do (uniform, Kaiming with a = 1)."""
+    made = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=bias)
+    nn.init.kaiming_uniform_(made.weight, a=1)
+    if made.bias is not None:
+        nn.init.zeros_(made.bias)
+    return made
 
 
 def tokens(x: Tensor) -> Tensor:

@@ -76,3 +76,6 @@ class ConvNormReLU(nn.Sequential):
         conv = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         super().__init__(conv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+
+
+DECODERS = {"fpn": SemanticFPN}

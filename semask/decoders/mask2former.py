@@ -1,6 +1,7 @@
 """Mask2Former: masked attention over three scales of a pixel decoder, with or without feature alignment."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 from torch import Tensor, nn
@@ -82,3 +83,10 @@ class Mask2Former(nn.Module):
             for hidden, masks in zip(decoded.intermediate_hidden_states, decoded.masks_queries_logits, strict=True)
         ]
         return MaskOutput(*layers[-1], auxiliary=tuple(layers[:-1]))
+
+
+DECODERS = {
+    "mask2former": Mask2Former,
+    "mask2former_fapn": partial(Mask2Former, pixel_decoder="fapn"),
+    "mask2former_msfapn": partial(Mask2Former, pixel_decoder="msfapn"),
+}

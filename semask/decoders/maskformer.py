@@ -70,6 +70,11 @@ class MaskFormer(nn.Module):
         self.norm = nn.LayerNorm(channels)
         self.class_predictor = nn.Linear(channels, num_classes + 1)
         self.mask_embedding = MaskformerMLPPredictionHead(channels, channels, mask_channels)
+        for module in (*self.pixel_decoder.modules(), self.input_projection):
+            if isinstance(module, nn.Conv2d):  # as detectron2 does
+                nn.init.kaiming_uniform_(module.weight, a=1)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         for parameter in self.layers.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
@@ -88,3 +93,6 @@ class MaskFormer(nn.Module):
             masks = torch.einsum("bqc,bchw->bqhw", self.mask_embedding(normed), mask_features)
             layers.append((self.class_predictor(normed), masks))
         return MaskOutput(*layers[-1], auxiliary=tuple(layers[:-1]))
+
+
+DECODERS = {"maskformer": MaskFormer}

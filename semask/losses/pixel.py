@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semask.data.dataset import IGNORE_INDEX
-from semask.outputs import SeMaskOutput, resize
+from semask.outputs import PixelOutput, SeMaskOutput, resize
 
 Average = Literal["valid", "all"]
 
@@ -19,7 +19,7 @@ class Losses(NamedTuple):
     total: Tensor
     """main + prior_weight * prior: what training minimises."""
     main: Tensor
-    """Cross-entropy of the logits."""
+    """Loss of the decoder: cross-entropy of the logits, and its auxiliary terms with their weights."""
     prior: Tensor
     """Cross-entropy of the summed priors, before its weight; 0 for a model without semantic layers."""
 
@@ -36,6 +36,8 @@ class PixelLoss:
         ohem_min_kept: Hard example mining for the main term: only this many pixels per image with the largest loss
             count (over the whole batch; None: all pixels count).
         ohem_threshold: With mining, also keep every pixel whose label got less than this probability (0 to 1).
+        auxiliary_weight: Weight of the cross-entropy of each auxiliary head, for decoders that have some.
+        presence_weight: Weight of the loss of which classes are in the image, for decoders that score it.
         average: What the sum over pixels is divided by. valid: the weight of the pixels that count; all: all pixels of
             the batch, ignored ones too, as the published recipes do.
 
@@ -53,11 +55,14 @@ class PixelLoss:
     class_weights: tuple[float, ...] | None = None
     ohem_min_kept: int | None = None
     ohem_threshold: float | None = None
+    auxiliary_weight: float = 0.4
+    presence_weight: float = 0.2
     average: Average = "valid"
 
     def __post_init__(self) -> None:
-        if self.prior_weight < 0:
-            raise ValueError(f"loss.prior_weight is {self.prior_weight}: give 0 (off) or more")
+        for name in ("prior_weight", "auxiliary_weight", "presence_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"loss.{name} is {getattr(self, name)}: give 0 (off) or more")
         if self.average not in get_args(Average):
             raise ValueError(f"loss.average is {self.average!r}: choose one of {get_args(Average)}")
         if self.ohem_min_kept is not None and self.ohem_min_kept < 1:
@@ -79,6 +84,12 @@ class PixelLoss:
             ValueError: If `class_weights` has not one value a class.
         """
         main = self._term(output.logits, label, mine=self.ohem_min_kept is not None)
+        prediction = output.prediction
+        if isinstance(prediction, PixelOutput):
+            for logits in prediction.auxiliary:
+                main = main + self.auxiliary_weight * self._term(logits, label, mine=False)
+            if prediction.presence is not None:
+                main = main + self.presence_weight * presence_loss(prediction.presence, label)
         if output.prior_logits is None:
             return Losses(main, main, torch.zeros_like(main))
         prior_label = label.masked_fill(label >= output.prior_logits.shape[1], IGNORE_INDEX)
@@ -121,3 +132,13 @@ class PixelLoss:
                 f"loss.class_weights has {len(self.class_weights)} values for {logits.shape[1]} classes: give one each"
             )
         return logits.new_tensor(self.class_weights[: logits.shape[1]])
+
+
+def presence_loss(scores: Tensor, label: Tensor) -> Tensor:
+    """Binary cross-entropy of scores [B, K] of which classes are in the label [B, H, W] (255 = ignored): a scalar.
+
+    The semantic encoding loss of Context Encoding (Zhang et al., arXiv 1803.08904), section 3.1.
+    """
+    K = scores.shape[1]
+    counts = F.one_hot(label.masked_fill(label >= K, K).flatten(1), K + 1).sum(1)  # [B, K + 1]
+    return F.binary_cross_entropy_with_logits(scores.float(), (counts[:, :K] > 0).float())

@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from semask import Inference, MaskLoss, Predictor, SeMask
-from semask.decoders import NAMES
+from semask.decoders import names
 from semask.encoders import SemanticEncoder, Swin, SwinSize
 from semask.inference import look, probabilities
 from semask.info import flops, parameters
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 GOLDENS = ROOT / "tests" / "goldens"
 MANIFESTS = json.loads((GOLDENS / "mask_manifests.json").read_text(encoding="utf-8"))
 OPTIMIZERS = json.loads((GOLDENS / "mask_zero_decay.json").read_text(encoding="utf-8"))
-MASK_DECODERS = [name for name in NAMES if name != "fpn"]
+MASK_DECODERS = [name for name in names() if name.startswith("mask")]
 
 
 def small(decoder: str, **settings) -> SeMask:

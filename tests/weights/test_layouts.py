@@ -19,9 +19,10 @@ def randomised(**settings) -> SeMask:
     return model
 
 
-def outputs(model: SeMask, image: torch.Tensor) -> list[torch.Tensor]:
-    prediction = model(image).prediction
-    return [prediction.logits] if hasattr(prediction, "logits") else [prediction.classes, prediction.masks]
+def write(folder, tensors) -> str:
+    """A weight file that is quick to read; what comes in pickles is tested in test_files.py and test_convert.py."""
+    save_file({name: x.clone() for name, x in tensors.items()}, folder / "weights.safetensors")
+    return str(folder / "weights.safetensors")
 
 
 def equal(one: SeMask, other: SeMask) -> bool:
@@ -102,24 +103,21 @@ def test_early_name_of_the_query_features(tmp_path):
     plain, model = randomised(**MASKS, semantic_depths=0), SeMask(**MASKS, semantic_depths=0)
     early = {name.replace("query_feat", "static_query"): x for name, x in to_official(plain).items()}
     assert any("static_query" in name for name in early)
-    torch.save(early, tmp_path / "early.pth")
-    assert model.load_pretrained(str(tmp_path / "early.pth")).fresh == []
+    assert model.load_pretrained(write(tmp_path, early)).fresh == []
     assert equal(model, plain)
 
 
 def test_another_decoder_stays_fresh_as_a_whole(tmp_path):
     plain, model = randomised(**MASKS, semantic_depths=0), SeMask(**{**MASKS, "decoder": "mask2former_fapn"})
     decoder = {name: x.clone() for name, x in model.decoder.state_dict().items()}
-    torch.save({"model": to_official(plain)}, tmp_path / "d2.pth")
-    report = model.load_pretrained(str(tmp_path / "d2.pth"))
+    report = model.load_pretrained(write(tmp_path, to_official(plain)))
     assert all(x.equal(decoder[name]) for name, x in model.decoder.state_dict().items())
     assert any(name.startswith("sem_seg_head.predictor.") for name in report.unused)
 
 
 def test_own_checkpoint_as_a_start_for_other_classes(tmp_path):
     trained = randomised(**SMALL)
-    path = str(tmp_path / "trained.safetensors")
-    save_file(trained.state_dict(), path)
+    path = write(tmp_path, trained.state_dict())
     same = SeMask(**SMALL)
     assert same.load_pretrained(path).fresh == []
     assert equal(same, trained)
@@ -153,8 +151,7 @@ def test_swin_of_openmmlab(tmp_path):
     plain, model = randomised(**SMALL, semantic_depths=0), SeMask(**SMALL, semantic_depths=0).eval()
     tensors = openmmlab(plain)
     tensors["backbone.stages.0.blocks.0.attn.w_msa.relative_position_index"] = torch.zeros(49, 49, dtype=torch.long)
-    torch.save({"meta": {"CLASSES": ("a", "b")}, "state_dict": tensors}, tmp_path / "upernet.pth")
-    report = model.load_pretrained(str(tmp_path / "upernet.pth"))
+    report = model.load_pretrained(write(tmp_path, tensors))
     assert all(name.startswith("decoder.") for name in report.fresh)
     merge, name = model.encoder.backbone.stages[1].merge, "backbone.stages.0.downsample."
     x = torch.randn(1, 32, 6, 8)
