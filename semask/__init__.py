@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 
 from semask.checkpoint import load, save
 from semask.data import Augmentation, Classes, Data, SegmentationDataset
+from semask.encoders import Backbone, SemanticEncoder, attach
 from semask.inference import Inference, Prediction, Predictor
 from semask.losses import MaskLoss, PixelLoss
 from semask.metrics import ConfusionMatrix
@@ -22,6 +23,7 @@ from semask.semantic import SemanticAttention, SemanticLayer
 
 __all__ = [
     "Augmentation",
+    "Backbone",
     "Classes",
     "ConfusionMatrix",
     "Data",
@@ -33,7 +35,9 @@ __all__ = [
     "SeMask",
     "SegmentationDataset",
     "SemanticAttention",
+    "SemanticEncoder",
     "SemanticLayer",
+    "attach",
     "load",
     "save",
 ]

@@ -55,7 +55,7 @@ def save(path: str | Path, model: SeMask, metadata: Mapping[str, Any]) -> Path:
     return path
 
 
-def load(source: str | Path, *, device: torch.device | str = "cpu") -> SeMask:
+def load(source: str | Path, *, device: torch.device | str = "cpu", into: SeMask | None = None) -> SeMask:
     """Load a model for use.
 
     Args:
@@ -63,6 +63,7 @@ def load(source: str | Path, *, device: torch.device | str = "cpu") -> SeMask:
             "owner/name" of a repository on the Hugging Face Hub that holds model.safetensors, or the name of a
             published model, e.g. semask-tiny-fpn-ade20k, which is downloaded and converted the first time.
         device: Where to put the model.
+        into: Model to fill, for one with an encoder or decoder object of your own, which no recipe can build.
 
     Returns:
         The model in evaluation mode; `metadata` holds what the checkpoint says beside the weights.
@@ -73,7 +74,7 @@ def load(source: str | Path, *, device: torch.device | str = "cpu") -> SeMask:
     path = find(source)
     tensors, metadata = read_tensors(path)
     try:
-        model = SeMask(**metadata["recipe"]["model"])
+        model = SeMask(**metadata["recipe"]["model"]) if into is None else into
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path}: its recipe does not describe a model ({error}): was it made by another version?"

@@ -1,5 +1,6 @@
 """SeMask: the spine. Every step of the model by name; nothing else knows all of them."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semask.decoders import PriorDecoder, build_decoder
-from semask.encoders import SIZES, SemanticEncoder, Swin
-from semask.encoders.swin import Stage
+from semask.encoders import SIZES, Backbone, SemanticEncoder, Swin
 from semask.outputs import SeMaskOutput
 from semask.semantic.layer import Residual
 from semask.weights.pretrained import LoadReport, load_pretrained
@@ -22,14 +22,16 @@ class SeMask(nn.Module):
     """Semantic segmentation with semantic attention inside a hierarchical transformer (arXiv 2112.12782).
 
     Args:
-        encoder: Backbone under the semantic layers: swin_nano, swin_tiny, swin_small, swin_base or swin_large; in
-            Python also a `SemanticEncoder`.
-        decoder: What makes masks of the features: fpn (Semantic FPN), maskformer, mask2former, mask2former_fapn or
-            mask2former_msfapn.
+        encoder: Backbone under the semantic layers: swin_nano, swin_tiny, swin_small, swin_base, swin_large as
+            published; timm/MODEL, transformers/mit_b0 or transformers/OWNER/NAME (docs/backbones.md); in Python also a
+            `SemanticEncoder`, e.g. of `semask.attach`.
+        decoder: What makes masks of the features: fpn (Semantic FPN), maskformer, mask2former, mask2former_fapn,
+            mask2former_msfapn as published; segmenter, upernet and others of docs/decoders.md.
         num_classes: Classes K of the masks.
         prior_classes: Classes of the semantic priors; null for num_classes. The published COCO-Stuff models have 171
             classes, but priors of 150.
         in_channels: Bands of the image.
+        encoder_options: Further arguments of a library's backbone, e.g. {img_size: 512}.
         window: Side of the backbone's own attention windows in cells; null for the published one (12 for Base and
             Large, 7 for the others).
         drop_path: Stochastic depth of the backbone's last block, rising linearly from 0; null for the published 0.3
@@ -64,6 +66,7 @@ class SeMask(nn.Module):
         num_classes: int = 150,
         prior_classes: int | None = None,
         in_channels: int = 3,
+        encoder_options: dict[str, Any] | None = None,
         window: int | None = None,
         drop_path: float | None = None,
         semantic_window: Sequence[int | None] = (7, 7, None, None),
@@ -93,6 +96,7 @@ class SeMask(nn.Module):
             "num_classes": num_classes,
             "prior_classes": prior_classes,
             "in_channels": in_channels,
+            "encoder_options": encoder_options,
             "window": window,
             "drop_path": drop_path,
             "semantic_window": list(semantic_window),
@@ -109,7 +113,9 @@ class SeMask(nn.Module):
         """What the checkpoint says beside the weights: classes, recipe, metrics, versions; empty for a fresh model."""
         if isinstance(encoder, str):
             encoder = SemanticEncoder(
-                swin(encoder, in_channels=in_channels, window=window, drop_path=drop_path),
+                build_backbone(
+                    encoder, in_channels=in_channels, window=window, drop_path=drop_path, options=encoder_options
+                ),
                 num_classes=prior_classes or num_classes,
                 semantic_window=semantic_window,
                 semantic_depths=semantic_depths,
@@ -128,7 +134,7 @@ class SeMask(nn.Module):
                 queries=queries,
                 layers=decoder_layers,
             )
-        self.size_divisor: int = self.decoder.size_divisor
+        self.size_divisor: int = math.lcm(self.decoder.size_divisor, self.encoder.backbone.size_divisor)
         """Images are padded with zeros, at the right and the bottom, to a multiple of this."""
         self.prior_decoder = PriorDecoder(
             encoder.semantic_strides,
@@ -165,9 +171,7 @@ class SeMask(nn.Module):
 
     def set_gradient_checkpointing(self, enabled: bool) -> None:
         """Trade time for memory in training: keep no activations inside the backbone's blocks, compute them again."""
-        for module in self.modules():
-            if isinstance(module, Stage):
-                module.checkpointing = enabled
+        self.encoder.backbone.set_gradient_checkpointing(enabled)
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write weights and a model card into a folder for the Hugging Face Hub; see `hub.save_pretrained`."""
@@ -220,10 +224,27 @@ class SeMask(nn.Module):
         )
 
 
-def swin(name: str, *, in_channels: int, window: int | None, drop_path: float | None) -> Swin:
-    """Build a Swin by name, with another window or stochastic depth where given."""
+def build_backbone(
+    name: str, *, in_channels: int, window: int | None, drop_path: float | None, options: dict[str, Any] | None
+) -> Backbone:
+    """Build a backbone by name: a Swin as published, with another window or stochastic depth if given, or a library's.
+
+    Raises:
+        ValueError: If there is none of that name, or a setting is not for it.
+    """
+    if "/" in name:
+        if window is not None:
+            raise ValueError(f"window is {window}: not for {name}; give model.encoder_options what its library knows")
+        from semask.encoders.library import library_backbone
+
+        return library_backbone(name, in_channels=in_channels, drop_path=drop_path, options=options)
     if name not in SIZES:
-        raise ValueError(f"encoder is {name!r}: choose one of {', '.join(SIZES)}")
+        raise ValueError(
+            f"encoder is {name!r}: choose one of {', '.join(SIZES)}, or timm/MODEL, transformers/mit_b0, "
+            "transformers/OWNER/NAME (docs/backbones.md)"
+        )
+    if options:
+        raise ValueError(f"encoder_options are for backbones of libraries, not for {name}: leave them out")
     size = SIZES[name]
     if window is not None:
         size = size._replace(window=window)

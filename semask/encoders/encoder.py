@@ -1,32 +1,14 @@
 """A hierarchical backbone with a semantic layer after each stage: the figure of the paper as a loop."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
+from semask.encoders.backbone import Backbone, LibraryBackbone
+from semask.encoders.pyramid import SimpleFeaturePyramid
 from semask.outputs import Features
 from semask.semantic.layer import Residual, SemanticLayer
-
-
-class Backbone(Protocol):
-    """What a hierarchical backbone has to offer; feature maps are [B, h, w, C]."""
-
-    @property
-    def stem(self) -> nn.Module:
-        """Image [B, in_channels, H, W] -> [B, h, w, C]."""
-
-    @property
-    def stages(self) -> nn.ModuleList:
-        """Each begins with its own downsampling: [B, h, w, C] -> [B, h', w', C']."""
-
-    @property
-    def channels(self) -> tuple[int, ...]:
-        """Channels after each stage."""
-
-    @property
-    def strides(self) -> tuple[int, ...]:
-        """Image pixels per feature cell after each stage."""
 
 
 class SemanticEncoder(nn.Module):
@@ -70,15 +52,18 @@ class SemanticEncoder(nn.Module):
             )
         self.backbone = backbone
         self.channels = backbone.channels
-        self.strides = backbone.strides
-        self.semantic_strides = tuple(s for s, depth in zip(self.strides, depths, strict=True) if depth)
+        self.pyramid = SimpleFeaturePyramid(self.channels[-1]) if backbone.plain else None
+        self.strides = backbone.strides if self.pyramid is None else self.pyramid.strides
+        self.semantic_strides = tuple(s for s, depth in zip(backbone.strides, depths, strict=True) if depth)
         self.semantic_layers = nn.ModuleList(
             SemanticLayer(channels, num_classes, window=semantic_window[i], depth=depth, residual=residual)
             if depth
             else nn.Identity()
             for i, (channels, depth) in enumerate(zip(self.channels, depths, strict=True))
         )
-        self.norms = nn.ModuleList(nn.LayerNorm(channels) for channels in self.channels)
+        self.norms = nn.ModuleList(
+            nn.LayerNorm(channels) if backbone.output_norms else nn.Identity() for channels in self.channels
+        )
         self.semantic_layers.apply(init_linear)
 
     def forward(self, image: Tensor) -> Features:
@@ -90,15 +75,34 @@ class SemanticEncoder(nn.Module):
         Returns:
             A map [B, C_i, h_i, w_i] of every stage, and a prior [B, K, h_i, w_i] of every semantic layer.
         """
+        if not isinstance(self.backbone, LibraryBackbone) or torch.compiler.is_compiling():
+            return self.encode(image)
+        try:
+            return self.encode(image)
+        except torch.OutOfMemoryError:
+            raise
+        except (
+            AssertionError,
+            RuntimeError,
+            IndexError,
+        ) as error:
+            # Some models of libraries take images of one size only.
+            raise self.backbone.size_error(image, error) from error
+
+    def encode(self, image: Tensor) -> Features:
+        """Encode an image, as `forward` does; faults of the backbone come as they are."""
         maps, priors = [], []
-        x = self.backbone.stem(image)
-        for stage, semantic_layer, norm in zip(self.backbone.stages, self.semantic_layers, self.norms, strict=True):
-            x = stage(x)
+        state = self.backbone.stem(image)
+        for i, stage in enumerate(self.backbone.stages):
+            state = stage(state)
+            x = self.backbone.read(state, i)  # [B, h, w, C]
+            semantic_layer = self.semantic_layers[i]
             if isinstance(semantic_layer, SemanticLayer):
-                x, prior = semantic_layer(x)  # the next stage gets the refined features
+                x, prior = semantic_layer(x)
+                state = self.backbone.write(state, x, i)  # the next stage gets the refined features
                 priors.append(prior)
-            maps.append(norm(x).permute(0, 3, 1, 2))
-        return Features(tuple(maps), tuple(priors))
+            maps.append(self.norms[i](x).permute(0, 3, 1, 2))
+        return Features(tuple(maps) if self.pyramid is None else self.pyramid(maps), tuple(priors))
 
 
 def init_linear(module: nn.Module) -> None:

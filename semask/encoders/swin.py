@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.ops import StochasticDepth
 
+from semask.encoders.backbone import Backbone
 from semask.encoders.encoder import init_linear
 from semask.semantic.windows import merge, pad_to_windows, partition
 
@@ -43,7 +44,7 @@ SIZES = {
 """Tiny to Large as published (table 7 of the paper); nano is ours, for laptops and tests."""
 
 
-class Swin(nn.Module):
+class Swin(Backbone):
     """The stem and the stages of a Swin Transformer, feature maps in [B, h, w, C].
 
     Args:
@@ -75,6 +76,11 @@ class Swin(nn.Module):
             for i, (channels, depth, heads) in enumerate(zip(self.channels, size.depths, size.heads, strict=True))
         )
         self.apply(init_linear)
+
+    def set_gradient_checkpointing(self, enabled: bool) -> None:
+        """Keep no activations inside the blocks in training, compute them again."""
+        for stage in self.stages:
+            stage.checkpointing = enabled
 
 
 class PatchEmbedding(nn.Module):

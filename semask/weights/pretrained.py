@@ -12,9 +12,10 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 from torch import Tensor, nn
 
+from semask.encoders.backbone import LibraryBackbone
 from semask.encoders.swin import Swin
 from semask.weights.files import read_file
-from semask.weights.layouts import recognise
+from semask.weights.layouts import LAYOUTS, recognise
 from semask.weights.names import BACKBONE, DROPPED, take
 from semask.weights.published import PUBLISHED
 
@@ -64,9 +65,10 @@ def load_pretrained(model: nn.Module, source: str) -> LoadReport:
 
     Args:
         model: The SeMask to fill.
-        source: Name of a timm Swin, e.g. "swin_tiny_patch4_window7_224.ms_in1k"; OWNER/NAME of a repository on the
-            Hugging Face Hub with model.safetensors or pytorch_model.bin in it; name of a published SeMask; or a file in
-            one of the layouts of `weights.layouts`.
+        source: For a backbone of a library: a name that its library knows, or "library" for the weights of its own
+            name. For a Swin: name of a timm Swin, e.g. "swin_tiny_patch4_window7_224.ms_in1k"; OWNER/NAME of a
+            repository on the Hugging Face Hub with model.safetensors or pytorch_model.bin in it; name of a published
+            SeMask; or a file in one of the layouts of `weights.layouts`.
 
     Returns:
         Which tensors were loaded, resized, left fresh, and unused.
@@ -75,13 +77,15 @@ def load_pretrained(model: nn.Module, source: str) -> LoadReport:
         ValueError: If the source can't be read, or is not a Swin of this size.
     """
     backbone = getattr(getattr(model, "encoder", None), "backbone", None)
-    if not isinstance(backbone, Swin):
-        raise ValueError(f"pretrained weights are for Swin backbones, this one is a {type(backbone).__name__}")
+    if isinstance(backbone, LibraryBackbone) and not is_file(source) and source not in PUBLISHED:
+        return library_weights(model, backbone, source)
     tensors = read_weights(source)
     try:
         layout = recognise(tensors)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
+    if not isinstance(backbone, Swin) and layout is not LAYOUTS[0]:
+        raise ValueError(f"{source}: {layout.title} is for Swin backbones, this one is a {type(backbone).__name__}")
     tensors = layout.unify(tensors)
     state = model.state_dict()
     places = {ours: place for ours in state if (place := layout.rename(ours)) is not None and place.name in tensors}
@@ -101,6 +105,21 @@ def load_pretrained(model: nn.Module, source: str) -> LoadReport:
     refuse_another_swin(report, source)
     model.load_state_dict(new, strict=False)
     return report
+
+
+def library_weights(model: nn.Module, backbone: LibraryBackbone, source: str) -> LoadReport:
+    """Load the backbone's weights by its library's own means; all else stays fresh."""
+    from semask.encoders.library import load_library_weights
+
+    stem = getattr(model, "config", {}).get("in_channels", 3)
+    loaded = {f"{BACKBONE}model.{name}" for name in load_library_weights(backbone, source, in_channels=stem)}
+    names = list(model.state_dict())
+    return LoadReport([n for n in names if n in loaded], fresh=[n for n in names if n not in loaded])
+
+
+def is_file(source: str) -> bool:
+    """Whether a source was meant as a file."""
+    return Path(source).exists() or Path(source).suffix in (".safetensors", ".pth", ".pt", ".pkl", ".bin")
 
 
 def decoder_fits(state: Mapping[str, Tensor], places: Mapping[str, object]) -> bool:
@@ -161,7 +180,7 @@ def read_weights(source: str) -> dict[str, Tensor]:
         ValueError: If there is no such thing, it can't be downloaded, or it can't be read.
     """
     path = Path(source)
-    if path.exists() or path.suffix in (".safetensors", ".pth", ".pt", ".pkl", ".bin"):
+    if is_file(source):
         return read_file(path).tensors
     if source in PUBLISHED:
         from semask.weights.fetch import published_checkpoint

@@ -1,0 +1,224 @@
+"""Any hierarchical backbone as a stem and stages, so that a semantic layer can come after each stage.
+
+There is one mechanism: a `Plan` says in functions how the stem and each stage of somebody else's model are run, and how
+to get from what passes between them to a map and back. The model itself and the names of its weights stay as they are.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+Step = Callable[[nn.Module, Any], Any]
+
+
+def keep(model: nn.Module, state: Any, stage: int) -> Tensor:
+    """Read a state that is the map [B, h, w, C] itself."""
+    map_: Tensor = state
+    return map_
+
+
+def replace(model: nn.Module, state: Any, map: Tensor, stage: int) -> Any:
+    """Write a map [B, h, w, C] where it is the state itself."""
+    return map
+
+
+def channels_to_back(model: nn.Module, state: Any, stage: int) -> Tensor:
+    """Read a state [B, C, h, w] as a map [B, h, w, C]."""
+    map_: Tensor = state.permute(0, 2, 3, 1)
+    return map_
+
+
+def channels_to_front(model: nn.Module, state: Any, map: Tensor, stage: int) -> Any:
+    """Write a map [B, h, w, C] as a state [B, C, h, w]."""
+    return map.permute(0, 3, 1, 2).contiguous()
+
+
+class Plan(NamedTuple):
+    """How a model is run stage by stage; the functions are called with the model, so the plan holds no weights."""
+
+    stem: Step
+    """Image [B, in_channels, H, W] -> state."""
+    stages: tuple[Step, ...]
+    """State -> state; each begins with its own downsampling."""
+    channels: tuple[int, ...]
+    """Channels after each stage."""
+    strides: tuple[int, ...]
+    """Image pixels per cell after each stage."""
+    read: Callable[[nn.Module, Any, int], Tensor] = channels_to_back
+    """State after a stage (its index comes last) -> map [B, h, w, C]."""
+    write: Callable[[nn.Module, Any, Tensor, int], Any] = channels_to_front
+    """State after a stage and the refined map -> state for the next stage."""
+    plain: bool = False
+    """Whether all stages have the same size, as in a plain ViT, so that a pyramid is made of their maps."""
+    size_divisor: int = 1
+    """What the sides of images have to be a multiple of."""
+
+
+class Backbone(nn.Module):
+    """What a `SemanticEncoder` runs.
+
+    Attributes:
+        stem: Image [B, in_channels, H, W] -> state; unless `read` says otherwise a state is a map [B, h, w, C].
+        stages: State -> state, one for each stage; each begins with its own downsampling.
+        channels: Channels after each stage.
+        strides: Image pixels per cell after each stage.
+        size_divisor: Images are padded with zeros, at the right and the bottom, to a multiple of this.
+        output_norms: Whether the map of each stage gets a LayerNorm of its own, as Swin for dense prediction does.
+        plain: Whether all stages have the same size, as in a plain ViT, so that a pyramid is made of their maps.
+    """
+
+    stem: Callable[[Tensor], Any]
+    stages: Any
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    size_divisor = 1
+    output_norms = True
+    plain = False
+
+    def read(self, state: Any, stage: int) -> Tensor:
+        """State after a stage -> map [B, h, w, C]."""
+        return keep(self, state, stage)
+
+    def write(self, state: Any, map: Tensor, stage: int) -> Any:
+        """State after a stage and the refined map [B, h, w, C] -> state for the next stage."""
+        return map
+
+    def set_gradient_checkpointing(self, enabled: bool) -> None:
+        """Keep no activations inside the stages in training, compute them again."""
+        raise ValueError(
+            f"{type(self).__name__} has no gradient checkpointing: set training.gradient_checkpointing false"
+        )
+
+
+class LibraryBackbone(Backbone):
+    """A model of timm, transformers or your own, run by a plan.
+
+    Args:
+        model: The model; its weights keep their names below `model.`.
+        plan: How it is run.
+        name: What messages call it.
+    """
+
+    output_norms = False
+
+    def __init__(self, model: nn.Module, plan: Plan, *, name: str) -> None:
+        super().__init__()
+        self.model, self.plan, self.name = model, plan, name
+        self.channels, self.strides, self.plain = plan.channels, plan.strides, plan.plain
+        self.size_divisor = plan.size_divisor
+        self.checkpointing = False
+
+    def stem(self, image: Tensor) -> Any:
+        """Run the stem."""
+        return self.plan.stem(self.model, image)
+
+    @property
+    def stages(self) -> list[Callable[[Any], Any]]:
+        """The stages as functions of the state."""
+        run = self._checkpointed if self.checkpointing and self.training else self._direct
+        return [partial(run, step) for step in self.plan.stages]
+
+    def _direct(self, step: Step, state: Any) -> Any:
+        return step(self.model, state)
+
+    def _checkpointed(self, step: Step, state: Any) -> Any:
+        return checkpoint(step, self.model, state, use_reentrant=False)
+
+    def read(self, state: Any, stage: int) -> Tensor:
+        """State after a stage -> map [B, h, w, C]."""
+        return self.plan.read(self.model, state, stage)
+
+    def write(self, state: Any, map: Tensor, stage: int) -> Any:
+        """State after a stage and the refined map [B, h, w, C] -> state for the next stage."""
+        return self.plan.write(self.model, state, map, stage)
+
+    def set_gradient_checkpointing(self, enabled: bool) -> None:
+        """Keep no activations inside the stages in training, compute them again."""
+        self.checkpointing = enabled
+
+    def size_error(self, image: Tensor, error: Exception) -> ValueError:
+        """Say in one line that the model does not take images of this size."""
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        return ValueError(
+            f"{self.name} does not take images of {image.shape[-2]} x {image.shape[-1]} ({reason}): choose another "
+            "backbone, give model.encoder_options its size (e.g. img_size: 512), or cut images to that size "
+            "(augmentation.crop; evaluation.mode slide with that crop)"
+        )
+
+
+def run(model: nn.Module, state: Any, *, names: Sequence[str]) -> Any:
+    """Run modules of a model, given by their paths, one after another."""
+    for name in names:
+        state = model.get_submodule(name)(state)
+    return state
+
+
+def sequence(
+    model: nn.Module,
+    names: Sequence[str],
+    ends: Sequence[str],
+    *,
+    channels: Sequence[int],
+    strides: Sequence[int],
+    channels_last: bool = False,
+) -> Plan:
+    """Plan for a model whose modules are run one after another.
+
+    Args:
+        model: The model.
+        names: Paths of its modules, in order.
+        ends: Those that end a stage. The first stage is the one module that ends it; all before is the stem.
+        channels: Channels after each end.
+        strides: Image pixels per cell after each end.
+        channels_last: Whether maps are [B, h, w, C].
+
+    Raises:
+        ValueError: If an end is not among the names, or they are not in order.
+    """
+    missing = [end for end in ends if end not in names]
+    if missing or not ends:
+        raise ValueError(f"stages {list(ends)}: {missing} not among the model's modules {', '.join(names)}")
+    places = [list(names).index(end) for end in ends]
+    if places != sorted(places):
+        raise ValueError(f"stages {list(ends)}: not in the order in which the model runs them: {', '.join(names)}")
+    starts = [places[0], *(place + 1 for place in places[:-1])]
+    stages = tuple(partial(run, names=tuple(names[start : end + 1])) for start, end in zip(starts, places, strict=True))
+    plan = Plan(partial(run, names=tuple(names[: places[0]])), stages, tuple(channels), tuple(strides))
+    return plan._replace(read=keep, write=replace) if channels_last else plan
+
+
+def flattened(model: nn.Module, ends: Sequence[str]) -> list[str]:
+    """Paths of a model's modules in the order of their registration, opened as far as the ends of stages ask for."""
+    names: list[str] = []
+
+    def add(module: nn.Module, prefix: str) -> None:
+        for name, child in module.named_children():
+            path = prefix + name
+            if any(end.startswith(path + ".") for end in ends):
+                add(child, path + ".")
+            else:
+                names.append(path)
+
+    add(model, "")
+    return names[: 1 + max((names.index(end) for end in ends if end in names), default=len(names))]
+
+
+@torch.no_grad()
+def probe(model: nn.Module, plan: Plan, *, in_channels: int, size: int = 64) -> Plan:
+    """Find out channels and strides by running a small black image."""
+    was_training = model.training
+    model.eval()
+    parameter = next(model.parameters())
+    state = plan.stem(model, parameter.new_zeros(1, in_channels, size, size))
+    shapes = []
+    for index, step in enumerate(plan.stages):
+        state = step(model, state)
+        shapes.append(plan.read(model, state, index).shape)
+    model.train(was_training)
+    return plan._replace(
+        channels=tuple(shape[-1] for shape in shapes), strides=tuple(round(size / shape[1]) for shape in shapes)
+    )

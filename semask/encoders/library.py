@@ -1,0 +1,241 @@
+"""Backbones of timm and transformers by name, and models that you already have."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from semask.encoders.backbone import Backbone, LibraryBackbone, flattened, probe, sequence
+from semask.encoders.encoder import SemanticEncoder
+from semask.encoders.families import plan_of
+from semask.semantic.layer import Residual
+
+SIZE_OPTIONS: tuple[dict[str, Any], ...] = (
+    {"strict_img_size": False, "always_partition": True},  # Swin: or the last stage loses its shift
+    {"strict_img_size": False},  # Swin V2
+    {"dynamic_img_size": True, "dynamic_img_pad": True},  # plain ViT
+    {"dynamic_img_size": True},
+    {},
+)
+"""What families of timm ask for to take images of any size; the first that a model knows is used."""
+
+MIT = {
+    "b0": ((32, 64, 160, 256), (2, 2, 2, 2)),
+    "b1": ((64, 128, 320, 512), (2, 2, 2, 2)),
+    "b2": ((64, 128, 320, 512), (3, 4, 6, 3)),
+    "b3": ((64, 128, 320, 512), (3, 4, 18, 3)),
+    "b4": ((64, 128, 320, 512), (3, 8, 27, 3)),
+    "b5": ((64, 128, 320, 512), (3, 6, 40, 3)),
+}
+"""Channels and depths of Mix Transformer (SegFormer, arXiv 2105.15203, table 6)."""
+
+
+def library_backbone(
+    name: str, *, in_channels: int = 3, drop_path: float | None = None, options: dict[str, Any] | None = None
+) -> LibraryBackbone:
+    """Build a backbone of timm or transformers, with fresh weights.
+
+    Args:
+        name: timm/MODEL; transformers/mit_b0 ... mit_b5; or transformers/OWNER/NAME, whose configuration is read from
+            the Hugging Face Hub or a local folder.
+        in_channels: Bands of the image.
+        drop_path: Stochastic depth; None for the library's own.
+        options: Further arguments of the library's constructor (timm) or configuration (transformers).
+
+    Raises:
+        ValueError: If there is no such model, or it can't be run stage by stage.
+    """
+    library, _, model_name = name.partition("/")
+    make = {"timm": _timm, "transformers": _transformers}.get(library)
+    if make is None or not model_name:
+        raise ValueError(f"encoder is {name!r}: give a name of ours, timm/MODEL or transformers/MODEL")
+    model = make(model_name, in_channels, drop_path, options or {})
+    try:
+        return LibraryBackbone(model, plan_of(model), name=name)
+    except ValueError as error:
+        raise ValueError(f"encoder is {name!r}: {error}") from error
+
+
+def _timm(name: str, in_channels: int, drop_path: float | None, options: dict[str, Any], **more: Any) -> nn.Module:
+    """A model of timm with its features in view; `more` goes to timm as it is."""
+    import timm
+
+    if not timm.is_model(name.split(".")[0]):
+        raise ValueError(f"encoder is 'timm/{name}': timm {timm.__version__} has no such model (timm.list_models())")
+    arguments = {"in_chans": in_channels, "features_only": True, **options, **more}
+    if drop_path is not None:
+        arguments["drop_path_rate"] = drop_path
+    for size_options in SIZE_OPTIONS:
+        try:
+            model = timm.create_model(name, **{**size_options, **arguments})
+            break
+        except TypeError as error:
+            if not size_options or not any(option in str(error) for option in size_options):
+                raise ValueError(f"encoder is 'timm/{name}': timm says: {error}") from error
+        except RuntimeError as error:
+            raise ValueError(f"encoder is 'timm/{name}': timm says: {str(error).splitlines()[0]}") from error
+    return unwrapped(model)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside timm's wrapper for features that a model itself returns; any other as it is."""
+    inner = getattr(model, "model", None)
+    return inner if type(model).__name__ == "FeatureGetterNet" and isinstance(inner, nn.Module) else model
+
+
+def _transformers(name: str, in_channels: int, drop_path: float | None, options: dict[str, Any]) -> nn.Module:
+    """A model of transformers, without its head."""
+    try:
+        from transformers import AutoConfig, AutoModel, SegformerConfig
+    except ImportError as error:
+        raise ValueError(f"encoder transformers/{name} needs the mask extra: pip install 'semask[mask]'") from error
+    more = {"num_channels": in_channels, **({} if drop_path is None else {"drop_path_rate": drop_path}), **options}
+    size = name.removeprefix("mit_")
+    if name.startswith("mit_"):
+        if size not in MIT:
+            raise ValueError(f"encoder is 'transformers/{name}': choose one of mit_{', mit_'.join(MIT)}")
+        channels, depths = MIT[size]
+        config: Any = SegformerConfig(hidden_sizes=list(channels), depths=list(depths), **more)
+    else:
+        try:
+            config = AutoConfig.from_pretrained(name, **more)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(f"encoder is 'transformers/{name}': no configuration to be had ({reason})") from error
+    model: nn.Module = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
+    return model
+
+
+def attach(
+    backbone: Any,
+    *,
+    num_classes: int,
+    stages: Sequence[str] | None = None,
+    semantic_window: Sequence[int | None] | None = None,
+    semantic_depths: int | Sequence[int] = 1,
+    residual: Residual = "input",
+    in_channels: int = 3,
+) -> SemanticEncoder:
+    """Put semantic layers into a model that you already have.
+
+    The model is not copied: it is trained within the encoder, and its weights keep their names below `backbone.model.`.
+
+    Args:
+        backbone: A model of timm (with or without `features_only`) or of transformers that `docs/backbones.md` lists;
+            any module with `stages` given; or an object with `stem`, `stages`, `channels` and `strides` over maps
+            [B, h, w, C] (a `Backbone`).
+        num_classes: Classes K of the semantic priors.
+        stages: Paths of the modules that end a stage, in order, e.g. ["layer1", "layer2", "layer3", "layer4"], for a
+            model whose modules are run one after another in the order of their registration and pass maps [B, C, h, w]
+            on. What is registered after the last of them (pooling, head) is not run.
+        semantic_window: Scope of the semantic attention of each stage, None for global; by default 7 cells, and global
+            in the last two stages.
+        semantic_depths: Semantic attention blocks of each stage.
+        residual: What a semantic layer adds to. By default its input, so that a fresh layer leaves what the model
+            computes untouched; "normed" is the published form.
+        in_channels: Bands of the image, to find out the channels of `stages`.
+
+    Raises:
+        ValueError: If the model can't be run stage by stage.
+
+    >>> import timm
+    >>> encoder = attach(timm.create_model("resnet18"), num_classes=5)
+    >>> [tuple(prior.shape) for prior in encoder(torch.zeros(1, 3, 64, 96)).priors]
+    [(1, 5, 16, 24), (1, 5, 8, 12), (1, 5, 4, 6), (1, 5, 2, 3)]
+    """
+    if not isinstance(backbone, Backbone):
+        backbone = wrapped(backbone, stages, in_channels)
+    count = len(backbone.channels)
+    if semantic_window is None:
+        semantic_window = tuple(None if stage >= count - 2 else 7 for stage in range(count))
+    return SemanticEncoder(
+        backbone,
+        num_classes=num_classes,
+        semantic_window=semantic_window,
+        semantic_depths=semantic_depths,
+        residual=residual,
+    )
+
+
+def wrapped(model: Any, stages: Sequence[str] | None, in_channels: int) -> LibraryBackbone:
+    """Find the plan of somebody's model.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    name = type(model).__name__
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"backbone is a {name}: give a torch module, e.g. a model of timm")
+    if stages is not None:
+        names = flattened(model, stages)
+        plan = sequence(model, names, stages, channels=[0] * len(stages), strides=[0] * len(stages))
+        try:
+            return LibraryBackbone(model, probe(model, plan, in_channels=in_channels), name=name)
+        except (RuntimeError, AttributeError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"{name}: its modules {', '.join(names)} can't be run one after another ({reason}): write stem, "
+                "stages, channels and strides as a semask Backbone, see docs/backbones.md"
+            ) from error
+    model = unwrapped(model)
+    try:
+        return LibraryBackbone(model, plan_of(model), name=name)
+    except ValueError:
+        if not hasattr(model, "feature_info"):
+            raise
+    from timm.models import FeatureListNet
+
+    reductions = [entry["reduction"] for entry in model.feature_info]
+    features = FeatureListNet(model, out_indices=tuple(range(len(reductions))), output_fmt=_format(model))
+    return LibraryBackbone(features, plan_of(features), name=name)
+
+
+def _format(model: nn.Module) -> str:
+    """Whether the maps of a model of timm have their channels first or last."""
+    return str(getattr(model, "output_fmt", "NCHW"))
+
+
+def load_library_weights(backbone: LibraryBackbone, source: str, *, in_channels: int) -> list[str]:
+    """Load weights by the library's own means: timm's or the Hub's download, its conversion, its adaptation of bands.
+
+    Args:
+        backbone: Backbone to fill.
+        source: Name of a model with weights in timm (with or without tag), or OWNER/NAME of transformers weights;
+            "library" for those of the backbone's own name.
+        in_channels: Bands of the image.
+
+    Returns:
+        Names of the tensors that were loaded.
+
+    Raises:
+        ValueError: If the weights can't be had, or are of another model.
+    """
+    library, _, name = backbone.name.partition("/")
+    name = name if source == "library" else source.removeprefix(library + "/")
+    try:
+        if library == "timm":
+            state = _timm(name, in_channels, None, {}, pretrained=True).state_dict()
+        else:
+            from transformers import AutoModel
+
+            state = AutoModel.from_pretrained(name, num_channels=in_channels, ignore_mismatched_sizes=True).state_dict()
+    except (OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"could not get the weights {name!r} of {library} ({reason}): check name and network"
+        ) from error
+    fill(backbone.model, state, name)
+    return list(state)
+
+
+def fill(model: nn.Module, state: dict[str, Tensor], name: str) -> None:
+    """Load weights, all of them.
+
+    Raises:
+        ValueError: If names or shapes differ.
+    """
+    own = model.state_dict()
+    wrong = [key for key in own if key not in state or own[key].shape != state[key].shape]
+    if wrong:
+        raise ValueError(f"weights {name!r} are of another model: {len(wrong)} tensors don't fit, e.g. {wrong[0]}")
+    model.load_state_dict({key: state[key] for key in own})
