@@ -8,7 +8,7 @@ demo: .venv/ready  ## set up, train a small model on drawn scenes, write demo/in
 	$(BIN)/semask demo
 
 test: .venv/ready  ## set up and run all tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: .venv/ready
 	$(BIN)/ruff check .

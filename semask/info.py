@@ -1,15 +1,20 @@
 """The verb `info`: what a model is made of, and what it costs."""
 
+import contextlib
 import copy
 import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 import yaml
 from rich.console import Console
 from rich.table import Table
-from torch import nn
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 from semask import checkpoint
@@ -42,7 +47,7 @@ def info(source: str | SeMask, *, size: tuple[int, int] = (512, 512)) -> dict[st
         "parts": {name: parameters(part) for name, part in model.named_children() if parameters(part)},
         "size": size,
         "flops": flops(model, size),
-        "stages": [stage(model, i, size) for i in range(len(model.encoder.channels))],
+        "stages": stages(model, size),
     }
     console = Console()
     parts = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in report["parts"].items())
@@ -50,7 +55,7 @@ def info(source: str | SeMask, *, size: tuple[int, int] = (512, 512)) -> dict[st
     console.print(f"{report['flops'] / 1e9:.2f} GFLOPs at {size[0]} x {size[1]}", highlight=False)
     table = Table(*report["stages"][0])
     for row in report["stages"]:
-        table.add_row(*(str(value) for value in row.values()))
+        table.add_row(*("-" if value is None else str(value) for value in row.values()))
     console.print(table)
     return report
 
@@ -77,11 +82,19 @@ def parameters(module: nn.Module) -> int:
 
 def flops(model: SeMask, size: tuple[int, int]) -> int:
     """Count the FLOPs of one image of height x width; nothing is computed."""
-    shadow = copy.deepcopy(model).to("meta").eval().requires_grad_(False)
     counted = {torch.ops.torchvision.deform_conv2d: deformable_flops}
-    with FlopCounterMode(display=False, custom_mapping=counted) as counter, torch.no_grad():
-        shadow(torch.empty(1, model.config["in_channels"], *size, device="meta"))
+    with shadow(model, size) as (twin, image), FlopCounterMode(display=False, custom_mapping=counted) as counter:
+        twin(image)
     return int(counter.get_total_flops())
+
+
+@contextlib.contextmanager
+def shadow(model: SeMask, size: tuple[int, int]) -> Iterator[tuple[SeMask, Tensor]]:
+    """Give a copy of the model in evaluation mode and an image; what they are put through has shapes but no values."""
+    twin = copy.deepcopy(model).eval().requires_grad_(False)
+    # Not the meta device: decoders may ask for things, as autocast, that torch does not have for it.
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        yield twin, torch.empty(1, model.config["in_channels"], *size, device=next(model.parameters()).device)
 
 
 def deformable_flops(image: torch.Size, weight: torch.Size, *_: Any, out_shape: torch.Size, **__: Any) -> int:
@@ -90,16 +103,30 @@ def deformable_flops(image: torch.Size, weight: torch.Size, *_: Any, out_shape: 
     return 2 * batch * height * width * math.prod(weight)
 
 
-def stage(model: SeMask, index: int, size: tuple[int, int]) -> dict[str, Any]:
-    """Describe one stage of the encoder."""
-    encoder, backbone_stage = model.encoder, model.encoder.backbone.stages[index]
-    layer, stride = encoder.semantic_layers[index], encoder.strides[index]
+def stages(model: SeMask, size: tuple[int, int]) -> list[dict[str, Any]]:
+    """Describe the stages of the encoder by running them: those of libraries are functions, not modules."""
+    rows = []
+    with shadow(model, size) as (twin, image):
+        image = F.pad(image, (0, -size[1] % model.size_divisor, 0, -size[0] % model.size_divisor))
+        backbone = twin.encoder.backbone
+        state = backbone.stem(image)
+        for i, run in enumerate(backbone.stages):
+            called: list[nn.Module] = []
+            with register_module_forward_pre_hook(lambda module, _, called=called: called.append(module)):
+                state = run(state)
+            rows.append(stage(model, i, called, backbone.read(state, i).shape[1:3]))
+    return rows
+
+
+def stage(model: SeMask, index: int, called: Sequence[nn.Module], cells: Sequence[int]) -> dict[str, Any]:
+    """Describe a stage that called some modules and gave a map of so many cells."""
+    layer = model.encoder.semantic_layers[index]
     row = {
         "stage": index + 1,
-        "blocks": sum(isinstance(module, Block) for module in backbone_stage.modules()),
-        "channels": encoder.channels[index],
-        "cells": f"{-(-size[0] // stride)} x {-(-size[1] // stride)}",
-        "parameters": parameters(encoder.backbone.stages[index]),
+        "blocks": sum(isinstance(module, Block) for module in called) or None,  # only ours are known as such
+        "channels": model.encoder.channels[index],
+        "cells": f"{cells[0]} x {cells[1]}",
+        "parameters": sum({id(p): p.numel() for module in called for p in module.parameters()}.values()),
         "semantic layer": "none",
         "semantic parameters": parameters(layer),
     }

@@ -163,7 +163,8 @@ class SeMask(nn.Module):
         prior_logits = None
         if features.priors and (self.training if with_prior is None else with_prior):
             prior_logits = self.prior_decoder(features.priors, features.maps[0].shape[-2:])  # [B, K, h_0, w_0]
-        return SeMaskOutput(features.maps, features.priors, prediction, prior_logits)
+        padded = (image.shape[-2], image.shape[-1])
+        return SeMaskOutput(features.maps, features.priors, prediction, prior_logits, padded)
 
     def load_pretrained(self, source: str) -> LoadReport:
         """Load what fits of the weights of others; see `weights.pretrained.load_pretrained`."""

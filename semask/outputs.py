@@ -53,6 +53,8 @@ class SeMaskOutput(NamedTuple):
     """What the decoder made of the features."""
     prior_logits: Tensor | None
     """Sum of the upsampled priors, [B, K, h, w]: in training, or when asked for."""
+    padded: tuple[int, int] | None = None
+    """Height and width of the image with its padding at the right and the bottom; None: there is none."""
 
     @property
     def logits(self) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from torch import nn
 
@@ -134,7 +134,7 @@ def train(
     """
     augmentation, loss = augmentation or Augmentation(), loss or default_loss(model)
     training, evaluation = training or Training(), evaluation or Inference()
-    accelerator = make_accelerator(training, out)
+    accelerator = make_accelerator(training, out, skips_maps=getattr(model.decoder, "skips_maps", False))
     train_set, val_set = data.dataset("train"), data.dataset("val")
     check_settings(model, train_set, val_set, loss)
     if accelerator.is_main_process:
@@ -207,8 +207,13 @@ def default_loss(model: SeMask) -> PixelLoss | MaskLoss:
     return MaskLoss()
 
 
-def make_accelerator(training: Training, out: str) -> Accelerator:
+def make_accelerator(training: Training, out: str, *, skips_maps: bool = False) -> Accelerator:
     """Set up devices, precision and logs.
+
+    Args:
+        training: Settings.
+        out: Folder of the logs.
+        skips_maps: Whether the decoder leaves some maps out, whose norms then get no gradient.
 
     Raises:
         ValueError: If the machine or the number of processes does not fit the settings.
@@ -224,6 +229,7 @@ def make_accelerator(training: Training, out: str) -> Accelerator:
         cpu=training.cpu,
         log_with="tensorboard",
         project_dir=out,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=skips_maps)],
     )
     parts = training.accumulate * accelerator.num_processes
     if training.batch_size % parts:
@@ -273,7 +279,8 @@ def start(model: SeMask, training: Training, accelerator: Accelerator, out: Path
         raise ValueError(f"{out} holds no run to resume ({STATE} is missing): start one without --resume")
     if training.pretrained is not None and not resume:
         accelerator.print(f"pretrained {training.pretrained}: {model.load_pretrained(training.pretrained)}")
-    model.set_gradient_checkpointing(training.gradient_checkpointing)
+    if training.gradient_checkpointing:  # a backbone of your own need not know of it
+        model.set_gradient_checkpointing(True)
     if training.sync_batchnorm and accelerator.num_processes > 1 and accelerator.device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     try:

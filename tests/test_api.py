@@ -6,6 +6,7 @@ import semask
 
 PUBLIC = [
     "Augmentation",
+    "Backbone",
     "Classes",
     "ConfusionMatrix",
     "Data",
@@ -17,7 +18,9 @@ PUBLIC = [
     "SeMask",
     "SegmentationDataset",
     "SemanticAttention",
+    "SemanticEncoder",
     "SemanticLayer",
+    "attach",
     "load",
     "save",
 ]

@@ -33,8 +33,9 @@ def channels_to_back(model: nn.Module, state: Any, stage: int) -> Tensor:
 
 
 def channels_to_front(model: nn.Module, state: Any, map: Tensor, stage: int) -> Any:
-    """Write a map [B, h, w, C] as a state [B, C, h, w]."""
-    return map.permute(0, 3, 1, 2).contiguous()
+    """Write a map [B, h, w, C] as a state [B, C, h, w], in memory as the old one: another order rounds differently."""
+    x = map.permute(0, 3, 1, 2)
+    return x.contiguous() if state.is_contiguous() else x
 
 
 class Plan(NamedTuple):

@@ -56,7 +56,7 @@ class MaskLoss:
         prediction = output.prediction
         if not isinstance(prediction, MaskOutput):
             raise ValueError("MaskLoss needs the output of a mask decoder: use PixelLoss for fpn")
-        height, width = (4 * side for side in prediction.masks.shape[-2:])  # of the padded image
+        height, width = output.padded or label.shape[-2:]
         label = F.pad(label, (0, width - label.shape[2], 0, height - label.shape[1]), value=IGNORE_INDEX)
         weights = {
             "loss_cross_entropy": self.class_weight,

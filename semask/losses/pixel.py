@@ -83,22 +83,24 @@ class PixelLoss:
         Raises:
             ValueError: If `class_weights` has not one value a class.
         """
-        main = self._term(output.logits, label, mine=self.ohem_min_kept is not None)
+        size = output.padded or (label.shape[-2], label.shape[-1])
+        main = self._term(output.logits, label, size, mine=self.ohem_min_kept is not None)
         prediction = output.prediction
         if isinstance(prediction, PixelOutput):
             for logits in prediction.auxiliary:
-                main = main + self.auxiliary_weight * self._term(logits, label, mine=False)
+                main = main + self.auxiliary_weight * self._term(logits, label, size, mine=False)
             if prediction.presence is not None:
                 main = main + self.presence_weight * presence_loss(prediction.presence, label)
         if output.prior_logits is None:
             return Losses(main, main, torch.zeros_like(main))
         prior_label = label.masked_fill(label >= output.prior_logits.shape[1], IGNORE_INDEX)
-        prior = self._term(output.prior_logits, prior_label, mine=False)
+        prior = self._term(output.prior_logits, prior_label, size, mine=False)
         return Losses(main + self.prior_weight * prior, main, prior)
 
-    def _term(self, logits: Tensor, label: Tensor, *, mine: bool) -> Tensor:
-        """Cross-entropy of logits [B, K, h, w], resized to the label [B, H, W], as a scalar."""
-        logits = resize(logits.to(torch.promote_types(logits.dtype, torch.float32)), label.shape[-2:])
+    def _term(self, logits: Tensor, label: Tensor, size: tuple[int, int], *, mine: bool) -> Tensor:
+        """Cross-entropy of logits [B, K, h, w], resized to the (padded) image's size, with the label [B, H, W]."""
+        logits = resize(logits.to(torch.promote_types(logits.dtype, torch.float32)), size)
+        logits = logits[..., : label.shape[-2], : label.shape[-1]]
         weights = None if self.class_weights is None else self._weights(logits)
         # With the classes last, as the decoder leaves them in memory, the softmax needs no copy of all scores.
         rows = logits.permute(0, 2, 3, 1).flatten(0, 2)  # [B * H * W, K]

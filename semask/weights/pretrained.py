@@ -20,7 +20,7 @@ from semask.weights.names import BACKBONE, DROPPED, take
 from semask.weights.published import PUBLISHED
 
 PER_CLASS = re.compile(
-    r"^decoder\.(classifier|class_predictor)\.|\.(semantic_query|semantic_key)\."
+    r"^decoder\.(.*[._])?(classifier|class_predictor)\.|\.(semantic_query|semantic_key)\."
     r"|^decoder\.(queries|transformer\.queries_(embedder|features))\."
 )
 """Tensors whose size follows from the number of classes or queries: fresh where the file has other ones."""
@@ -79,6 +79,8 @@ def load_pretrained(model: nn.Module, source: str) -> LoadReport:
     backbone = getattr(getattr(model, "encoder", None), "backbone", None)
     if isinstance(backbone, LibraryBackbone) and not is_file(source) and source not in PUBLISHED:
         return library_weights(model, backbone, source)
+    if not isinstance(backbone, Swin) and not is_file(source) and source not in PUBLISHED:
+        raise ValueError(f"pretrained weights are for Swin backbones, this one is a {type(backbone).__name__}")
     tensors = read_weights(source)
     try:
         layout = recognise(tensors)

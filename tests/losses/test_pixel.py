@@ -153,3 +153,31 @@ def test_too_few_class_weights():
     logits, prior, label = sample()
     with pytest.raises(ValueError, match="class_weights has 2 values for 5 classes"):
         PixelLoss(class_weights=(1.0, 1.0))(output(logits, prior), label)
+
+
+def test_logits_of_a_padded_image_are_cut_before_they_are_compared():
+    """3 x 5 pixels were padded to 4 x 8: what is said of the padding does not count, and nothing is stretched."""
+    full, label = torch.randn(2, 4, 4, 8), torch.randint(0, 4, (2, 3, 5))
+    padded = SeMaskOutput((), (), PixelOutput(full), full, padded=(4, 8))
+    expected = F.cross_entropy(full[..., :3, :5], label)
+    losses = PixelLoss()(padded, label)
+    torch.testing.assert_close(losses.main, expected)
+    torch.testing.assert_close(losses.prior, expected)
+
+
+def test_auxiliary_heads():
+    logits, label = torch.randn(2, 4, 8, 8), torch.randint(0, 4, (2, 8, 8))
+    heads = (torch.randn(2, 4, 2, 2), torch.randn(2, 4, 4, 4))
+    main = PixelLoss(auxiliary_weight=0.3)(SeMaskOutput((), (), PixelOutput(logits, heads), None), label).main
+    alone = [F.cross_entropy(F.interpolate(x, size=(8, 8), mode="bilinear"), label) for x in heads]
+    torch.testing.assert_close(main, F.cross_entropy(logits, label) + 0.3 * sum(alone))
+
+
+def test_presence_of_classes():
+    logits, scores = torch.randn(2, 3, 2, 2), torch.randn(2, 3)
+    label = torch.tensor([[[0, 0], [2, 255]], [[1, 1], [1, 1]]])
+    output = SeMaskOutput((), (), PixelOutput(logits, presence=scores), None)
+    present = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+    expected = F.binary_cross_entropy_with_logits(scores, present)
+    main = F.cross_entropy(logits, label, ignore_index=255)
+    torch.testing.assert_close(PixelLoss(presence_weight=0.5)(output, label).main, main + 0.5 * expected)

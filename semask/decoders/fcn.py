@@ -1,0 +1,129 @@
+"""FCN: convolutions on the coarsest map, and an auxiliary head on the one before it."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from semask.decoders.fpn import ConvNormReLU
+from semask.outputs import PixelOutput
+
+
+class FCN(nn.Module):
+    """The plain head that others are measured against.
+
+    `convs` times (3 x 3 convolution, BatchNorm, ReLU) on the coarsest map, one more on the result beside the map
+    itself, channel-wise dropout and a 1 x 1 convolution; in training also an `AuxiliaryHead` of half the width on the
+    map before, if there is one.
+
+    Fully Convolutional Networks (Long et al., arXiv 1411.4038), section 3, in the form that later papers compare with
+    (MMSegmentation's): no sums with finer maps (the paper's section 4.2), but more convolutions, meant for backbones
+    whose coarsest map has a stride of 8. Published with `channels=512`, with MobileNetV2 9.8 M parameters for 150
+    classes (SegFormer, arXiv 2105.15203, table 2), and so it is here, the auxiliary head included.
+
+    Args:
+        in_channels: Channels of the maps.
+        strides: Image pixels per cell of the maps.
+        num_classes: Classes K.
+        channels: Width of the decoder.
+        dropout: Share of the channels that is dropped in training.
+        convs: Convolutions before the one that sees the map again.
+
+    >>> decoder = FCN((8, 16), (16, 32), num_classes=5, channels=4)
+    >>> output = decoder((torch.randn(2, 8, 6, 5), torch.randn(2, 16, 3, 3)))
+    >>> output.logits.shape, [logits.shape for logits in output.auxiliary]
+    (torch.Size([2, 5, 3, 3]), [torch.Size([2, 5, 6, 5])])
+    """
+
+    size_divisor = 1
+    makes_masks = False
+    prior_align_corners = False
+    skips_maps = True
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        strides: Sequence[int],
+        *,
+        num_classes: int,
+        channels: int = 256,
+        dropout: float = 0.1,
+        convs: int = 2,
+    ) -> None:
+        super().__init__()
+        if convs < 1:
+            raise ValueError(f"convs is {convs}: give at least 1 convolution")
+        widths = (in_channels[-1], *(channels,) * convs)
+        self.convs = nn.Sequential(*(ConvNormReLU(widths[i], widths[i + 1]) for i in range(convs)))
+        self.merge = ConvNormReLU(in_channels[-1] + channels, channels)
+        self.dropout = nn.Dropout2d(dropout)
+        self.classifier = scores(channels, num_classes)
+        self.auxiliary = nn.ModuleList(
+            AuxiliaryHead(width, max(channels // 2, 1), num_classes=num_classes, dropout=dropout)
+            for width in in_channels[-2:-1]
+        )
+
+    def forward(self, maps: Sequence[Tensor]) -> PixelOutput:
+        """Decode the maps [B, C_i, h_i, w_i], fine to coarse.
+
+        Returns:
+            Class scores [B, K, h, w] of the coarsest map's size; in training also those of the map before.
+
+        Raises:
+            ValueError: In training, if the coarsest map of the whole batch is a single cell.
+        """
+        x = maps[-1]
+        if self.training:
+            refuse_single_cell(x)
+        merged = self.merge(torch.cat([x, self.convs(x)], dim=1))
+        logits = self.classifier(self.dropout(merged))
+        if not self.training:
+            return PixelOutput(logits)
+        return PixelOutput(logits, tuple(head(x) for head, x in zip(self.auxiliary, maps[-2:-1], strict=True)))
+
+
+class AuxiliaryHead(nn.Module):
+    """Class scores straight from a map: 3 x 3 convolution, BatchNorm, ReLU, dropout, 1 x 1 convolution.
+
+    Args:
+        in_channels: Channels C of the map.
+        channels: Width of the head.
+        num_classes: Classes K.
+        dropout: Share of the channels that is dropped in training.
+    """
+
+    def __init__(self, in_channels: int, channels: int, *, num_classes: int, dropout: float) -> None:
+        super().__init__()
+        self.conv = ConvNormReLU(in_channels, channels)
+        self.dropout = nn.Dropout2d(dropout)
+        self.classifier = scores(channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Score the classes: [B, C, h, w] -> [B, K, h, w]."""
+        logits: Tensor = self.classifier(self.dropout(self.conv(x)))
+        return logits
+
+
+def scores(channels: int, num_classes: int) -> nn.Conv2d:
+    """The 1 x 1 convolution that gives class scores, near 0 to begin with."""
+    conv = nn.Conv2d(channels, num_classes, 1)
+    nn.init.normal_(conv.weight, std=0.01)
+    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # a Conv2d has a bias unless told otherwise
+    return conv
+
+
+def refuse_single_cell(x: Tensor) -> None:
+    """Refuse a map [B, C, h, w] that BatchNorm can't be trained with.
+
+    Raises:
+        ValueError: If the map has one cell in all.
+    """
+    B, _, h, w = x.shape
+    if B * h * w == 1:
+        raise ValueError(
+            "the coarsest map of the batch is a single cell, of which BatchNorm can't take a variance: "
+            "train with larger crops, or more than 1 image per process"
+        )
+
+
+DECODERS = {"fcn": FCN}
