@@ -14,6 +14,8 @@ from torch import Tensor
 
 from semask.weights import unpickle
 
+TOO_LONG = "not a readable weight file (it takes too long): convert it to .safetensors where it was made"
+
 
 class WeightFile(NamedTuple):
     """What a weight file holds.
@@ -100,15 +102,15 @@ def convert(source: Path, target: Path) -> str:
     except OSError as error:
         return f"could not be read ({error.strerror})"
     except subprocess.TimeoutExpired:
-        code, said = -signal.SIGXCPU, [""]
+        return TOO_LONG
     if code == unpickle.REFUSED:
         return said[-1]
     if code == 0:
         return ""
     reason = said[-1] or f"its reader stopped with code {code}"
-    if code == -signal.SIGXCPU:
-        reason = "it takes too long"
-    elif code < 0:
+    if code < 0 and signal.Signals(-code).name == "SIGXCPU":
+        return TOO_LONG
+    if code < 0:
         reason = f"its reader died of {signal.Signals(-code).name}"
     return f"not a readable weight file ({reason}): convert it to .safetensors where it was made"
 

@@ -18,13 +18,15 @@ import math
 import os
 import pickle
 import re
-import resource
 import sys
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
+
+with contextlib.suppress(ImportError):  # Windows has no such limits: time is limited there, and what is looked up
+    import resource
 
 if __name__ == "__main__" and sys.version_info >= (3, 12) and sys.platform == "linux":
     # Before torch is imported: a process with threads can't leave its user namespace. Root needs no new one.
@@ -337,6 +339,9 @@ def time_limit(size: int) -> int:
 
 def lock_down(size: int) -> None:
     """Give up, for good, what reading a file of `size` bytes does not need; see the module's docstring."""
+    sys.addaudithook(forbid)
+    if "resource" not in globals():
+        return
     limits = {
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_NOFILE: 64,
@@ -351,7 +356,6 @@ def lock_down(size: int) -> None:
         hard = resource.getrlimit(kind)[1]
         limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
         resource.setrlimit(kind, (limit, limit))
-    sys.addaudithook(forbid)
 
 
 def forbid(event: str, arguments: tuple[Any, ...]) -> None:
