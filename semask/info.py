@@ -13,7 +13,6 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -91,10 +90,9 @@ def flops(model: SeMask, size: tuple[int, int]) -> int:
 @contextlib.contextmanager
 def shadow(model: SeMask, size: tuple[int, int]) -> Iterator[tuple[SeMask, Tensor]]:
     """Give a copy of the model in evaluation mode and an image; what they are put through has shapes but no values."""
-    twin = copy.deepcopy(model).eval().requires_grad_(False)
-    # Not the meta device: decoders may ask for things, as autocast, that torch does not have for it.
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        yield twin, torch.empty(1, model.config["in_channels"], *size, device=next(model.parameters()).device)
+    twin = copy.deepcopy(model).to("meta").eval().requires_grad_(False)
+    with torch.no_grad():
+        yield twin, torch.empty(1, model.config["in_channels"], *size, device="meta")
 
 
 def deformable_flops(image: torch.Size, weight: torch.Size, *_: Any, out_shape: torch.Size, **__: Any) -> int:

@@ -122,7 +122,8 @@ class Encoding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode cells [B, N, C]: -> [B, D, C]."""
-        with torch.autocast(x.device.type, enabled=False):  # the distance is a difference of large numbers
+        device = "cpu" if x.is_meta else x.device.type  # torch has no autocast for the device that counts FLOPs
+        with torch.autocast(device, enabled=False):  # the distance is a difference of large numbers
             x = x.to(self.codewords.dtype)
             shares = self.shares(x)
             return shares.mT @ x - shares.sum(1)[..., None] * self.codewords

@@ -102,13 +102,14 @@ class LibraryBackbone(Backbone):
         model: The model; its weights keep their names below `model.`.
         plan: How it is run.
         name: What messages call it.
+        options: What its library's constructor was given beside the usual.
     """
 
     output_norms = False
 
-    def __init__(self, model: nn.Module, plan: Plan, *, name: str) -> None:
+    def __init__(self, model: nn.Module, plan: Plan, *, name: str, options: dict[str, Any] | None = None) -> None:
         super().__init__()
-        self.model, self.plan, self.name = model, plan, name
+        self.model, self.plan, self.name, self.options = model, plan, name, options or {}
         self.channels, self.strides, self.plain = plan.channels, plan.strides, plan.plain
         self.size_divisor = plan.size_divisor
         self.checkpointing = False
@@ -205,12 +206,16 @@ def flattened(model: nn.Module, ends: Sequence[str]) -> list[str]:
                 names.append(path)
 
     add(model, "")
-    return names[: 1 + max((names.index(end) for end in ends if end in names), default=len(names))]
+    return names[: 1 + max(map(names.index, ends))] if ends and set(ends) <= set(names) else names
 
 
 @torch.no_grad()
 def probe(model: nn.Module, plan: Plan, *, in_channels: int, size: int = 64) -> Plan:
-    """Find out channels and strides by running a small black image."""
+    """Find out channels and strides by running a small black image.
+
+    Raises:
+        RuntimeError: If what stages give are no maps.
+    """
     was_training = model.training
     model.eval()
     parameter = next(model.parameters())
@@ -220,6 +225,8 @@ def probe(model: nn.Module, plan: Plan, *, in_channels: int, size: int = 64) -> 
         state = step(model, state)
         shapes.append(plan.read(model, state, index).shape)
     model.train(was_training)
+    if any(shape[1] != shape[2] for shape in shapes):
+        raise RuntimeError(f"of a square image stages give {[list(shape) for shape in shapes]}, not maps [B, C, h, w]")
     return plan._replace(
         channels=tuple(shape[-1] for shape in shapes), strides=tuple(round(size / shape[1]) for shape in shapes)
     )

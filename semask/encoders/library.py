@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from semask.encoders.backbone import Backbone, LibraryBackbone, flattened, probe, sequence
@@ -51,7 +52,7 @@ def library_backbone(
         raise ValueError(f"encoder is {name!r}: give a name of ours, timm/MODEL or transformers/MODEL")
     model = make(model_name, in_channels, drop_path, options or {})
     try:
-        return LibraryBackbone(model, plan_of(model), name=name)
+        return LibraryBackbone(model, plan_of(model), name=name, options=options)
     except ValueError as error:
         raise ValueError(f"encoder is {name!r}: {error}") from error
 
@@ -183,11 +184,35 @@ def wrapped(model: Any, stages: Sequence[str] | None, in_channels: int) -> Libra
     except ValueError:
         if not hasattr(model, "feature_info"):
             raise
+    model = with_features(model, in_channels)
+    return LibraryBackbone(model, plan_of(model), name=name)
+
+
+def with_features(model: Any, in_channels: int) -> nn.Module:
+    """A full model of timm as timm would have built it with `features_only`; itself if it is none that can be.
+
+    That its modules are run one after another shows by its own words about the channels of what comes out.
+    """
     from timm.models import FeatureListNet
 
-    reductions = [entry["reduction"] for entry in model.feature_info]
-    features = FeatureListNet(model, out_indices=tuple(range(len(reductions))), output_fmt=_format(model))
-    return LibraryBackbone(features, plan_of(features), name=name)
+    said = [entry["num_chs"] for entry in model.feature_info]
+    side = (getattr(model, "pretrained_cfg", None) or {}).get("input_size", (3, 224, 224))[-1]
+    image = next(model.parameters()).new_zeros(1, in_channels, side, side)
+    training = model.training
+    for flatten in (False, True):  # timm itself finds stages by their names, or one level below
+        try:
+            features: nn.Module = FeatureListNet(
+                model, tuple(range(len(said))), output_fmt=_format(model), flatten_sequential=flatten
+            ).eval()
+            with torch.no_grad():
+                maps = features(image)
+        except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError):
+            continue
+        if [x.shape[-1 if _format(model) == "NHWC" else 1] for x in maps] == said:
+            features.train(training)
+            return features
+    full: nn.Module = model
+    return full
 
 
 def _format(model: nn.Module) -> str:
@@ -214,11 +239,13 @@ def load_library_weights(backbone: LibraryBackbone, source: str, *, in_channels:
     name = name if source == "library" else source.removeprefix(library + "/")
     try:
         if library == "timm":
-            state = _timm(name, in_channels, None, {}, pretrained=True).state_dict()
+            state = _timm(name, in_channels, None, backbone.options, pretrained=True).state_dict()
         else:
             from transformers import AutoModel
 
-            state = AutoModel.from_pretrained(name, num_channels=in_channels, ignore_mismatched_sizes=True).state_dict()
+            if name.removeprefix("mit_") in MIT:
+                name = f"nvidia/mit-{name.removeprefix('mit_')}"
+            state = with_bands(AutoModel.from_pretrained(name).state_dict(), backbone.model.state_dict())
     except (OSError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
@@ -226,6 +253,17 @@ def load_library_weights(backbone: LibraryBackbone, source: str, *, in_channels:
         ) from error
     fill(backbone.model, state, name)
     return list(state)
+
+
+def with_bands(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Adapt a first convolution over RGB to the bands of our own, as timm does: repeated and scaled, or summed."""
+    from timm.models import adapt_input_conv
+
+    adapted = dict(state)
+    for key, x in state.items():
+        if key in own and x.ndim == 4 and x.shape[1] == 3 != own[key].shape[1]:
+            adapted[key] = adapt_input_conv(own[key].shape[1], x)
+    return adapted
 
 
 def fill(model: nn.Module, state: dict[str, Tensor], name: str) -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from semask.encoders import SemanticEncoder, Swin, SwinSize
+from semask.encoders import Backbone, SemanticEncoder, Swin, SwinSize
 from semask.semantic import SemanticLayer
 
 SMALL = SwinSize(8, (1, 1, 1, 1), (1, 1, 2, 2), 4, 0.0)
@@ -14,7 +14,7 @@ def encoder(**settings) -> SemanticEncoder:
     return SemanticEncoder(Swin(SMALL), **{"num_classes": 5, "semantic_window": WINDOWS, **settings}).eval()
 
 
-class Pyramid(nn.Module):
+class Pyramid(Backbone):
     """A backbone that is no Swin: average pooling and a Linear a stage."""
 
     class Halve(nn.Module):
