@@ -14,6 +14,7 @@ class SimpleFeaturePyramid(nn.Module):
     Args:
         channels: Channels of the maps, the same for all.
 
+    >>> import torch
     >>> maps = SimpleFeaturePyramid(8)([torch.zeros(1, 8, 6, 5)] * 4)
     >>> [tuple(x.shape[-2:]) for x in maps]
     [(24, 20), (12, 10), (6, 5), (3, 3)]
