@@ -1,10 +1,11 @@
 """Semantic attention: tokens attend to each other through what they say about the classes (SeMask, section 3.2)."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 ROWS = 1024
-"""Rows of the N x N weights that are held at once when no gradient is needed."""
+"""Rows of the N x N weights that are held at once."""
 
 
 class SemanticAttention(nn.Module):
@@ -55,10 +56,20 @@ class SemanticAttention(nn.Module):
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Compute softmax(query key^T) value, [B, N, K], [B, N, K], [B, N, C] -> [B, N, C].
 
-    Without gradients it goes through the rows in slices, so that no N x N matrix is ever held: fused attention
-    kernels can't help, they need value to be as wide as query.
+    Beyond `ROWS` tokens no N x N matrix is ever held: without gradients it goes through the rows in slices; with them
+    torch's fused kernel does, forward and backward.
     """
+    if query.shape[1] <= ROWS:
+        return torch.softmax(query @ key.transpose(-2, -1), dim=-1) @ value
+    if torch.is_grad_enabled():
+        return fused(query, key, value)
     key = key.transpose(-2, -1)
-    if torch.is_grad_enabled() or query.shape[1] <= ROWS:
-        return torch.softmax(query @ key, dim=-1) @ value
     return torch.cat([torch.softmax(rows @ key, dim=-1) @ value for rows in torch.split(query, ROWS, dim=1)], dim=1)
+
+
+def fused(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Compute the same by torch's fused attention, which needs query, key and value of one width: padded with zeros."""
+    width = max(query.shape[-1], value.shape[-1])
+    width += -width % 8  # what kernels of GPUs ask for
+    q, k, v = (F.pad(x, (0, width - x.shape[-1])).unsqueeze(1) for x in (query, key, value))  # one head
+    return F.scaled_dot_product_attention(q, k, v, scale=1.0).squeeze(1)[..., : value.shape[-1]]

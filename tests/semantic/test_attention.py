@@ -80,3 +80,26 @@ def test_gradients_reach_every_parameter():
     prior, refinement = module(x)
     (prior.square().sum() + refinement.square().sum()).backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(("classes", "channels"), [(5, 8), (19, 8), (8, 16)])
+def test_many_tokens_never_make_a_square_matrix_with_gradients_either(monkeypatch, largest_tensor, classes, channels):
+    def run(rows: int) -> list[torch.Tensor]:
+        monkeypatch.setattr("semask.semantic.attention.ROWS", rows)
+        module, x = SemanticAttention(channels, classes).double().eval(), inputs.clone().requires_grad_()
+        module.load_state_dict(state)
+        prior, refinement = module(x)
+        (prior.square().sum() + refinement.square().sum()).backward()
+        return [refinement.detach(), x.grad, *(parameter.grad for parameter in module.parameters())]
+
+    tokens = 300
+    inputs = torch.randn(2, tokens, channels).double()
+    state = {
+        name: torch.randn_like(x) for name, x in SemanticAttention(channels, classes).double().state_dict().items()
+    }
+    expected = run(rows=tokens)
+    with largest_tensor:
+        fused = run(rows=16)
+    assert largest_tensor.values < tokens * tokens
+    for ours, direct in zip(fused, expected, strict=True):
+        torch.testing.assert_close(ours, direct, rtol=1e-8, atol=1e-8)
