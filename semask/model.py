@@ -42,6 +42,7 @@ class SeMask(nn.Module):
         residual: What a semantic layer adds its refinement to: normed (its normalised input, as published) or input
             (its input as it came: a fresh layer leaves a pretrained backbone untouched).
         channels: Width of the decoder.
+        decoder_options: Settings that only this decoder has, e.g. {level: 2} for segmenter (docs/decoders.md).
         dropout: Share of the decoder's channels that is dropped in training (fpn and maskformer).
         queries: Masks that a mask decoder makes.
         decoder_layers: Transformer layers of a mask decoder; null for the published 6 (maskformer) or 9.
@@ -73,6 +74,7 @@ class SeMask(nn.Module):
         semantic_depths: int | Sequence[int] = 1,
         residual: Residual = "normed",
         channels: int = 256,
+        decoder_options: dict[str, Any] | None = None,
         dropout: float = 0.1,
         queries: int = 100,
         decoder_layers: int | None = None,
@@ -103,6 +105,7 @@ class SeMask(nn.Module):
             "semantic_depths": semantic_depths if isinstance(semantic_depths, int) else list(semantic_depths),
             "residual": residual,
             "channels": channels,
+            "decoder_options": decoder_options,
             "dropout": dropout,
             "queries": queries,
             "decoder_layers": decoder_layers,
@@ -133,6 +136,7 @@ class SeMask(nn.Module):
                 dropout=dropout,
                 queries=queries,
                 layers=decoder_layers,
+                options=decoder_options,
             )
         self.size_divisor: int = math.lcm(self.decoder.size_divisor, self.encoder.backbone.size_divisor)
         """Images are padded with zeros, at the right and the bottom, to a multiple of this."""

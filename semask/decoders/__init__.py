@@ -21,6 +21,8 @@ from torch import nn
 from semask.decoders.fpn import SemanticFPN
 from semask.decoders.prior import PriorDecoder
 
+SHARED = ("channels", "dropout", "queries", "layers")
+"""Settings that several decoders have, and `SeMask` names."""
 LIBRARY = "smp/"
 """What the names of decoders of segmentation_models_pytorch begin with."""
 
@@ -35,6 +37,7 @@ def build_decoder(
     dropout: float,
     queries: int,
     layers: int | None,
+    options: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """Build a decoder by name.
 
@@ -47,9 +50,10 @@ def build_decoder(
         dropout: Share of channels that is dropped in training.
         queries: Number of masks of a mask decoder.
         layers: Transformer layers of the decoder; None for the decoder's own number.
+        options: Settings that only this decoder has.
 
     Raises:
-        ValueError: If the name is unknown, the maps don't suit the decoder, or it needs a package that is
+        ValueError: If the name or an option is unknown, the maps don't suit the decoder, or it needs a package that is
             not installed.
     """
     make = find(name)
@@ -58,7 +62,14 @@ def build_decoder(
         settings["layers"] = layers
     known = inspect.signature(make).parameters
     settings = {setting: value for setting, value in settings.items() if setting in known}
-    return make(in_channels, strides, num_classes=num_classes, **settings)
+    given = {"in_channels", "strides", "num_classes", *SHARED, *getattr(make, "keywords", ())}
+    own = [option for option in known if option not in given]
+    if unknown := [option for option in options or {} if option not in own]:
+        raise ValueError(
+            f"decoder_options has {', '.join(unknown)}, which {name} does not know: its own are "
+            f"{', '.join(own) or 'none'}"
+        )
+    return make(in_channels, strides, num_classes=num_classes, **settings, **(options or {}))
 
 
 def find(name: str) -> Callable[..., nn.Module]:

@@ -119,7 +119,8 @@ def attach(
 ) -> SemanticEncoder:
     """Put semantic layers into a model that you already have.
 
-    The model is not copied: it is trained within the encoder, and its weights keep their names below `backbone.model.`.
+    The model is not copied: it is trained within the encoder. Its weights keep their names below `backbone.model.`;
+    those of a model of timm whose features come as a list have the names of its `features_only`.
 
     Args:
         backbone: A model of timm (with or without `features_only`) or of transformers that `docs/backbones.md` lists;
