@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semask.decoders.encnet import FCNHead, PointNormReLU, refuse_single_value
-from semask.decoders.fpn import ConvNormReLU
+from semask.decoders.encnet import PointNormReLU
+from semask.decoders.fcn import AuxiliaryHead, refuse_single_cell
+from semask.decoders.fpn import ConvNormReLU, classifier
 from semask.decoders.sfnet import warp
 from semask.outputs import PixelOutput, resize
 
@@ -57,9 +58,10 @@ class AlignSeg(nn.Module):
         self.aggregate = nn.ModuleList([AlignedAggregation(channels) for _ in widths[1:]])
         self.refine_sum = nn.ModuleList([Refinement(channels, channels) for _ in widths[1:]])
         self.auxiliary_level = max(len(in_channels) - 2, 0)
-        self.auxiliary = FCNHead(channels, channels, num_classes=num_classes, dropout=dropout)
-        head = FCNHead(channels, channels, num_classes=num_classes, dropout=dropout)
-        self.head, self.dropout, self.classifier = head.features, head.dropout, head.classifier
+        self.auxiliary = AuxiliaryHead(channels, channels, num_classes=num_classes, dropout=dropout)
+        self.head = ConvNormReLU(channels, channels)
+        self.dropout = nn.Dropout2d(dropout)
+        self.classifier = classifier(channels, num_classes)
 
     def forward(self, maps: Sequence[Tensor]) -> PixelOutput:
         """Decode the maps [B, C_i, h_i, w_i] to class scores [B, K, h_0, w_0].
@@ -68,7 +70,7 @@ class AlignSeg(nn.Module):
             ValueError: If the coarsest map is a single cell of a single image, in training.
         """
         if self.training:
-            refuse_single_value(maps[-1])
+            refuse_single_cell(maps[-1])
         finest, *coarse = [refine(x) for refine, x in zip(self.refine, [*maps, self.context(maps[-1])], strict=True)]
         sums = [finest]
         for x, aggregate, refine in zip(coarse, self.aggregate, self.refine_sum, strict=True):

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semask.decoders.fpn import ConvNormReLU
+from semask.decoders.fcn import AuxiliaryHead, refuse_single_cell
+from semask.decoders.fpn import ConvNormReLU, classifier
 from semask.outputs import PixelOutput, resize
 
 FINEST_STRIDE = 8
@@ -58,7 +59,7 @@ class EncNet(nn.Module):
         self.presence_classifier = nn.Linear(channels, num_classes)
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = classifier(channels, num_classes)
-        self.auxiliary = FCNHead(in_channels[-2:][0], channels, num_classes=num_classes, dropout=dropout)
+        self.auxiliary = AuxiliaryHead(in_channels[-2:][0], channels, num_classes=num_classes, dropout=dropout)
 
     def forward(self, maps: Sequence[Tensor]) -> PixelOutput:
         """Decode the maps [B, C_i, h_i, w_i] to class scores [B, K, h, w], at stride 8 where there is such a map.
@@ -159,33 +160,11 @@ class GatheredMaps(nn.Module):
             ValueError: If the coarsest map is a single cell of a single image, in training.
         """
         if self.training:
-            refuse_single_value(maps[-1])
+            refuse_single_cell(maps[-1])
         *laterals, last = maps[self.first :]
         gathered = [lateral(x) for lateral, x in zip(self.laterals, laterals, strict=True)] + [self.last(last)]
         fused: Tensor = self.fuse(torch.cat([resize(x, gathered[0].shape[-2:]) for x in gathered], dim=1))
         return fused
-
-
-class FCNHead(nn.Module):
-    """Class scores of one map: 3 x 3 convolution, BatchNorm, ReLU, dropout of channels, 1 x 1 convolution.
-
-    Args:
-        in_channels: Channels of the map.
-        channels: Width in between.
-        num_classes: Classes K.
-        dropout: Share of the channels that is dropped in training.
-    """
-
-    def __init__(self, in_channels: int, channels: int, *, num_classes: int, dropout: float) -> None:
-        super().__init__()
-        self.features = ConvNormReLU(in_channels, channels)
-        self.dropout = nn.Dropout2d(dropout)
-        self.classifier = classifier(channels, num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Score a map: [B, in_channels, h, w] -> [B, K, h, w]."""
-        scores: Tensor = self.classifier(self.dropout(self.features(x)))
-        return scores
 
 
 class PointNormReLU(nn.Sequential):
@@ -195,27 +174,6 @@ class PointNormReLU(nn.Sequential):
         conv = nn.Conv2d(in_channels, channels, 1, bias=False)
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         super().__init__(conv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
-
-
-def classifier(channels: int, num_classes: int) -> nn.Conv2d:
-    """The 1 x 1 convolution that gives class scores, with the weights it starts with."""
-    conv = nn.Conv2d(channels, num_classes, 1)
-    nn.init.normal_(conv.weight, std=0.01)
-    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # a Conv2d has a bias unless told otherwise
-    return conv
-
-
-def refuse_single_value(x: Tensor) -> None:
-    """Refuse to train on a map [B, C, h, w] of which a channel is a single value: BatchNorm can't.
-
-    Raises:
-        ValueError: If so.
-    """
-    if x[:, 0].numel() < 2:
-        raise ValueError(
-            f"the coarsest map is {tuple(x.shape)}, but BatchNorm needs more than one value a channel to train: "
-            "give a batch of at least 2 or larger crops"
-        )
 
 
 DECODERS = {"encnet": EncNet}

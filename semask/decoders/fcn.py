@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from semask.decoders.fpn import ConvNormReLU
+from semask.decoders.fpn import ConvNormReLU, classifier
 from semask.outputs import PixelOutput
 
 
@@ -57,7 +57,7 @@ class FCN(nn.Module):
         self.convs = nn.Sequential(*(ConvNormReLU(widths[i], widths[i + 1]) for i in range(convs)))
         self.merge = ConvNormReLU(in_channels[-1] + channels, channels)
         self.dropout = nn.Dropout2d(dropout)
-        self.classifier = scores(channels, num_classes)
+        self.classifier = classifier(channels, num_classes)
         self.auxiliary = nn.ModuleList(
             AuxiliaryHead(width, max(channels // 2, 1), num_classes=num_classes, dropout=dropout)
             for width in in_channels[-2:-1]
@@ -96,20 +96,12 @@ class AuxiliaryHead(nn.Module):
         super().__init__()
         self.conv = ConvNormReLU(in_channels, channels)
         self.dropout = nn.Dropout2d(dropout)
-        self.classifier = scores(channels, num_classes)
+        self.classifier = classifier(channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Score the classes: [B, C, h, w] -> [B, K, h, w]."""
         logits: Tensor = self.classifier(self.dropout(self.conv(x)))
         return logits
-
-
-def scores(channels: int, num_classes: int) -> nn.Conv2d:
-    """The 1 x 1 convolution that gives class scores, near 0 to begin with."""
-    conv = nn.Conv2d(channels, num_classes, 1)
-    nn.init.normal_(conv.weight, std=0.01)
-    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # a Conv2d has a bias unless told otherwise
-    return conv
 
 
 def refuse_single_cell(x: Tensor) -> None:

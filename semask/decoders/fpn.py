@@ -47,9 +47,7 @@ class SemanticFPN(nn.Module):
             for width, stride in zip(in_channels, strides, strict=True)
         )
         self.dropout = nn.Dropout2d(dropout)
-        self.classifier = nn.Conv2d(channels, num_classes, 1)
-        nn.init.normal_(self.classifier.weight, std=0.01)
-        nn.init.zeros_(self.classifier.bias)  # type: ignore[arg-type]  # a Conv2d has a bias unless told otherwise
+        self.classifier = classifier(channels, num_classes)
 
     def forward(self, maps: Sequence[Tensor]) -> PixelOutput:
         """Decode the maps [B, C_i, h_i, w_i] to class scores [B, K, h_0, w_0]."""
@@ -76,6 +74,14 @@ class ConvNormReLU(nn.Sequential):
         conv = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         super().__init__(conv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+
+
+def classifier(channels: int, num_classes: int) -> nn.Conv2d:
+    """The 1 x 1 convolution that gives class scores, near 0 to begin with."""
+    conv = nn.Conv2d(channels, num_classes, 1)
+    nn.init.normal_(conv.weight, std=0.01)
+    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # a Conv2d has a bias unless told otherwise
+    return conv
 
 
 DECODERS = {"fpn": SemanticFPN}

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semask.decoders.encnet import GatheredMaps, PointNormReLU, classifier
-from semask.decoders.fpn import ConvNormReLU
+from semask.decoders.encnet import GatheredMaps, PointNormReLU
+from semask.decoders.fpn import ConvNormReLU, classifier
 from semask.outputs import PixelOutput, resize
 
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from semask.decoders.fcn import AuxiliaryHead, refuse_single_cell, scores
-from semask.decoders.fpn import ConvNormReLU
+from semask.decoders.fcn import AuxiliaryHead, refuse_single_cell
+from semask.decoders.fpn import ConvNormReLU, classifier
 from semask.outputs import PixelOutput, resize
 
 
@@ -34,7 +34,7 @@ class SETR(nn.Module):
     ) -> None:
         super().__init__()
         self.dropout = nn.Dropout2d(dropout)
-        self.classifier = scores(width, num_classes)
+        self.classifier = classifier(width, num_classes)
         self.auxiliary = nn.ModuleList(
             AuxiliaryHead(in_width, channels, num_classes=num_classes, dropout=dropout) for in_width in in_channels
         )

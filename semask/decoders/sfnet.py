@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semask.decoders.encnet import FCNHead, PointNormReLU, classifier, refuse_single_value
-from semask.decoders.fpn import ConvNormReLU
+from semask.decoders.encnet import PointNormReLU
+from semask.decoders.fcn import AuxiliaryHead, refuse_single_cell
+from semask.decoders.fpn import ConvNormReLU, classifier
 from semask.outputs import PixelOutput, resize
 
 
@@ -58,7 +59,7 @@ class SFNet(nn.Module):
         self.alignments = nn.ModuleList([FlowAlignment(channels) for _ in laterals])
         self.outputs = nn.ModuleList([ConvNormReLU(channels, channels) for _ in laterals])
         self.auxiliary = nn.ModuleList(
-            [FCNHead(channels, channels, num_classes=num_classes, dropout=dropout) for _ in laterals]
+            [AuxiliaryHead(channels, channels, num_classes=num_classes, dropout=dropout) for _ in laterals]
         )
         self.fuse = ConvNormReLU(channels * len(in_channels), channels)
         self.classifier = classifier(channels, num_classes)
@@ -70,7 +71,7 @@ class SFNet(nn.Module):
             ValueError: If the coarsest map is a single cell of a single image, in training.
         """
         if self.training:
-            refuse_single_value(maps[-1])
+            refuse_single_cell(maps[-1])
         x = self.pool(maps[-1])
         levels, auxiliary = [x], []
         for i in reversed(range(len(self.laterals))):
