@@ -108,8 +108,7 @@ def find(source: str | Path) -> Path:
             if (path / name).is_file():
                 return path / name
         raise ValueError(f"{path}: no best.safetensors, model.safetensors or last.safetensors in this folder")
-    # A name on the hub is OWNER/NAME; what lies in an existing folder, or has the ending, was meant as a file.
-    if path.exists() or path.suffix == ".safetensors" or len(path.parts) != 2 or path.parent.is_dir():
+    if not is_hub_name(path):
         if not path.is_file():
             raise ValueError(
                 f"{path}: no such checkpoint: give a .safetensors file, a folder, a name OWNER/NAME on the hub, or "
@@ -121,6 +120,11 @@ def find(source: str | Path) -> Path:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"{source}: neither a local checkpoint nor one on the Hugging Face Hub ({reason})") from error
+
+
+def is_hub_name(path: Path) -> bool:
+    """Whether OWNER/NAME on the Hub was meant: what lies in an existing folder, or has the ending, is a file."""
+    return len(path.parts) == 2 and path.suffix != ".safetensors" and not path.exists() and not path.parent.is_dir()
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:

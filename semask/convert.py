@@ -38,7 +38,7 @@ def convert(
 
     Args:
         source: Name of a published model, which is fetched (see docs/published.md), or a .pth or .pkl file.
-        out: File to write, ending in .safetensors; null for SOURCE with that ending, or the cache for a fetched model.
+        out: File to write, ending in .safetensors; null for a new SOURCE with that ending, or the cache.
         published: Name of the published model that the file is, when it was downloaded by hand.
         semantic_window: Scope of the semantic attention of each stage of a model of your own, e.g. [7,7,null,null]:
             side of its windows in cells, null for global.
@@ -57,6 +57,8 @@ def convert(
         target = Path(out) if out is not None else file.with_suffix(".safetensors")
         if target.resolve() == file.resolve():
             raise ValueError(f"{target}: would replace the source: give another --out")
+        if out is None and target.exists():
+            raise ValueError(f"{target}: is there already: give it as --out to replace it, or another name")
         if known is not None:
             convert_published(file, known, out=target)
         else:

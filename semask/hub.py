@@ -78,9 +78,7 @@ def from_pretrained(
     Raises:
         ValueError: If there is no such model, the Hub can't be reached, or the file is not one of ours.
     """
-    path = Path(source)
-    # The same rule as `checkpoint.find`: what lies in an existing folder, or has the ending, was meant as a file.
-    if path.exists() or len(path.parts) != 2 or path.suffix == ".safetensors" or path.parent.is_dir():
+    if not checkpoint.is_hub_name(Path(source)):
         return checkpoint.load(source, device=device)
     from huggingface_hub import hf_hub_download
 

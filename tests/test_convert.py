@@ -68,6 +68,7 @@ def test_every_decoder(tmp_path, semask, decoder):
         ours, theirs = converted(image, with_prior=True), model(image, with_prior=True)
     assert ours.prior_logits.equal(theirs.prior_logits)
     assert converted.metadata["source"]["file"] == "theirs.pth"
+    assert "theirs.safetensors: is there already" in semask.refused("convert", source)
     if decoder == "fpn":
         assert package.Predictor(converted).classes.names == ("road", "sky", "tree", "car")
         assert package.Predictor(converted).classes.palette[3] == (3, 0, 9)

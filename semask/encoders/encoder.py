@@ -81,12 +81,7 @@ class SemanticEncoder(nn.Module):
             return self.encode(image)
         except torch.OutOfMemoryError:
             raise
-        except (
-            AssertionError,
-            RuntimeError,
-            IndexError,
-        ) as error:
-            # Some models of libraries take images of one size only.
+        except (AssertionError, RuntimeError, IndexError) as error:  # libraries have models for one size of image only
             raise self.backbone.size_error(image, error) from error
 
     def encode(self, image: Tensor) -> Features:
