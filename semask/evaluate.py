@@ -16,9 +16,11 @@ from torch import Tensor
 
 from semask import checkpoint
 from semask.data import Data, SegmentationDataset, evaluation_loader
-from semask.inference import Inference, Predictor, classify, recipe_inference
+from semask.inference import Inference, Predictor, label_map, recipe_inference
 from semask.metrics import ConfusionMatrix, Scores
 from semask.model import SeMask
+from semask.runtime import Runtime, is_exported
+from semask.runtime import load as load_exported
 from semask.weights.published import MULTISCALE, find
 
 
@@ -55,6 +57,7 @@ def evaluate(
     multiscale: bool = False,
     workers: int = 2,
     device: str | None = None,
+    trust: bool = False,
     out: str | None = None,
 ) -> dict[str, Any]:
     """Measure a checkpoint on labelled images; prints a table.
@@ -63,7 +66,7 @@ def evaluate(
 
     Args:
         weights: Checkpoint: a .safetensors file, the folder of a run, OWNER/NAME on the Hugging Face Hub, or the name
-            of a published model; null with zoo.
+            of a published model; or an exported file. Null with zoo.
         zoo: Name of a published model, e.g. semask-tiny-fpn-ade20k, whose published mIoU is shown beside ours.
         data: Folder of the data set.
         format: Layout of the folder: folder (images/SPLIT, annotations/SPLIT, classes.json), ade20k, cityscapes or
@@ -78,7 +81,8 @@ def evaluate(
         flip: Also see each image mirrored, and average.
         multiscale: The published ratios, 0.5, 0.75, 1, 1.25, 1.5 and 1.75, and flip.
         workers: Processes that load images.
-        device: Where to run, e.g. cpu or cuda; null for the GPU if there is one.
+        device: Where to run, e.g. cpu or cuda; null for the GPU if there is one (an exported file: the CPU).
+        trust: Open exported files that hold code too (.pt2, .engine): only those of your own making.
         out: JSON file to write the report to.
 
     Returns:
@@ -88,7 +92,7 @@ def evaluate(
         ValueError: If the checkpoint or the data can't be read, or their classes contradict each other.
     """
     path = checkpoint_file(weights, zoo=zoo, data=data)
-    model = checkpoint.load(path, device=device or default_device())
+    model = open_model(path, device=device, trust=trust)
     recipe = model.metadata["recipe"]
     given: dict[str, Any] = {
         "scale": scale,
@@ -152,8 +156,9 @@ def evaluate_model(
     model = predictor.model
     check_classes(model, dataset)
     device = next(model.parameters()).device
-    priors = prior_classes(model) == len(dataset.classes)
-    maps = 1 + (len(getattr(model.encoder, "semantic_strides", ())) if priors else 0)
+    encoder = getattr(model, "encoder", None)  # an exported file has none
+    priors = encoder is not None and prior_classes(model) == len(dataset.classes)
+    maps = 1 + (len(getattr(encoder, "semantic_strides", ())) if priors else 0)
     matrices = [ConfusionMatrix(len(dataset.classes), device=device) for _ in range(maps)]
     was_training = model.training
     model.eval()
@@ -163,7 +168,7 @@ def evaluate_model(
         for image, label, _ in bar.track(loader, description="evaluating"):
             size = (label.shape[-2], label.shape[-1])
             for matrix, views in zip(matrices, predictor.views(image[0], priors=priors), strict=True):
-                matrix.update(classify(views, size)[0], label.to(device))
+                matrix.update(label_map(views, size), label.to(device))
     model.train(was_training)
     if world_size > 1:
         for matrix in matrices:
@@ -190,12 +195,23 @@ def checkpoint_file(weights: str | None, *, zoo: str | None, data: str | None) -
     return published_checkpoint(published)
 
 
-def prior_classes(model: SeMask) -> int:
+def open_model(source: str | Path, *, device: str | None, trust: bool) -> SeMask | Runtime:
+    """Load a checkpoint, on the GPU if there is one and no device is given, or open an exported file.
+
+    Raises:
+        ValueError: See `checkpoint.load` and `runtime.load`.
+    """
+    if is_exported(source):
+        return load_exported(source, device=device, trust=trust)
+    return checkpoint.load(source, device=device or default_device())
+
+
+def prior_classes(model: SeMask | Runtime) -> int:
     """Number of classes of a model's priors; the published COCO-Stuff models have fewer of them than of the masks."""
     return int(model.config["prior_classes"] or model.config["num_classes"])
 
 
-def published_score(model: SeMask, data: Data, inference: Inference) -> dict[str, Any] | None:
+def published_score(model: SeMask | Runtime, data: Data, inference: Inference) -> dict[str, Any] | None:
     """Published mIoU, a share, for the settings of this evaluation; None when they are not the published ones."""
     published, recipe = model.metadata.get("published"), model.metadata["recipe"].get("data", {})
     if published is None or (data.format, data.val_split) != (recipe.get("format"), recipe.get("val_split")):
@@ -215,7 +231,7 @@ def unchanged(image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     return image, label
 
 
-def check_classes(model: SeMask, dataset: SegmentationDataset) -> None:
+def check_classes(model: SeMask | Runtime, dataset: SegmentationDataset) -> None:
     """Refuse a model that has other classes than the data.
 
     Raises:

@@ -7,7 +7,7 @@ are never held: the scores stay at the decoder's size and are resized, normalise
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -22,9 +22,12 @@ from semask.data.transforms import Normalization, fitted_size
 from semask.model import SeMask
 from semask.outputs import MaskOutput, SeMaskOutput, resize
 
+if TYPE_CHECKING:
+    from semask.runtime import Runtime  # builds on this module
+
 Mode = Literal["whole", "slide"]
-STRIP_VALUES = 2**24
-"""Class scores that are resized at once (64 MiB in float32)."""
+STRIP_VALUES = 2**21
+"""Class scores that are resized at once (8 MiB in float32: more would neither stay in caches nor be given back)."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +93,12 @@ class View(NamedTuple):
         """Scores of the classes in some rows of the image, [B, K, len(rows), W]."""
         scores = resize_rows(self.scores.float(), self.padded, rows)[..., : self.size[1]]
         if self.classes is not None:
-            scores = torch.einsum("bqk,bqhw->bkhw", self.classes, scores.sigmoid())
+            scores = (scores.permute(0, 2, 3, 1).sigmoid() @ self.classes[:, None]).permute(0, 3, 1, 2)
         return scores.flip(-1) if self.mirrored else scores
 
 
 def look(
-    model: SeMask, image: Tensor, inference: Inference, *, mirrored: bool = False, priors: bool = False
+    model: "SeMask | Runtime", image: Tensor, inference: Inference, *, mirrored: bool = False, priors: bool = False
 ) -> list[View]:
     """Put one image through the model.
 
@@ -111,7 +114,7 @@ def look(
     """
 
     def run(x: Tensor) -> list[View]:
-        output: SeMaskOutput = model(x)
+        output: SeMaskOutput = model(x, masks_only=not priors)
         size, divisor = (x.shape[-2], x.shape[-1]), model.size_divisor
         padded = (-(-size[0] // divisor) * divisor, -(-size[1] // divisor) * divisor)
         prediction = output.prediction
@@ -186,15 +189,20 @@ def probabilities(views: Sequence[View], size: tuple[int, int], rows: range | No
     rows = range(size[0]) if rows is None else rows
     total: Tensor | None = None
     for view in views:
-        above, below = source_row(rows[0], view.size[0], size[0]), source_row(rows[-1], view.size[0], size[0])
-        needed = range(int(above), min(int(below) + 2, view.size[0]))
-        share = resize_rows(view.rows(needed), size, rows, source=(needed.start, view.size[0]))
+        share = resized(view, size, rows)
         if view.kind == "logits":
-            share = share.softmax(dim=1)
+            share = share.permute(0, 2, 3, 1).softmax(dim=-1).permute(0, 3, 1, 2)  # classes lie side by side
         total = share if total is None else total + share
     if total is None:
         raise ValueError("no view to predict from")
     return total / len(views)
+
+
+def resized(view: View, size: tuple[int, int], rows: range) -> Tensor:
+    """Resize some rows of the scores of a view to the view's size and then to `size`: [B, K, len(rows), W]."""
+    above, below = source_row(rows[0], view.size[0], size[0]), source_row(rows[-1], view.size[0], size[0])
+    needed = range(int(above), min(int(below) + 2, view.size[0]))
+    return resize_rows(view.rows(needed), size, rows, source=(needed.start, view.size[0]))
 
 
 def resize_rows(x: Tensor, size: tuple[int, int], rows: range, *, source: tuple[int, int] | None = None) -> Tensor:
@@ -210,15 +218,17 @@ def resize_rows(x: Tensor, size: tuple[int, int], rows: range, *, source: tuple[
         [B, C, len(rows), size[1]].
     """
     first, height = source or (0, x.shape[-2])
+    x = x.contiguous(memory_format=torch.channels_last)  # resizing is several times faster
     if height == size[0]:
         part = x[:, :, rows.start - first : rows.stop - first]
     else:
         at = torch.tensor([source_row(row, height, size[0]) for row in rows], dtype=torch.float64, device=x.device)
         upper = at.long()
-        weight = (at - upper).to(x.dtype)[:, None]
+        weight = (at - upper).to(x.dtype)[:, None, None]
         upper = upper - first
         lower = (upper + 1).clamp(max=height - 1 - first)
-        part = x[:, :, upper] * (1 - weight) + x[:, :, lower] * weight
+        x = x.permute(0, 2, 3, 1)
+        part = (x[:, upper] * (1 - weight) + x[:, lower] * weight).permute(0, 3, 1, 2)
     return resize(part, (len(rows), size[1]))
 
 
@@ -237,16 +247,29 @@ def classify(views: Sequence[View], size: tuple[int, int]) -> tuple[Tensor, Tens
     Returns:
         Class indices [B, H, W] uint8 and the probabilities [B, H, W] of the chosen classes.
     """
+    best = [probabilities(views, size, rows).max(dim=1) for rows in strips(views, size)]
+    label = torch.cat([strip.indices.to(torch.uint8) for strip in best], dim=1)
+    return label, torch.cat([strip.values for strip in best], dim=1)
+
+
+def label_map(views: Sequence[View], size: tuple[int, int]) -> Tensor:
+    """Choose the most probable class of each pixel, as `classify` does, in less time: class indices [B, H, W] uint8."""
+    one = len(views) == 1  # scores are as good as probabilities
+
+    def best(rows: range) -> Tensor:
+        scores = resized(views[0], size, rows) if one else probabilities(views, size, rows)
+        return scores.argmax(dim=1).to(torch.uint8)
+
+    return torch.cat([best(rows) for rows in strips(views, size)], dim=1)
+
+
+def strips(views: Sequence[View], size: tuple[int, int]) -> list[range]:
+    """Cut the rows of the result so that about `STRIP_VALUES` scores are resized at once."""
     B, K = views[0].scores.shape[:2]
     if views[0].classes is not None:
         K = max(K, views[0].classes.shape[-1])
     step = max(STRIP_VALUES // (B * K * max(size[1], *(view.size[1] for view in views))), 1)
-    strips = [
-        probabilities(views, size, range(first, min(first + step, size[0]))).max(dim=1)
-        for first in range(0, size[0], step)
-    ]
-    label = torch.cat([strip.indices.to(torch.uint8) for strip in strips], dim=1)
-    return label, torch.cat([strip.values for strip in strips], dim=1)
+    return [range(first, min(first + step, size[0])) for first in range(0, size[0], step)]
 
 
 @dataclass(frozen=True)
@@ -267,7 +290,7 @@ class Predictor:
     """Segments images of any kind and size with a model.
 
     Args:
-        model: A SeMask; it is put in evaluation mode.
+        model: A SeMask, which is put in evaluation mode; or an exported file, opened with `runtime.load`.
         inference: How images are put through it; None: as the model's recipe evaluates it.
         device: Where to run; None: where the model is.
 
@@ -278,7 +301,7 @@ class Predictor:
     """
 
     def __init__(
-        self, model: SeMask, inference: Inference | None = None, *, device: torch.device | str | None = None
+        self, model: "SeMask | Runtime", inference: Inference | None = None, *, device: torch.device | str | None = None
     ) -> None:
         self.model = model.eval() if device is None else model.to(device).eval()
         self.inference = inference or recipe_inference(model)
@@ -294,7 +317,8 @@ class Predictor:
             priors: Whether to give the prior of each stage too.
 
         Raises:
-            ValueError: If the image can't be read or has another number of bands than the model takes.
+            ValueError: If the image can't be read or has another number of bands than the model takes, or priors are
+                asked of an exported file.
         """
         pixels = to_tensor(image, channels=self.model.config["in_channels"])
         size = (pixels.shape[-2], pixels.shape[-1])
@@ -314,6 +338,8 @@ class Predictor:
         Returns:
             The views of the decoder and, with `priors`, of each stage's prior: [maps][ratios and flips].
         """
+        if priors and not hasattr(self.model, "encoder"):
+            raise ValueError("an exported file gives no priors: use the checkpoint that it was made of")
         device = next(self.model.parameters()).device
         seen = [
             look(self.model, x, self.inference, mirrored=mirrored, priors=priors)
@@ -331,14 +357,14 @@ class Predictor:
                 yield x.flip(-1), True
 
 
-def recipe_inference(model: SeMask) -> Inference:
+def recipe_inference(model: "SeMask | Runtime") -> Inference:
     """How the recipe of a model evaluates it; the defaults for a model without one."""
     settings: dict[str, Any] = model.metadata.get("recipe", {}).get("evaluation", {})
     tuples: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in settings.items()}
     return Inference(**tuples)
 
 
-def model_classes(model: SeMask) -> Classes:
+def model_classes(model: "SeMask | Runtime") -> Classes:
     """Names and colours of the classes of a model; numbers for a model that was not trained."""
     if "classes" in model.metadata:
         return Classes.from_dict(model.metadata["classes"])

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semask.decoders import PriorDecoder, build_decoder
 from semask.encoders import SIZES, Backbone, SemanticEncoder, Swin
 from semask.outputs import SeMaskOutput
 from semask.semantic.layer import Residual
+from semask.semantic.windows import pad_image
 from semask.weights.pretrained import LoadReport, load_pretrained
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -146,29 +146,30 @@ class SeMask(nn.Module):
             align_corners=self.decoder.prior_align_corners,
         )
 
-    def forward(self, image: Tensor, *, with_prior: bool | None = None) -> SeMaskOutput:
+    def forward(self, image: Tensor, *, with_prior: bool | None = None, masks_only: bool = False) -> SeMaskOutput:
         """Segment images.
 
         Args:
             image: Normalised images [B, C, H, W] of any size.
             with_prior: Whether to decode the priors as well; None does so in training only.
+            masks_only: Keep neither features nor priors, which a large image needs much memory for.
 
         Returns:
             Features, priors, class scores [B, K, H/4, W/4] or masks with their classes, and, with the prior,
             `prior_logits` [B, K, H/4, W/4].
         """
         if self.size_divisor > 1:
-            H, W = image.shape[-2:]
-            image = F.pad(image, (0, -W % self.size_divisor, 0, -H % self.size_divisor))
-        features = self.encoder(image)  # maps [B, C_i, h_i, w_i], priors [B, K, h_i, w_i]
-        prediction = self.decoder(
-            features.maps
-        )  # logits [B, K, h_0, w_0], or masks [B, Q, h_0, w_0] with classes [B, Q, K + 1]
+            image = pad_image(image, self.size_divisor)
+        # maps [B, C_i, h_i, w_i], priors [B, K, h_i, w_i]
+        features = self.encoder(image, with_priors=not masks_only or bool(with_prior))
+        # logits [B, K, h_0, w_0], or masks [B, Q, h_0, w_0] with classes [B, Q, K + 1]
+        prediction = self.decoder(features.maps)
         prior_logits = None
         if features.priors and (self.training if with_prior is None else with_prior):
             prior_logits = self.prior_decoder(features.priors, features.maps[0].shape[-2:])  # [B, K, h_0, w_0]
         padded = (image.shape[-2], image.shape[-1])
-        return SeMaskOutput(features.maps, features.priors, prediction, prior_logits, padded)
+        maps, priors = ((), ()) if masks_only else features
+        return SeMaskOutput(maps, priors, prediction, prior_logits, padded)
 
     def load_pretrained(self, source: str) -> LoadReport:
         """Load what fits of the weights of others; see `weights.pretrained.load_pretrained`."""

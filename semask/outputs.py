@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
+from semask.kernels import recorded
+
 
 class Features(NamedTuple):
     """What an encoder gives: one map a stage, and one semantic prior a stage that has a semantic layer."""
@@ -66,6 +68,6 @@ class SeMaskOutput(NamedTuple):
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     """Resize [B, C, h, w] bilinearly (corners not aligned) to `size` (height, width)."""
-    if tuple(x.shape[-2:]) == tuple(size):
+    if not recorded() and tuple(x.shape[-2:]) == tuple(size):
         return x
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)

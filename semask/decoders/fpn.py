@@ -1,9 +1,12 @@
 """Semantic FPN: every level is brought to a quarter of the image's size and summed."""
 
 from collections.abc import Sequence
+from typing import cast
 
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from semask.kernels import predicts
 from semask.outputs import PixelOutput, resize
 
 
@@ -52,8 +55,10 @@ class SemanticFPN(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> PixelOutput:
         """Decode the maps [B, C_i, h_i, w_i] to class scores [B, K, h_0, w_0]."""
         total = self.levels[0](maps[0])
-        for features, chain in zip(maps[1:], list(self.levels)[1:], strict=True):
-            total = total + resize(chain(features), total.shape[-2:])
+        for i, chain in enumerate(list(self.levels)[1:], start=1):
+            part = resize(chain(maps[i]), total.shape[-2:])
+            in_place = i > 1 and predicts(part)  # the second sum is ours alone, what the levels gave is not
+            total = total.add_(part) if in_place else total + part
         return PixelOutput(self.classifier(self.dropout(total)))
 
 
@@ -74,6 +79,14 @@ class ConvNormReLU(nn.Sequential):
         conv = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         super().__init__(conv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training or not predicts(x):
+            y: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+            return y
+        conv, norm = cast(nn.Conv2d, self[0]), cast(nn.BatchNorm2d, self[1])
+        y = fuse_conv_bn_eval(conv, norm)(x)  # BatchNorm would need another large map
+        return y.relu_()
 
 
 def classifier(channels: int, num_classes: int) -> nn.Conv2d:

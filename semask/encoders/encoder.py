@@ -66,25 +66,26 @@ class SemanticEncoder(nn.Module):
         )
         self.semantic_layers.apply(init_linear)
 
-    def forward(self, image: Tensor) -> Features:
+    def forward(self, image: Tensor, *, with_priors: bool = True) -> Features:
         """Encode an image.
 
         Args:
             image: Normalised image [B, C, H, W] of any size.
+            with_priors: Whether to keep the priors; without, there are none in what is returned.
 
         Returns:
             A map [B, C_i, h_i, w_i] of every stage, and a prior [B, K, h_i, w_i] of every semantic layer.
         """
         if not isinstance(self.backbone, LibraryBackbone) or torch.compiler.is_compiling():
-            return self.encode(image)
+            return self.encode(image, with_priors=with_priors)
         try:
-            return self.encode(image)
+            return self.encode(image, with_priors=with_priors)
         except torch.OutOfMemoryError:
             raise
         except (AssertionError, RuntimeError, IndexError) as error:  # libraries have models for one size of image only
             raise self.backbone.size_error(image, error) from error
 
-    def encode(self, image: Tensor) -> Features:
+    def encode(self, image: Tensor, *, with_priors: bool = True) -> Features:
         """Encode an image, as `forward` does; faults of the backbone come as they are."""
         maps, priors = [], []
         state = self.backbone.stem(image)
@@ -93,9 +94,10 @@ class SemanticEncoder(nn.Module):
             x = self.backbone.read(state, i)  # [B, h, w, C]
             semantic_layer = self.semantic_layers[i]
             if isinstance(semantic_layer, SemanticLayer):
-                x, prior = semantic_layer(x)
+                x, prior = semantic_layer(x, with_prior=with_priors)
                 state = self.backbone.write(state, x, i)  # the next stage gets the refined features
-                priors.append(prior)
+                if prior is not None:
+                    priors.append(prior)
             maps.append(self.norms[i](x).permute(0, 3, 1, 2))
         return Features(tuple(maps) if self.pyramid is None else self.pyramid(maps), tuple(priors))
 

@@ -5,7 +5,7 @@ models for detection and segmentation; timm pads after it, which gives other num
 the window.
 """
 
-from functools import lru_cache
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -16,7 +16,8 @@ from torchvision.ops import StochasticDepth
 
 from semask.encoders.backbone import Backbone
 from semask.encoders.encoder import init_linear
-from semask.semantic.windows import merge, pad_to_windows, partition
+from semask.kernels import TOKENS, Linear, by_slices, predicts
+from semask.semantic.windows import merge, pad_image, pad_to_windows, partition, windows_along
 
 
 class SwinSize(NamedTuple):
@@ -93,8 +94,7 @@ class PatchEmbedding(nn.Module):
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, image: Tensor) -> Tensor:
-        H, W = image.shape[-2:]
-        image = F.pad(image, (0, -W % self.patch, 0, -H % self.patch))
+        image = pad_image(image, self.patch)
         x: Tensor = self.norm(self.projection(image).permute(0, 2, 3, 1))
         return x
 
@@ -105,7 +105,7 @@ class PatchMerging(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(4 * channels)
-        self.reduction = nn.Linear(4 * channels, 2 * channels, bias=False)
+        self.reduction = Linear(4 * channels, 2 * channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         x = pad_to_windows(x, 2)
@@ -146,13 +146,18 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(channels)
         self.attention = WindowAttention(channels, heads=heads, window=window, shift=shift)
         self.norm2 = nn.LayerNorm(channels)
-        self.mlp = nn.Sequential(nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels))
+        hidden = 4 * channels
+        self.mlp = nn.Sequential(Linear(channels, hidden, gelu=True), nn.Identity(), Linear(hidden, channels))
         self.drop_path = StochasticDepth(drop_path, mode="row")
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.drop_path(self.attention(self.norm1(x)))
-        x = x + self.drop_path(self.mlp(self.norm2(x)))
-        return x
+        if predicts(x):
+            return by_slices(self._transform, x.flatten(0, 2), length=TOKENS)[0].view(x.shape)
+        return self._transform(x)[0]
+
+    def _transform(self, x: Tensor) -> tuple[Tensor]:
+        return (x + self.drop_path(self.mlp(self.norm2(x))),)
 
 
 class WindowAttention(nn.Module):
@@ -166,45 +171,77 @@ class WindowAttention(nn.Module):
     """
 
     relative_position_index: Tensor
+    shift_masks: Tensor
 
     def __init__(self, channels: int, *, heads: int, window: int, shift: int) -> None:
         super().__init__()
         self.heads, self.window, self.shift = heads, window, shift
-        self.qkv = nn.Linear(channels, 3 * channels)
-        self.projection = nn.Linear(channels, channels)
+        self.qkv = Linear(channels, 3 * channels)
+        self.projection = Linear(channels, channels)
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
         self.register_buffer("relative_position_index", relative_position_index(window), persistent=False)
+        if shift:
+            self.register_buffer("shift_masks", shift_masks(window, shift), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        _, h, w, _ = x.shape
+        B, h, w, _ = x.shape
         s = self.shift
         x = pad_to_windows(x, self.window)
         padded_h, padded_w = x.shape[1:3]
+        bias = self._bias()
         if s:
             x = x.roll((-s, -s), dims=(1, 2))
-        x = self._attend(partition(x, self.window), (padded_h, padded_w))
+            kinds = window_kinds(windows_along(h, self.window), windows_along(w, self.window), x.device).repeat(B)
+        else:
+            kinds = None
+        windows = partition(x, self.window)  # [B * n, N, C], N = window * window
+        length = max(TOKENS // self.window**2, 1)
+        (x,) = by_slices(partial(self._attend, bias=bias), windows, kinds, length=length)
         if s:
-            return merge(x, self.window, padded_h, padded_w).roll((s, s), dims=(1, 2))[:, :h, :w]
-        return merge(x, self.window, h, w)
-
-    def _attend(self, x: Tensor, padded: tuple[int, int]) -> Tensor:
-        """Attend within each window: [B * n, N, C] -> [B * n, N, C], N = window * window."""
-        BW, N, C = x.shape
-        qkv = self.qkv(x).view(BW, N, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)
-        query, key, value = qkv.unbind(0)  # each [B * n, heads, N, C / heads]
-        scores = (query * (C // self.heads) ** -0.5) @ key.transpose(-2, -1)  # [B * n, heads, N, N]
-        bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)  # [heads, N, N]
-        scores += bias.to(scores.dtype)
-        if self.shift:
-            mask = shift_mask(*padded, self.window, self.shift, scores.device, scores.dtype)
-            scores.view(-1, *mask.shape[:1], self.heads, N, N).add_(mask[:, None])
-        mixed = scores.softmax(dim=-1).to(value.dtype) @ value
-        projected: Tensor = self.projection(mixed.transpose(1, 2).reshape(BW, N, C))
+            x = merge(x, self.window, padded_h, padded_w).roll((s, s), dims=(1, 2))[:, :h, :w]
+        else:
+            x = merge(x, self.window, h, w)
+        projected: Tensor = self.projection(x)
         return projected
+
+    def _attend(self, x: Tensor, kinds: Tensor | None, *, bias: Tensor) -> tuple[Tensor]:
+        """Attend within windows, before the projection.
+
+        Args:
+            x: Windows [n, N, C].
+            kinds: Which of the `shift_masks` each window has, [n]; None for none.
+            bias: Relative position biases [1, heads, N, N], or with each of the masks added [4, heads, N, N].
+
+        Returns:
+            [n, N, C].
+        """
+        n, N, C = x.shape
+        qkv = self.qkv(x).view(n, N, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)
+        query, key, value = qkv.unbind(0)  # each [n, heads, N, C / heads]
+        mixed = mix(query, key, value, bias if kinds is None else bias[kinds])
+        return (mixed.transpose(1, 2).reshape(n, N, C),)
+
+    def _bias(self) -> Tensor:
+        """What is added to the scores of a window of each kind, [1 or 4, heads, N, N]."""
+        bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)[None]
+        return bias + self.shift_masks[:, None] if self.shift else bias
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}, window={self.window}, shift={self.shift}"
+
+
+def mix(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    """Compute softmax(query key^T / sqrt(d) + bias) value, all [B, heads, N, d], by the quickest form.
+
+    On a CPU the fused kernel is quicker in float32 and slower in bfloat16, and has no gradient for a bias.
+    """
+    if query.is_cuda or (predicts(query) and query.dtype == torch.float32):
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+    scores += bias.to(scores.dtype)
+    mixed: Tensor = scores.softmax(dim=-1).to(value.dtype) @ value
+    return mixed
 
 
 def relative_position_index(window: int) -> Tensor:
@@ -214,19 +251,23 @@ def relative_position_index(window: int) -> Tensor:
     return offset[..., 0] * (2 * window - 1) + offset[..., 1]
 
 
-@lru_cache(maxsize=64)
-def shift_mask(height: int, width: int, window: int, shift: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+def window_kinds(rows: int, columns: int, device: torch.device) -> Tensor:
+    """Which of the `shift_masks` each window of a map has, [rows * columns] int64."""
+    below = torch.arange(rows, device=device) == rows - 1
+    right = torch.arange(columns, device=device) == columns - 1
+    return (2 * below[:, None].long() + right.long()).flatten()
+
+
+def shift_masks(window: int, shift: int) -> Tensor:
     """Scores to add so that cells that the cyclic shift brought together don't see each other.
 
+    Only the last windows of a row or a column hold such cells, whatever the map's size, so there are four kinds.
+
     Returns:
-        [n, N, N] with -100 between cells of different regions of the shifted map and 0 elsewhere.
+        [4, N, N], N = window * window: for windows inside, at the right, at the bottom, and at both; -100 between cells
+        that don't belong together and 0 elsewhere.
     """
-    with torch.inference_mode(False):  # the cache outlives the caller's mode
-        edges = [slice(0, -window), slice(-window, -shift), slice(-shift, None)]
-        region = torch.zeros(1, height, width, 1, device=device)
-        for i, rows in enumerate(edges):
-            for j, columns in enumerate(edges):
-                region[:, rows, columns] = 3 * i + j
-        regions = partition(region, window).squeeze(-1)  # [n, N]
-        differs = regions[:, None] != regions[:, :, None]
-        return differs.to(dtype) * -100
+    wrapped = torch.arange(window) >= window - shift
+    rows, columns = wrapped.repeat_interleave(window), wrapped.repeat(window)  # [N]
+    below, right = rows[:, None] != rows, columns[:, None] != columns
+    return torch.stack([torch.zeros_like(below), right, below, below | right]) * -100.0

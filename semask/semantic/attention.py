@@ -4,8 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-ROWS = 1024
-"""Rows of the N x N weights that are held at once."""
+from semask.kernels import Linear, exported, predicts, recorded
+
+WEIGHTS = 2**20
+"""Attention weights of an image, N x N, up to which they are held at once; beyond, prediction goes by rows."""
 
 
 class SemanticAttention(nn.Module):
@@ -32,10 +34,10 @@ class SemanticAttention(nn.Module):
 
     def __init__(self, channels: int, num_classes: int, *, dropout: float = 0.1) -> None:
         super().__init__()
-        self.semantic_query = nn.Linear(channels, num_classes)
-        self.semantic_key = nn.Linear(channels, num_classes)
-        self.value = nn.Linear(channels, channels)
-        self.projection = nn.Linear(channels, channels)
+        self.semantic_query = Linear(channels, num_classes)
+        self.semantic_key = Linear(channels, num_classes)
+        self.value = Linear(channels, channels)
+        self.projection = Linear(channels, channels)
         self.dropout = nn.Dropout(dropout)
         self.scale = nn.Parameter(torch.zeros(1))
 
@@ -56,15 +58,20 @@ class SemanticAttention(nn.Module):
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Compute softmax(query key^T) value, [B, N, K], [B, N, K], [B, N, C] -> [B, N, C].
 
-    Beyond `ROWS` tokens no N x N matrix is ever held: without gradients it goes through the rows in slices; with them
-    torch's fused kernel does, forward and backward.
+    For many tokens no N x N matrix is ever held: without gradients it goes through the rows in slices; with them, and
+    on a GPU, torch's fused kernel does, forward and backward. What is recorded for another program stays plain.
     """
-    if query.shape[1] <= ROWS:
+    N = query.shape[1]
+    if exported() or (not recorded() and N * N <= WEIGHTS):
         return torch.softmax(query @ key.transpose(-2, -1), dim=-1) @ value
-    if torch.is_grad_enabled():
+    if query.is_cuda or not predicts(query):
         return fused(query, key, value)
     key = key.transpose(-2, -1)
-    return torch.cat([torch.softmax(rows @ key, dim=-1) @ value for rows in torch.split(query, ROWS, dim=1)], dim=1)
+    mixed, step = torch.empty_like(value), max(8 * WEIGHTS // (len(query) * N), 1)
+    for first in range(0, N, step):
+        rows = slice(first, first + step)
+        mixed[:, rows] = torch.softmax(query[:, rows] @ key, dim=-1) @ value
+    return mixed
 
 
 def fused(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -1,10 +1,12 @@
 """The semantic layer: what SeMask adds after the transformer blocks of every stage."""
 
+from functools import partial
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from semask.kernels import TOKENS, by_slices
 from semask.semantic.attention import SemanticAttention
 from semask.semantic.windows import merge, pad_to_windows, partition
 
@@ -61,23 +63,32 @@ class SemanticLayer(nn.Module):
         self.norm = nn.LayerNorm(channels)
         self.attentions = nn.ModuleList(SemanticAttention(channels, num_classes, dropout=dropout) for _ in range(depth))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, *, with_prior: bool = True) -> tuple[Tensor, Tensor | None]:
         """Refine a map and predict its semantic prior.
 
         Args:
             x: Features [B, h, w, C].
+            with_prior: Whether to return the prior; None takes its place otherwise, which saves memory.
 
         Returns:
             The refined features [B, h, w, C] and the prior [B, K, h, w] (logits).
         """
         normed = self.norm(x)
         tokens = self._cut(normed)
-        total = torch.zeros_like(tokens)
-        for attention in self.attentions:
-            prior, refinement = attention(tokens + total)
-            total = total + refinement
+        length = len(tokens) if self.window is None else max(TOKENS // self.window**2, 1)
+        total, *priors = by_slices(partial(self._refine, with_prior=with_prior), tokens, length=length)
         residual = normed if self.residual == "normed" else x
-        return residual + self._join(total, x.shape), self._join(prior, x.shape).permute(0, 3, 1, 2)
+        refined = residual + self._join(total, x.shape)
+        return refined, self._join(priors[0], x.shape).permute(0, 3, 1, 2) if priors else None
+
+    def _refine(self, tokens: Tensor, *, with_prior: bool) -> tuple[Tensor, ...]:
+        """Sum up the refinements [B * n, N, C] of tokens [B * n, N, C]; also give the last prior [B * n, N, K]."""
+        total: Tensor | None = None
+        for attention in self.attentions:
+            prior, refinement = attention(tokens if total is None else tokens + total)
+            total = refinement if total is None else total + refinement
+        assert total is not None
+        return (total, prior) if with_prior else (total,)
 
     def _cut(self, x: Tensor) -> Tensor:
         """Group cells by what they attend to: [B, h, w, C] -> [B * n, window * window, C] or, global, [B, h * w, C]."""

@@ -3,6 +3,13 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from semask.kernels import recorded
+
+
+def windows_along(length: int, window: int) -> int:
+    """Count the windows that cover `length` cells; every operand is positive, as exporters need it."""
+    return (length + window - 1) // window
+
 
 def pad_to_windows(x: Tensor, window: int) -> Tensor:
     """Pad with zeros at the right and the bottom to whole windows.
@@ -14,9 +21,24 @@ def pad_to_windows(x: Tensor, window: int) -> Tensor:
     Returns:
         Features [B, h', w', C], where h' and w' are the next multiples of `window`.
     """
-    _, h, w, _ = x.shape
-    bottom, right = -h % window, -w % window
-    return F.pad(x, (0, 0, 0, right, 0, bottom)) if bottom or right else x
+    return pad(x, window, (1, 2))
+
+
+def pad_image(x: Tensor, multiple: int) -> Tensor:
+    """Pad [B, C, H, W] with zeros at the right and the bottom to multiples of a number of pixels."""
+    return pad(x, multiple, (2, 3))
+
+
+def pad(x: Tensor, multiple: int, dims: tuple[int, int]) -> Tensor:
+    """Pad two neighbouring dimensions of x at their ends.
+
+    The new sizes are products, which stay simple as symbols: with remainders `torch.export` takes minutes.
+    """
+    h, w = x.shape[dims[0]], x.shape[dims[1]]
+    bottom, right = windows_along(h, multiple) * multiple - h, windows_along(w, multiple) * multiple - w
+    if not recorded() and not (bottom or right):
+        return x
+    return F.pad(x, (0, 0) * (x.dim() - 1 - dims[1]) + (0, right, 0, bottom))
 
 
 def partition(x: Tensor, window: int) -> Tensor:
@@ -46,6 +68,6 @@ def merge(windows: Tensor, window: int, height: int, width: int) -> Tensor:
     Returns:
         Features [B, height, width, C].
     """
-    rows, columns, C = -(-height // window), -(-width // window), windows.shape[-1]
+    rows, columns, C = windows_along(height, window), windows_along(width, window), windows.shape[-1]
     x = windows.view(-1, rows, columns, window, window, C).transpose(2, 3)  # [B, h/s, s, w/s, s, C]
     return x.reshape(-1, rows * window, columns * window, C)[:, :height, :width]

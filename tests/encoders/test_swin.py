@@ -6,7 +6,7 @@ from torch import nn
 
 from semask import SeMask
 from semask.encoders import SIZES, Swin, SwinSize
-from semask.encoders.swin import WindowAttention, relative_position_index, shift_mask
+from semask.encoders.swin import WindowAttention, relative_position_index, shift_masks, window_kinds
 
 SMALL = SwinSize(8, (1, 2, 1, 2), (1, 2, 2, 4), 3, 0.2)
 
@@ -66,11 +66,10 @@ def test_equals_timm_where_both_agree(tmp_path):
 
 
 @pytest.mark.parametrize(("size", "window"), [((8, 8), 4), ((4, 12), 4), ((14, 7), 7), ((3, 6), 3)])
-def test_shift_mask_parts_what_the_roll_brought_together(size, window):
-    shift = window // 2
-    mask = shift_mask(*size, window, shift, torch.device("cpu"), torch.float32)
-    across = size[1] // window
-    for n, scores in enumerate(mask):
+def test_shift_masks_part_what_the_roll_brought_together(size, window):
+    shift, across = window // 2, size[1] // window
+    kinds = window_kinds(size[0] // window, across, torch.device("cpu"))
+    for n, scores in enumerate(shift_masks(window, shift)[kinds]):
         for a in range(window * window):
             for b in range(window * window):
                 cells = [(n // across * window + i // window, n % across * window + i % window) for i in (a, b)]
@@ -94,15 +93,18 @@ def test_a_cell_matters_in_its_shifted_window_only(size, cell, rows, columns):
     assert differs.equal(expected)
 
 
-def test_a_shift_mask_of_inference_mode_serves_training_too():
-    shift_mask.cache_clear()
-    swin, image = Swin(SMALL), torch.randn(1, 3, 50, 50)
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_prediction_by_slices_equals_training_form(batch, dtype, monkeypatch):
+    monkeypatch.setattr("semask.encoders.swin.TOKENS", 50)  # 5 windows, 50 cells at once
+    swin, image = Swin(SMALL).to(dtype).eval(), torch.randn(batch, 3, 90, 70, dtype=dtype)
+    for parameter in swin.parameters():
+        nn.init.normal_(parameter, std=0.3)
     with torch.inference_mode():
-        run(swin, image)
-        assert not shift_mask(6, 6, 3, 1, image.device, image.dtype).is_inference()
-    sum(x.sum() for x in run(swin, image)).backward()
-    assert swin.stem.projection.weight.grad.isfinite().all()
-    assert run(swin.double(), image.double())[-1].dtype == torch.float64
+        predicted = run(swin, image)
+    tolerance = {torch.float32: 1e-4, torch.float64: 1e-12, torch.bfloat16: 0.2}[dtype]
+    for ours, expected in zip(predicted, run(swin, image), strict=True):
+        torch.testing.assert_close(ours, expected, atol=tolerance * expected.std().item(), rtol=0)
 
 
 def test_relative_position_index():
