@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -71,3 +72,35 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     if not recorded() and tuple(x.shape[-2:]) == tuple(size):
         return x
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def resize_rows(x: Tensor, size: tuple[int, int], rows: range, *, source: tuple[int, int] | None = None) -> Tensor:
+    """Compute some rows of `resize(x, size)`.
+
+    Args:
+        x: [B, C, h, w], or a slice of its rows.
+        size: Height and width that the whole map would get.
+        rows: Rows of the result to compute.
+        source: When `x` is a slice: its first row, and the rows of the whole map.
+
+    Returns:
+        [B, C, len(rows), size[1]].
+    """
+    first, height = source or (0, x.shape[-2])
+    x = x.contiguous(memory_format=torch.channels_last)  # resizing is several times faster
+    if height == size[0]:
+        part = x[:, :, rows.start - first : rows.stop - first]
+    else:
+        at = torch.tensor([source_row(row, height, size[0]) for row in rows], dtype=torch.float64, device=x.device)
+        upper = at.long()
+        weight = (at - upper).to(x.dtype)[:, None, None]
+        upper = upper - first
+        lower = (upper + 1).clamp(max=height - 1 - first)
+        x = x.permute(0, 2, 3, 1)
+        part = (x[:, upper] * (1 - weight) + x[:, lower] * weight).permute(0, 3, 1, 2)
+    return resize(part, (len(rows), size[1]))
+
+
+def source_row(row: int, source: int, target: int) -> float:
+    """Row of a map of `source` rows that row `row` of its resized map of `target` rows is taken from, not below 0."""
+    return max((row + 0.5) * source / target - 0.5, 0.0)

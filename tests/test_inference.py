@@ -7,8 +7,8 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from semask import Inference, Predictor, SeMask
-from semask.inference import View, classify, look, probabilities, resize_rows, slide, starts, to_image, to_tensor
-from semask.outputs import resize
+from semask.inference import View, classify, look, probabilities, slide, starts, to_image, to_tensor
+from semask.outputs import resize, resize_rows
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from torchvision.ops import StochasticDepth
 
 from semask.encoders.backbone import Backbone
 from semask.encoders.encoder import init_linear
-from semask.kernels import TOKENS, Linear, by_slices, predicts
+from semask.kernels import MLP, TOKENS, Linear, by_slices, predicts
 from semask.semantic.windows import merge, pad_image, pad_to_windows, partition, windows_along
 
 
@@ -146,8 +146,7 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(channels)
         self.attention = WindowAttention(channels, heads=heads, window=window, shift=shift)
         self.norm2 = nn.LayerNorm(channels)
-        hidden = 4 * channels
-        self.mlp = nn.Sequential(Linear(channels, hidden, gelu=True), nn.Identity(), Linear(hidden, channels))
+        self.mlp = MLP(channels, 4 * channels)
         self.drop_path = StochasticDepth(drop_path, mode="row")
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,16 +1,19 @@
 """The loss of per-pixel decoders: cross-entropy of the logits plus the weighted cross-entropy of the prior."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from semask.data.dataset import IGNORE_INDEX
-from semask.outputs import PixelOutput, SeMaskOutput, resize
+from semask.kernels import recorded
+from semask.outputs import PixelOutput, SeMaskOutput, resize, resize_rows, source_row
 
 Average = Literal["valid", "all"]
+STRIP_VALUES = {"cpu": 2**21, "cuda": 2**26}
+"""Class scores at the image's size that are held at once: what caches hold, or what keeps a GPU busy."""
 
 
 class Losses(NamedTuple):
@@ -99,9 +102,13 @@ class PixelLoss:
 
     def _term(self, logits: Tensor, label: Tensor, size: tuple[int, int], *, mine: bool) -> Tensor:
         """Cross-entropy of logits [B, K, h, w], resized to the (padded) image's size, with the label [B, H, W]."""
-        logits = resize(logits.to(torch.promote_types(logits.dtype, torch.float32)), size)
-        logits = logits[..., : label.shape[-2], : label.shape[-1]]
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         weights = None if self.class_weights is None else self._weights(logits)
+        if not mine and not recorded():
+            counted = label != IGNORE_INDEX
+            total = CrossEntropySum.apply(logits, label, size, weights)
+            return self._mean(total, counted, label, weights)
+        logits = resize(logits, size)[..., : label.shape[-2], : label.shape[-1]]
         # With the classes last, as the decoder leaves them in memory, the softmax needs no copy of all scores.
         rows = logits.permute(0, 2, 3, 1).flatten(0, 2)  # [B * H * W, K]
         losses = F.cross_entropy(rows, label.flatten(), weights, ignore_index=IGNORE_INDEX, reduction="none")
@@ -109,7 +116,10 @@ class PixelLoss:
         counted = label != IGNORE_INDEX
         if mine:
             counted = self._hard(losses.detach(), logits.detach(), label, counted)
-        total = (losses * counted).sum()
+        return self._mean((losses * counted).sum(), counted, label, weights)
+
+    def _mean(self, total: Tensor, counted: Tensor, label: Tensor, weights: Tensor | None) -> Tensor:
+        """Divide the sum over the pixels that count, bool [B, H, W], as `average` says."""
         if self.average == "all":
             return total / label.numel()
         share = counted if weights is None else counted * weights[label.where(counted, 0)]
@@ -134,6 +144,50 @@ class PixelLoss:
                 f"loss.class_weights has {len(self.class_weights)} values for {logits.shape[1]} classes: give one each"
             )
         return logits.new_tensor(self.class_weights[: logits.shape[1]])
+
+
+class CrossEntropySum(torch.autograd.Function):
+    """Cross-entropy of scores resized to an image's size, summed over its pixels, strip by strip.
+
+    All scores at the image's size would be the largest tensors of a training step, several times over. Each strip's
+    gradient is taken at once and kept at the size of the scores.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, label: Tensor, size: tuple[int, int], weights: Tensor | None) -> Tensor:
+        """Compute the sum for logits [B, K, h, w], label [B, H, W] and the image's (padded) size."""
+        B, K, h, _ = logits.shape
+        valid = label != IGNORE_INDEX
+        index = label.where(valid, 0)
+        share = valid.to(logits.dtype) if weights is None else valid * weights[index]  # [B, H, W]
+        gradient = torch.zeros_like(logits)
+        total = logits.new_zeros(())
+        step = max(STRIP_VALUES.get(logits.device.type, 2**26) // (K * size[1]), 1)
+        for image in range(B):
+            for first in range(0, label.shape[1], step):
+                rows = range(first, min(first + step, label.shape[1]))
+                above, below = source_row(rows[0], h, size[0]), source_row(rows[-1], h, size[0])
+                source = slice(int(above), min(int(below) + 2, h))
+                pixels = (image, slice(rows.start, rows.stop))
+                with torch.enable_grad():
+                    part = logits[image : image + 1, :, source].detach().requires_grad_()
+                    scores = resize_rows(part, size, rows, source=(source.start, h))[..., : label.shape[2]]
+                    scores = scores.permute(0, 2, 3, 1)[0]  # [rows, W, K]: the classes lie side by side
+                log_p = scores.detach().log_softmax(dim=-1)
+                total -= (log_p.gather(-1, index[pixels][..., None])[..., 0] * share[pixels]).sum()
+                if ctx.needs_input_grad[0]:
+                    slope = log_p.exp_()  # of the cross-entropy: probability, less 1 for the label's class
+                    slope.scatter_add_(-1, index[pixels][..., None], -torch.ones_like(slope[..., :1]))
+                    slope *= share[pixels][..., None]
+                    gradient[image : image + 1, :, source] += torch.autograd.grad(scores, part, slope)[0]
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, None, None, None]:
+        """Scale the gradient that the forward pass left."""
+        (gradient,) = ctx.saved_tensors
+        return gradient * scale, None, None, None
 
 
 def presence_loss(scores: Tensor, label: Tensor) -> Tensor:
