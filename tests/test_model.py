@@ -126,3 +126,14 @@ def test_gradient_checkpointing_is_switched_everywhere():
 def test_faults(settings, message):
     with pytest.raises(ValueError, match=message):
         model(**settings)
+
+
+@pytest.mark.parametrize("decoder", ["fpn", "mask2former", "mask2former_msfapn", "segmenter"])
+def test_bfloat16_predicts_nearly_the_same(decoder):
+    module, image = SeMask("swin_nano", decoder, num_classes=5, channels=32).eval(), torch.randn(1, 3, 64, 96)
+    with torch.inference_mode():
+        exact = module(image)
+        rough = module.use_bfloat16()(image)
+    assert rough.features[0].dtype == torch.bfloat16
+    for a, b in zip(exact.features, rough.features, strict=True):
+        assert (a - b.float()).abs().mean() < 0.02 * a.std()
