@@ -12,9 +12,10 @@ import argparse
 import platform
 import statistics
 import tempfile
-import time
 from dataclasses import replace
+from functools import partial
 
+import harness
 import torch
 from rich.progress import track
 
@@ -31,17 +32,16 @@ def build(encoder: str, decoder: str, semantic: bool, options: argparse.Namespac
     return SeMask(encoder, decoder, num_classes=classes, channels=options.channels, semantic_depths=depth)
 
 
-def seconds(models: list[SeMask], size: int, rounds: int) -> list[float]:
+def seconds(models: list[SeMask], options: argparse.Namespace) -> list[float]:
     """Median time of each model for one image of size x size, in turn."""
-    image, times = torch.randn(1, 3, size, size), [[] for _ in models]
-    with torch.inference_mode():
-        for i in range(rounds + 1):  # the first round warms up
-            for model, taken in zip(models, times, strict=True):
-                start = time.perf_counter()
-                model.eval()(image)
-                if i:
-                    taken.append(time.perf_counter() - start)
-    return [statistics.median(taken) for taken in times]
+    image = torch.randn(1, 3, options.size, options.size)
+
+    def step(model: SeMask) -> harness.Step:
+        return torch.inference_mode()(partial(model.eval(), image))
+
+    sides = {str(i): lambda _, model=model: step(model) for i, model in enumerate(models)}
+    times = harness.take_turns(sides, None, harness.Settings(rounds=options.rounds, warmups=1))
+    return [statistics.median(taken) for taken in times.values()]
 
 
 def miou(model: SeMask, data: Data, options: argparse.Namespace) -> float:
@@ -83,7 +83,7 @@ def main() -> None:
     for encoder in options.encoders:
         for decoder in track(options.decoders, description=encoder, disable=not options.steps):
             pair = [build(encoder, decoder, semantic, options, classes) for semantic in (False, True)]
-            timed = seconds(pair, options.size, options.rounds)
+            timed = seconds(pair, options)
             for semantic, model, taken in zip(("no", "yes"), pair, timed, strict=True):
                 cost = flops(model, (options.size, options.size)) / 1e9
                 score = f"{100 * miou(model, data, options):.1f}" if options.steps else ""

@@ -107,7 +107,10 @@ def evaluate_options(parser: ArgumentParser) -> Call:
     """Settings of `evaluate`."""
     from semask.evaluate import evaluate
 
-    help = "Checkpoint: a .safetensors file, a run's folder, or OWNER/NAME on the hub; for published models see --zoo."
+    help = (
+        "Checkpoint: a .safetensors file, a run's folder, or OWNER/NAME on the hub; an exported file; for published "
+        "models see --zoo."
+    )
     parser.add_argument("weights", nargs="?", help=help)
     parser.add_function_arguments(evaluate, skip={"weights"})
 
@@ -122,10 +125,30 @@ def predict_options(parser: ArgumentParser) -> Call:
     """Settings of `predict`."""
     from semask.predict import predict
 
-    parser.add_argument("weights", help="Checkpoint: a .safetensors file, a run's folder, or OWNER/NAME on the hub.")
+    help = "Checkpoint: a .safetensors file, a run's folder, or OWNER/NAME on the hub; or an exported file."
+    parser.add_argument("weights", help=help)
     parser.add_argument("images", nargs="+", help='Image files, folders, or quoted patterns such as "photos/*.jpg".')
     parser.add_function_arguments(predict, skip={"weights", "images"})
     return lambda options: 2 if predict(**options.as_dict()).failed else 0
+
+
+def export_options(parser: ArgumentParser) -> Call:
+    """Settings of `export`."""
+    from semask.export import export
+
+    parser.add_argument("weights", help="Checkpoint: a .safetensors file, a run's folder, or OWNER/NAME on the hub.")
+    help = (
+        "Image files, folders, or quoted patterns to calibrate and check with; without, the validation images of the "
+        "recipe, or for the check drawn scenes."
+    )
+    parser.add_argument("--images", nargs="+", help=help)
+    parser.add_function_arguments(export, skip={"weights", "images"})
+
+    def call(options: Namespace) -> int:
+        export(**options.as_dict())
+        return 0
+
+    return call
 
 
 def convert_options(parser: ArgumentParser) -> Call:
@@ -171,6 +194,7 @@ VERBS: dict[str, tuple[Callable[[ArgumentParser], Call], str]] = {
     "train": (train_options, "Train a model from a recipe"),
     "evaluate": (evaluate_options, "Measure a checkpoint on labelled images"),
     "predict": (predict_options, "Segment images"),
+    "export": (export_options, "Write a checkpoint as a file for other engines, and check it"),
     "convert": (convert_options, "Turn a checkpoint of the published code into one of ours"),
     "info": (info_options, "Show the parameters, FLOPs and stages of a model"),
     "demo": (demo_options, "Draw a data set, train a small model on it, and show what came out"),

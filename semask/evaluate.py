@@ -57,6 +57,7 @@ def evaluate(
     multiscale: bool = False,
     workers: int = 2,
     device: str | None = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
     trust: bool = False,
     out: str | None = None,
 ) -> dict[str, Any]:
@@ -81,6 +82,7 @@ def evaluate(
         flip: Also see each image mirrored, and average.
         multiscale: The published ratios, 0.5, 0.75, 1, 1.25, 1.5 and 1.75, and flip.
         workers: Processes that load images.
+        precision: bf16 takes less time and memory, on a CPU that knows it or a GPU; see `SeMask.use_bfloat16`.
         device: Where to run, e.g. cpu or cuda; null for the GPU if there is one (an exported file: the CPU).
         trust: Open exported files that hold code too (.pt2, .engine): only those of your own making.
         out: JSON file to write the report to.
@@ -92,7 +94,7 @@ def evaluate(
         ValueError: If the checkpoint or the data can't be read, or their classes contradict each other.
     """
     path = checkpoint_file(weights, zoo=zoo, data=data)
-    model = open_model(path, device=device, trust=trust)
+    model = open_model(path, device=device, trust=trust, precision=precision)
     recipe = model.metadata["recipe"]
     given: dict[str, Any] = {
         "scale": scale,
@@ -195,15 +197,20 @@ def checkpoint_file(weights: str | None, *, zoo: str | None, data: str | None) -
     return published_checkpoint(published)
 
 
-def open_model(source: str | Path, *, device: str | None, trust: bool) -> SeMask | Runtime:
+def open_model(
+    source: str | Path, *, device: str | None, trust: bool, precision: Literal["fp32", "bf16"] = "fp32"
+) -> SeMask | Runtime:
     """Load a checkpoint, on the GPU if there is one and no device is given, or open an exported file.
 
     Raises:
-        ValueError: See `checkpoint.load` and `runtime.load`.
+        ValueError: See `checkpoint.load` and `runtime.load`; if a precision is given for an exported file.
     """
     if is_exported(source):
+        if precision != "fp32":
+            raise ValueError(f"{source}: computes in what it was exported for: leave out --precision {precision}")
         return load_exported(source, device=device, trust=trust)
-    return checkpoint.load(source, device=device or default_device())
+    model = checkpoint.load(source, device=device or default_device())
+    return model.use_bfloat16() if precision == "bf16" else model
 
 
 def prior_classes(model: SeMask | Runtime) -> int:

@@ -52,8 +52,8 @@ def with_legend(picture: Image.Image, label: NDArray[np.uint8], classes: Classes
 
 
 def confidence_map(confidence: NDArray[np.float32]) -> Image.Image:
-    """Paint probabilities [H, W] from 0 (black) to 1 (white)."""
-    return Image.fromarray((confidence * 255).round().astype(np.uint8))
+    """Paint probabilities [H, W] from 0 (black) to 1 (white); scores of several masks can sum up to more."""
+    return Image.fromarray((confidence.clip(0, 1) * 255).round().astype(np.uint8))
 
 
 def side_by_side(pictures: Sequence[Image.Image], *, gap: int = 4) -> Image.Image:

@@ -3,6 +3,7 @@
 import glob as globbing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from PIL import Image
 from rich.console import Console
@@ -10,9 +11,11 @@ from rich.progress import Progress
 
 from semask import checkpoint
 from semask.data.images import IMAGE_SUFFIXES, read_image
-from semask.evaluate import default_device
+from semask.evaluate import open_model
 from semask.inference import Prediction, Predictor, recipe_inference
 from semask.pictures import colorize, confidence_map, index_mask, overlay, with_legend
+from semask.runtime import is_exported
+from semask.tiles import Unreadable, check_grid, import_rasterio, predict_file
 
 
 @dataclass
@@ -37,23 +40,34 @@ def predict(
     overlays: bool = True,
     priors: bool = False,
     confidence: bool = False,
+    tile: int | None = None,
+    overlap: int = 128,
     device: str | None = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    trust: bool = False,
 ) -> PredictReport:
     """Segment images: files, folders or patterns.
 
     Writes for each image NAME.png, the class index of each pixel (a palette PNG at the image's size, turned as its EXIF
     orientation says), NAME_overlay.jpg and what else is asked for. One image is in memory at a time. An image that
-    can't be read is listed at the end and does not stop the others.
+    can't be read is listed at the end and does not stop the others. With `tile`, not even one image is in memory as a
+    whole, see `semask.tiles`; masks of TIFF files are then GeoTIFF, NAME.tif.
 
     Args:
-        weights: Checkpoint: a .safetensors file, the folder of a run, or OWNER/NAME on the Hugging Face Hub.
+        weights: Checkpoint: a .safetensors file, the folder of a run, or OWNER/NAME on the Hugging Face Hub; or an
+            exported file, e.g. model.onnx.
         images: Image files, folders (with all below them) or quoted patterns such as "photos/*.jpg".
         out: Folder to write to.
         scale: Long and short side in pixels that images are fitted into; null as the checkpoint's recipe says.
         overlays: Write NAME_overlay.jpg: the colours over the image, with a legend.
         priors: Write NAME_prior1.png ...: what the semantic prior of each stage favours.
         confidence: Write NAME_confidence.png: the probability of the chosen class, white is certain.
-        device: Where to run, e.g. cpu or cuda; null for the GPU if there is one.
+        tile: Side in pixels of the tiles in which images of any size are segmented, at their own size and with whatever
+            ratios and flip the recipe has; null for the image in one piece.
+        overlap: Pixels that tiles share with their neighbours and are blended in.
+        precision: bf16 takes less time and memory, on a CPU that knows it or a GPU; see `SeMask.use_bfloat16`.
+        device: Where to run, e.g. cpu or cuda; null for the GPU if there is one (an exported file: the CPU).
+        trust: Open exported files that hold code too (.pt2, .engine): only those of your own making.
 
     Returns:
         The masks that were written, and the images that failed with the reason.
@@ -61,22 +75,36 @@ def predict(
     Raises:
         ValueError: If the checkpoint can't be read, no image is found, or the output can't be written.
     """
+    if tile is not None:
+        check_tiles(tile, overlap, scale=scale, priors=priors)
     files = find_images(images)
-    model = checkpoint.load(weights, device=device or default_device())
+    if priors and is_exported(weights):
+        raise ValueError(f"{weights}: an exported file gives no priors: give the checkpoint, or leave out --priors")
+    model = open_model(weights, device=device, trust=trust, precision=precision)
     inference = recipe_inference(model)
+    if tile is not None:
+        inference = replace(inference, scale=None, mode="whole")
     predictor = Predictor(model, inference if scale is None else replace(inference, scale=scale))
     names = output_names(files)
-    require_other_files(files, names, Path(out))
+    require_other_files(files, names, Path(out), tiled=tile is not None)
     report, console = PredictReport(), Console(stderr=True)
     with Progress(console=console, transient=True) as bar:
         for file in bar.track(files, description="segmenting"):
+            stem = Path(out) / names[file]
+            if tile is not None:
+                outputs = {"confidence": confidence, "overlays": overlays}
+                try:
+                    mask = predict_file(predictor, file, stem, tile=tile, overlap=overlap, bar=bar, **outputs)
+                    report.written.append(mask)
+                except Unreadable as error:
+                    report.failed[file] = str(error)
+                continue
             try:
                 image = read_image(file, channels=predictor.model.config["in_channels"])
                 prediction = predictor(image, priors=priors)
             except ValueError as error:
                 report.failed[file] = str(error)
                 continue
-            stem = Path(out) / names[file]
             write(stem, image if overlays else None, prediction, confidence=confidence)
             report.written.append(stem.with_name(f"{stem.name}.png"))
     console.print(f"{len(report.written)} masks in {out}", highlight=False, soft_wrap=True)
@@ -85,6 +113,20 @@ def predict(
         for reason in report.failed.values():
             console.print(f"  {reason}", highlight=False, soft_wrap=True)
     return report
+
+
+def check_tiles(tile: int, overlap: int, *, scale: tuple[int, int] | None, priors: bool) -> None:
+    """Refuse what tiles can't do.
+
+    Raises:
+        ValueError: If a setting does not go with tiles, or rasterio is missing.
+    """
+    if scale is not None:
+        raise ValueError(f"scale {list(scale)} and tile {tile}: tiles have the image's own size; give one of the two")
+    if priors:
+        raise ValueError("priors are not written in tiles: leave out --priors or --tile")
+    check_grid(tile, overlap)
+    import_rasterio()
 
 
 def write(stem: Path, image: Image.Image | None, prediction: Prediction, *, confidence: bool) -> None:
@@ -125,13 +167,15 @@ def find_images(sources: list[str]) -> list[Path]:
     return list(found.values())
 
 
-def require_other_files(files: list[Path], names: dict[Path, str], out: Path) -> None:
+def require_other_files(files: list[Path], names: dict[Path, str], out: Path, *, tiled: bool) -> None:
     """Refuse to write over the images that are segmented.
 
     Raises:
         ValueError: If an output would take the place of an image.
     """
-    endings = (".png", "_overlay.jpg", "_confidence.png", *(f"_prior{stage}.png" for stage in range(1, 5)))
+    endings = ["_overlay.jpg", *(f"_prior{stage}.png" for stage in range(1, 5))]
+    for suffix in (".png", ".tif") if tiled else (".png",):
+        endings += [suffix, f"_confidence{suffix}"]
     outputs = {f"{name}{ending}" for name in names.values() for ending in endings}
     for file in files:
         if file.name in outputs and file.resolve().parent == out.resolve():

@@ -88,4 +88,5 @@ def test_parameters_and_flops_are_the_published_ones(parser, name):
     settings = parse(parser, entry["config"]).model.as_dict()
     model = build({**settings, "num_classes": entry["classes"]})
     assert parameters(model) == entry["parameters"]
-    assert flops(model, tuple(entry["size"])) == pytest.approx(entry["flops"], rel=0.01)
+    # The published models also project the cells that windows are filled up with, which are then cut off.
+    assert 0.975 <= flops(model, tuple(entry["size"])) / entry["flops"] <= 1.001

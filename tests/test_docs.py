@@ -11,6 +11,7 @@ NEEDS_MORE = {
     "checkpoints": "a finished run",
     "data": "a data set",
     "evaluate-and-predict": "a finished run",
+    "export": "an exported file",
     "masks": "an image and a label, and a larger model than is good here",
     "published": "a download",
     "train": "a data set",

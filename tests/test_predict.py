@@ -9,7 +9,7 @@ from PIL import Image
 
 from semask import checkpoint
 from semask.data.images import read_image
-from semask.inference import Predictor
+from semask.inference import Inference, Predictor
 from semask.predict import find_images, output_names
 
 
@@ -228,3 +228,48 @@ def test_one_image_is_in_memory_at_a_time(semask, trained, photos, tmp_path, mon
     semask("predict", trained, tmp_path, "--out", tmp_path / "out")
     assert len(alive) == 8
     assert max(alive) <= 1  # the last one, until the next takes its name
+
+
+def test_tiles(semask, trained, photos, tmp_path):
+    """The recipe's scale is left out: tiles have the image's own size."""
+    pytest.importorskip("rasterio")
+    read_image(photos[0]).save(tmp_path / "b.tif")
+    arguments = ["--out", tmp_path / "out", "--tile=256", "--overlap=32", "--confidence"]
+    output = semask("predict", trained, photos[0], tmp_path / "b.tif", tmp_path / "none*", *arguments, code=2)
+    assert "none*: no image there" in output.err
+    (tmp_path / "broken.png").touch()
+    output = semask("predict", trained, photos[0], tmp_path / "b.tif", tmp_path / "broken.png", *arguments, code=2)
+    assert "2 masks in" in output.err
+    assert f"{tmp_path / 'broken.png'}: no image, or damaged" in output.err
+    native = Predictor(checkpoint.load(trained), Inference())
+    for source, mask in ((photos[0], f"{photos[0].stem}.png"), (tmp_path / "b.tif", "b.tif")):
+        assert np.array_equal(np.array(Image.open(tmp_path / "out" / mask)), native(source).label)
+    names = {f"{photos[0].stem}{x}" for x in (".png", "_confidence.png", "_overlay.jpg")}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names | {
+        "b.tif",
+        "b_confidence.tif",
+        "b_overlay.jpg",
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["--tile=64", "--scale=[96,72]", "--overlap=8"], "tiles have the image's own size; give one of the two"),
+        (["--tile=64", "--priors", "--overlap=8"], "priors are not written in tiles"),
+        (["--tile=64"], "overlap is 128: give 0 to 32, at most half the tile of 64"),
+        (["--tile=0"], "tile is 0"),
+    ],
+)
+def test_what_tiles_cannot_do(semask, trained, photos, tmp_path, settings, message):
+    assert message in semask.refused("predict", trained, photos[0], "--out", tmp_path / "out", *settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_tiles_do_not_write_over_images(semask, trained, tmp_path):
+    pytest.importorskip("rasterio")
+    photo().save(tmp_path / "a.tif")
+    before = (tmp_path / "a.tif").read_bytes()
+    message = semask.refused("predict", trained, tmp_path / "a.tif", "--out", tmp_path, "--tile=64", "--overlap=8")
+    assert "would take the place of this image" in message
+    assert (tmp_path / "a.tif").read_bytes() == before

@@ -120,7 +120,8 @@ class AlignedContext(nn.Module):
         x = self.project(x)
         h, w = x.shape[-2:]
         moves = self.offsets(torch.cat([x, resize(context, (h, w))], dim=1))  # in cells of the pooled map
-        return x + warp(context, moves * moves.new_tensor([w, h])[:, None, None] / POOLED_SIDE)
+        right, down = moves.unbind(1)
+        return x + warp(context, torch.stack([right * w, down * h], dim=1) / POOLED_SIDE)
 
 
 class Refinement(nn.Module):

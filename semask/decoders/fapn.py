@@ -1,21 +1,23 @@
 """Feature-aligned pixel decoders: FaPN, and its combination with multi-scale deformable attention (MSFaPN)."""
 
-import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import deform_conv2d
 from transformers import Mask2FormerConfig
-from transformers.models.mask2former.modeling_mask2former import (
-    Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention,
-    Mask2FormerPixelDecoderEncoderOnly,
-    Mask2FormerSinePositionEmbedding,
+from transformers.models.mask2former.modeling_mask2former import Mask2FormerPixelDecoderEncoderLayer
+
+from semask.decoders.deformable import (
+    KERNEL,
+    DeformableAttention,
+    SinePositions,
+    deformable_convolution,
+    reference_points,
 )
 
 OFFSET_GROUPS = 8
-KERNEL = 3
+POINTS = 4
 
 
 class FeatureAlign(nn.Module):
@@ -47,8 +49,8 @@ class FeatureAlign(nn.Module):
         y, x, mask = self.offset_mask(features).chunk(3, dim=1)
         offsets = torch.cat([y, x], dim=1)  # [B, 2 * groups * points, h, w]: by group, kernel point, (y, x)
         dtype = self.weight.dtype  # autocast may have left half precision, which this convolution lacks on a CPU
-        aligned = deform_conv2d(
-            upsampled.to(dtype), offsets.to(dtype), self.weight, self.bias, padding=1, mask=mask.to(dtype).sigmoid()
+        aligned = deformable_convolution(
+            upsampled.to(dtype), offsets.to(dtype), mask.to(dtype).sigmoid(), self.weight, self.bias
         )
         return F.relu(aligned) + lateral
 
@@ -133,19 +135,21 @@ class DeformablePixelDecoder(nn.Module):
         self.projections = nn.ModuleList(
             nn.Sequential(convolution(width, channels, 1), nn.GroupNorm(32, channels)) for width in reversed(coarse)
         )
-        self.positions = Mask2FormerSinePositionEmbedding(channels // 2, normalize=True)
+        self.positions = SinePositions(channels)
         self.level_embed = nn.Parameter(torch.randn(len(coarse), channels))
-        self.encoder = Mask2FormerPixelDecoderEncoderOnly(
-            Mask2FormerConfig(feature_size=channels, encoder_layers=layers)
+        config = Mask2FormerConfig(feature_size=channels)
+        self.encoder = nn.ModuleDict(
+            {"layers": nn.ModuleList(Mask2FormerPixelDecoderEncoderLayer(config) for _ in range(layers))}
         )
-        self.level = PyramidLevel(finest, channels, upsampling="bilinear", align=align)
-        self.mask_features = convolution(channels, mask_channels, 1)
         for parameter in self.encoder.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
-        for module in self.encoder.modules():
-            if isinstance(module, Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention):
-                init_deformable(module)
+        for layer in self.encoder["layers"].children():
+            layer.self_attn = DeformableAttention(
+                channels, heads=config.num_attention_heads, levels=len(coarse), points=POINTS
+            )
+        self.level = PyramidLevel(finest, channels, upsampling="bilinear", align=align)
+        self.mask_features = convolution(channels, mask_channels, 1)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Decode maps [B, C_i, h_i, w_i]; returns as `FaPN.forward`."""
@@ -160,14 +164,17 @@ class DeformablePixelDecoder(nn.Module):
             tokens(self.positions(x.shape, x.device, embed.dtype)) + embed
             for x, embed in zip(scales, self.level_embed, strict=True)
         ]
-        attended = self.encoder(
-            torch.cat([tokens(x) for x in scales], dim=1),  # [B, N, channels], N cells of all scales
-            position_embeddings=torch.cat(places, dim=1),
-            spatial_shapes_list=sizes,
-            valid_ratios=scales[0].new_ones(len(scales[0]), len(scales), 2),  # no map has padding
-        ).last_hidden_state
-        parts = attended.split([h * w for h, w in sizes], dim=1)
-        return [part.transpose(1, 2).unflatten(2, size) for part, size in zip(parts, sizes, strict=True)]
+        attended = torch.cat([tokens(x) for x in scales], dim=1)  # [B, N, channels], N cells of all scales
+        for layer in self.encoder["layers"].children():
+            attended = layer(
+                attended,
+                None,  # no map has padding
+                position_embeddings=torch.cat(places, dim=1),
+                reference_points=reference_points(sizes, like=self.level_embed),
+                spatial_shapes_list=sizes,
+            )[0]
+        parts = torch.split(attended, [h * w for h, w in sizes], dim=1)
+        return [part.mT.reshape(x.shape) for part, x in zip(parts, scales, strict=True)]
 
 
 def convolution(in_channels: int, out_channels: int, kernel: int, *, bias: bool = True) -> nn.Conv2d:
@@ -182,19 +189,3 @@ def convolution(in_channels: int, out_channels: int, kernel: int, *, bias: bool 
 def tokens(x: Tensor) -> Tensor:
     """Flatten a map [B, C, h, w] to its cells [B, h * w, C]."""
     return x.flatten(2).transpose(1, 2)
-
-
-def init_deformable(attention: Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention) -> None:
-    """Initialise as Deformable DETR does (arXiv 2010.04159): each head looks 1, 2, ... cells in its own direction."""
-    angles = torch.arange(attention.n_heads) * (2 * math.pi / attention.n_heads)
-    ways = torch.stack([angles.cos(), angles.sin()], dim=-1)  # [heads, (x, y)]
-    ways = ways / ways.abs().amax(-1, keepdim=True)
-    distances = torch.arange(1, attention.n_points + 1)
-    grid = ways[:, None, None] * distances[:, None]  # [heads, 1, points, 2]
-    with torch.no_grad():
-        attention.sampling_offsets.weight.zero_()
-        attention.sampling_offsets.bias.copy_(grid.expand(-1, attention.n_levels, -1, -1).flatten())
-        for linear in (attention.attention_weights, attention.value_proj, attention.output_proj):
-            nn.init.xavier_uniform_(linear.weight)
-            linear.bias.zero_()
-        attention.attention_weights.weight.zero_()

@@ -142,7 +142,7 @@ class ContextAttention(nn.Module):
         tokens = F.scaled_dot_product_attention(
             query.flatten(2).mT[:, None], key.flatten(2).mT[:, None], value.flatten(2).mT[:, None]
         )  # [B, 1, N, width]: a single head
-        output: Tensor = self.output(tokens.mT.reshape(len(x), -1, *x.shape[-2:]))
+        output: Tensor = self.output(tokens.mT.reshape(x.shape[0], -1, *x.shape[-2:]))
         return output
 
 
@@ -179,7 +179,7 @@ def class_averages(x: Tensor, scores: Tensor) -> Tensor:
     """
     rows = scores.flatten(2)  # [B, K, N]
     label = rows.argmax(1, keepdim=True)  # [B, 1, N]
-    own = torch.zeros_like(rows, dtype=torch.bool).scatter(1, label, True)
+    own = label == torch.arange(rows.shape[1], device=rows.device)[:, None]  # [B, K, N]
     # A class without a cell gets even weights and not NaN; nobody asks for its average.
     weights = rows.masked_fill(~own, torch.finfo(rows.dtype).min).softmax(-1)
     averages = weights.to(x.dtype) @ x.flatten(2).mT  # [B, K, C]

@@ -109,7 +109,7 @@ def pyramid(maps: Sequence[Tensor]) -> tuple[list[Tensor]]:
 
 def scaled(maps: Sequence[Tensor], factors: Sequence[int]) -> list[Tensor]:
     """Resize each map to `factors` times the same size: the least with which the first map loses nothing."""
-    smallest = [-(-side // factors[0]) for side in maps[0].shape[-2:]]
+    smallest = [(side + factors[0] - 1) // factors[0] for side in maps[0].shape[-2:]]
     return [resize(x, [side * factor for side in smallest]) for x, factor in zip(maps, factors, strict=True)]
 
 
@@ -121,7 +121,16 @@ def doubling(maps: Sequence[Tensor]) -> list[Tensor]:
 def pan_features(maps: Sequence[Tensor]) -> tuple[list[Tensor]]:
     """Feature pyramid attention halves the coarsest map three times, so that has at least 8 x 8 cells."""
     h, w = maps[-1].shape[-2:]
-    return pyramid([*maps[:-1], resize(maps[-1], (max(h, 8), max(w, 8)))])
+    return pyramid([*maps[:-1], resize(maps[-1], (at_least_8(h), at_least_8(w)))])
+
+
+def at_least_8(side: int) -> int:
+    """Give max(side, 8) in arithmetic, which is exported for every size of image; a comparison is not.
+
+    >>> at_least_8(3), at_least_8(8), at_least_8(21)
+    (8, 8, 21)
+    """
+    return (side + 8 + abs(side - 8)) // 2
 
 
 class Row(NamedTuple):

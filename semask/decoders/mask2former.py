@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from transformers import Mask2FormerConfig
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerTransformerModule
 
+from semask.decoders.deformable import SinePositions
 from semask.decoders.fapn import DeformablePixelDecoder, FaPN
 from semask.outputs import MaskOutput
 
@@ -69,6 +70,7 @@ class Mask2Former(nn.Module):
             num_queries=queries,
         )
         self.transformer = Mask2FormerTransformerModule(channels, config)
+        self.transformer.position_embedder = SinePositions(channels)  # type: ignore[assignment]
         self.class_predictor = nn.Linear(channels, num_classes + 1)
         for parameter in self.transformer.decoder.layers.parameters():
             if parameter.dim() > 1:

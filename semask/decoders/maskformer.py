@@ -9,9 +9,9 @@ from transformers.models.maskformer.modeling_maskformer import (
     MaskFormerDetrDecoderLayer,
     MaskformerMLPPredictionHead,
     MaskFormerPixelDecoder,
-    MaskFormerSinePositionEmbedding,
 )
 
+from semask.decoders.deformable import SinePositions
 from semask.outputs import MaskOutput
 
 
@@ -64,7 +64,7 @@ class MaskFormer(nn.Module):
             last, laterals, feature_size=channels, mask_feature_size=mask_channels
         )
         self.input_projection = nn.Conv2d(last, channels, 1)
-        self.positions = MaskFormerSinePositionEmbedding(channels // 2, normalize=True)
+        self.positions = SinePositions(channels)
         self.queries = nn.Embedding(queries, channels)
         self.layers = nn.ModuleList(MaskFormerDetrDecoderLayer(config) for _ in range(layers))
         self.norm = nn.LayerNorm(channels)
@@ -85,7 +85,7 @@ class MaskFormer(nn.Module):
         memory = self.input_projection(maps[-1])
         positions = self.positions(memory.shape, memory.device, memory.dtype).flatten(2).transpose(1, 2)
         memory = memory.flatten(2).transpose(1, 2)  # [B, h_3 * w_3, C]
-        query = self.queries.weight.expand(len(memory), -1, -1)  # [B, Q, C]
+        query = self.queries.weight.expand(memory.shape[0], -1, -1)  # [B, Q, C]
         hidden, layers = torch.zeros_like(query), []
         for layer in self.layers:
             hidden = layer(hidden, None, positions, query, memory)

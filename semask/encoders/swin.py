@@ -17,7 +17,7 @@ from torchvision.ops import StochasticDepth
 from semask.encoders.backbone import Backbone
 from semask.encoders.encoder import init_linear
 from semask.kernels import MLP, TOKENS, Linear, by_slices, predicts
-from semask.semantic.windows import merge, pad_image, pad_to_windows, partition, windows_along
+from semask.semantic.windows import crop, merge, pad_image, pad_to_windows, partition, windows_along
 
 
 class SwinSize(NamedTuple):
@@ -198,7 +198,8 @@ class WindowAttention(nn.Module):
         length = max(TOKENS // self.window**2, 1)
         (x,) = by_slices(partial(self._attend, bias=bias), windows, kinds, length=length)
         if s:
-            x = merge(x, self.window, padded_h, padded_w).roll((s, s), dims=(1, 2))[:, :h, :w]
+            x = merge(x, self.window, padded_h, padded_w).roll((s, s), dims=(1, 2))
+            x = crop(x, h, w)
         else:
             x = merge(x, self.window, h, w)
         projected: Tensor = self.projection(x)

@@ -75,7 +75,7 @@ class SemanticLayer(nn.Module):
         """
         normed = self.norm(x)
         tokens = self._cut(normed)
-        length = len(tokens) if self.window is None else max(TOKENS // self.window**2, 1)
+        length = 1 if self.window is None else max(TOKENS // self.window**2, 1)  # windows, or images
         total, *priors = by_slices(partial(self._refine, with_prior=with_prior), tokens, length=length)
         residual = normed if self.residual == "normed" else x
         refined = residual + self._join(total, x.shape)

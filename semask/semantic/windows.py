@@ -1,9 +1,10 @@
 """Cutting a feature map into square windows and putting it together again."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semask.kernels import recorded
+from semask.kernels import exported, recorded
 
 
 def windows_along(length: int, window: int) -> int:
@@ -70,4 +71,13 @@ def merge(windows: Tensor, window: int, height: int, width: int) -> Tensor:
     """
     rows, columns, C = windows_along(height, window), windows_along(width, window), windows.shape[-1]
     x = windows.view(-1, rows, columns, window, window, C).transpose(2, 3)  # [B, h/s, s, w/s, s, C]
-    return x.reshape(-1, rows * window, columns * window, C)[:, :height, :width]
+    return crop(x.reshape(-1, rows * window, columns * window, C), height, width)
+
+
+def crop(x: Tensor, height: int, width: int) -> Tensor:
+    """Keep the first rows and columns of [B, h, w, C]."""
+    if not torch.compiler.is_compiling() or exported():
+        return x[:, :height, :width]
+    # The strides of a slice tell whether anything was cut off: torch.compile would make a program for either case.
+    rows, columns = (torch.arange(length, device=x.device) for length in (height, width))
+    return x.index_select(1, rows).index_select(2, columns)

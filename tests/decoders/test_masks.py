@@ -41,7 +41,8 @@ def test_published_models(name):
     with torch.device("meta"):
         model = SeMask(**recipe["model"]).eval()
     assert parameters(model) == entry["parameters"]
-    assert flops(model, tuple(entry["size"])) == pytest.approx(entry["flops"], rel=0.01)
+    # The published models also project the cells that windows are filled up with, which are then cut off.
+    assert 0.975 <= flops(model, tuple(entry["size"])) / entry["flops"] <= 1.001
     assert list(recipe["model"]["semantic_window"]) == entry["semantic_window"]
     shapes = {}
     for ours, source in official_names(model).items():

@@ -1,0 +1,156 @@
+"""ONNX: one file for onnxruntime and many others, and what OpenVINO and TensorRT are made from."""
+
+import json
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from semask.exporters.graph import Graph, example, image_axes, outputs
+from semask.exporters.metadata import KEY, Precision
+from semask.exporters.quantize import quantized
+from semask.exporters.symbolics import register
+from semask.model import SeMask
+from semask.runtime.engines import require
+
+OPSET = 20
+LARGEST = 2**31 - 2**20
+"""Bytes of weights that fit into a protobuf file, with room for the graph."""
+EXACT = ("GridSample", "LayerNormalization", "Range", "ReduceMean", "Resize", "Softmax")
+"""Operations that stay in float32 where others are in float16: they place things, or sum up much."""
+
+
+def save(
+    model: SeMask,
+    path: Path,
+    *,
+    precision: Precision,
+    metadata: dict[str, Any],
+    calibration: Iterable[Tensor] | None,
+    sample: Tensor,
+) -> list[Path]:
+    """Write FILE.onnx and, for more than 2 GB of weights, FILE.onnx.data beside it.
+
+    Args:
+        model: In evaluation mode.
+        path: File to write, ending in .onnx.
+        precision: fp32; fp16 (images and outputs stay float32); int8 (weights by channel, activations by tensor).
+        metadata: JSON that the file carries, as its metadata property "semask".
+        calibration: Normalised images [1, C, H, W], for int8.
+        sample: A normalised image [1, C, H, W].
+
+    Returns:
+        The files.
+
+    Raises:
+        ValueError: If a package is missing, or the precision is not for this format.
+    """
+    graph = make(model, precision, calibration, sample)
+    graph.metadata_props.add(key=KEY, value=json.dumps(metadata, ensure_ascii=False))
+    return write(graph, path)
+
+
+def make(model: SeMask, precision: Precision, calibration: Iterable[Tensor] | None, sample: Tensor) -> Any:
+    """Make the ONNX graph of a model; see `save`."""
+    require("onnx")
+    require("onnxruntime")
+    if precision == "bf16":
+        raise ValueError("onnxruntime computes in no bfloat16 on a CPU: take fp16, or --format openvino for bf16")
+    graph = record(model, sample)
+    if precision == "int8":
+        return quantized(graph, calibration or ())
+    if precision == "fp16":
+        from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of weights that are smaller than float16 can be, which become 0
+            return convert_float_to_float16(graph, keep_io_types=True, op_block_list=[*DEFAULT_OP_BLOCK_LIST, *EXACT])
+    return graph
+
+
+def record(model: SeMask, sample: Tensor) -> Any:
+    """Record the graph of a model in float32, for images of any size and number.
+
+    torch's older exporter does it, which follows one pass: what is computed from a size stays so. The newer one has to
+    prove things about sizes first, which takes it longer than anybody waits for some decoders.
+
+    Args:
+        model: In evaluation mode.
+        sample: See `example`.
+
+    Returns:
+        An `onnx.ModelProto`.
+    """
+    import onnx
+
+    register(OPSET)
+    names = outputs(model)
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the exporter is the older one, and what it takes for constant
+        file = Path(folder) / "graph.onnx"
+        torch.onnx.export(
+            Graph(model),
+            (example(model, sample),),
+            file,
+            dynamo=False,
+            input_names=["image"],
+            output_names=list(names),
+            dynamic_axes=image_axes(names),
+            opset_version=OPSET,
+        )
+        return onnx.load(file)
+
+
+def write(graph: Any, path: Path, *, largest: int = LARGEST) -> list[Path]:
+    """Write a graph, its weights in a second file if they take more than `largest` bytes."""
+    import onnx
+
+    if sum(len(tensor.raw_data) for tensor in graph.graph.initializer) <= largest:
+        onnx.save(graph, path)
+        return [path]
+    weights = path.with_name(f"{path.name}.data")
+    onnx.save(graph, path, save_as_external_data=True, all_tensors_to_one_file=True, location=weights.name)
+    return [path, weights]
+
+
+def check_external_data(path: Path) -> None:
+    """Refuse an ONNX file of anybody that wants to read what does not lie beside it.
+
+    Raises:
+        ValueError: If it is no ONNX file, or names weights that are not a plain file in its own folder.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (DecodeError, OSError, ValueError) as error:
+        raise ValueError(f"{path}: not an ONNX file, or damaged: copy or export it again") from error
+    for tensor in tensors(model):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        name = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+        weights = path.parent / name
+        if name in ("", ".", "..") or {"/", "\\", "\0"} & set(name) or weights.is_symlink() or not weights.is_file():
+            raise ValueError(
+                f"{path}: wants to read {name!r}: its weights have to be a file beside it: copy both, or don't trust it"
+            )
+
+
+def tensors(model: Any) -> Iterator[Any]:
+    """Every tensor of an `onnx.ModelProto`, wherever it may be."""
+    pending = [model]
+    while pending:
+        message = pending.pop()
+        for field, value in message.ListFields():
+            if field.message_type is None or field.name in ("metadata_props", "external_data"):
+                continue
+            values = list(value) if field.is_repeated else [value]
+            if field.message_type.name == "TensorProto":
+                yield from values
+            else:
+                pending.extend(values)

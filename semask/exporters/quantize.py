@@ -1,0 +1,58 @@
+"""int8 for onnxruntime: what convolutions and linear layers take is scaled by what they were seen to take."""
+
+import logging
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+SENSITIVE = r".*/(attentions\.\d+/MatMul(_\d+)?|classifier/.*|class_predictor/.*)"
+"""Nodes that stay as they are: the scores of the semantic attention, which nothing scales, and the last layer."""
+
+
+def quantized(graph: Any, calibration: Iterable[Tensor]) -> Any:
+    """Quantise an `onnx.ModelProto`: weights by channel, activations by tensor.
+
+    Args:
+        graph: In float32.
+        calibration: Normalised images [1, C, H, W].
+
+    Raises:
+        ValueError: If there are no images.
+    """
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Images(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.images: Iterator[Tensor] = iter(calibration)
+
+        def get_next(self) -> dict[str, Any] | None:
+            image = next(self.images, None)
+            return None if image is None else {"image": image.cpu().numpy()}
+
+    kept = [node.name for node in graph.graph.node if re.fullmatch(SENSITIVE, node.name)]
+    with tempfile.TemporaryDirectory() as folder:
+        before, after = Path(folder) / "before.onnx", Path(folder) / "after.onnx"
+        onnx.save(graph, before)
+        level = logging.root.level
+        logging.root.setLevel(logging.ERROR)  # it asks for a preparation that this graph has had
+        try:
+            quantize_static(
+                before,
+                after,
+                Images(),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                op_types_to_quantize=["Conv", "MatMul"],
+                nodes_to_exclude=kept,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                extra_options={"MatMulConstBOnly": True},
+            )
+        finally:
+            logging.root.setLevel(level)
+        return onnx.load(after)

@@ -1,0 +1,5 @@
+"""Exported files at work: opened by the engine of their format, called like the model that they were made of."""
+
+from semask.runtime.runtime import Runtime, is_exported, load
+
+__all__ = ["Runtime", "is_exported", "load"]

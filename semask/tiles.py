@@ -1,0 +1,546 @@
+"""Images that do not fit into memory: read, segmented and written by windows, in tiles whose seams are blended.
+
+Tiles of one size overlap. In each overlap lies a ramp, `overlap` pixels wide, across which the class probabilities go
+over from one tile to the next; outside the ramps a pixel is decided by one tile alone. Of a finished tile only what the
+ramps need is kept: its last columns until the tile at its right is done, and its last rows, at the decoder's size and
+in a file, until the row of tiles below is done. So memory hardly depends on the size of the image.
+
+Each finished row of tiles is a file in a hidden folder beside the output, which is how a run that was killed goes on.
+Files are read and written with rasterio (GDAL): the extra `geo`.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from rich.progress import Progress
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from semask import checkpoint
+from semask.data.dataset import IGNORE_INDEX, Classes, Color
+from semask.data.images import read_image
+from semask.inference import Predictor, View, probabilities, starts, to_image
+from semask.outputs import source_row
+from semask.pictures import overlay, with_legend
+
+STRIP_VALUES = 2**22
+"""Class probabilities that are blended at once (16 MiB)."""
+READ_ROWS = 64
+"""Rows of an image that are read at once."""
+BLOCK = 512
+"""Side of the blocks of a GeoTIFF that is written, in pixels."""
+OVERVIEW = 2048
+"""Longest side of an overlay in pixels."""
+DRIVERS = ("GTiff", "PNG", "JPEG", "BMP", "WEBP", "GIF", "BIGGIF")
+SETTINGS = {
+    "GDAL_CACHEMAX": 64,  # MB of decoded blocks; else a share of the machine's memory
+    # With these, JPEG and PNG files that are cut off are errors and not noise.
+    "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
+    "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
+}
+
+
+class Unreadable(ValueError):
+    """The image is at fault, not a setting."""
+
+
+class Span(NamedTuple):
+    """A tile along one axis, in pixels of the image."""
+
+    tile: range
+    """What the model sees."""
+    rise: range
+    """Ramp that this tile shares with the one before; empty for the first."""
+    fall: range
+    """Ramp that it shares with the one after; empty for the last."""
+
+    @property
+    def own(self) -> range:
+        """Pixels that are decided when this tile is seen: with the ramp before, without the one after."""
+        return range(self.rise.start, self.fall.start)
+
+    def inside(self, pixels: range) -> range:
+        """The same pixels, counted from the start of the tile."""
+        return range(pixels.start - self.tile.start, pixels.stop - self.tile.start)
+
+
+class Bands(Protocol):
+    """What is kept of the tiles [row, column] for the row of tiles below; a dict will do."""
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]: ...
+    def __setitem__(self, key: tuple[int, int], value: dict[str, Tensor]) -> None: ...
+
+
+def check_grid(tile: int, overlap: int) -> None:
+    """Refuse tiles that can't be laid.
+
+    Raises:
+        ValueError: If the tile has no pixel, or the overlap is negative or more than half the tile.
+    """
+    if tile < 1:
+        raise ValueError(f"tile is {tile}: give its side in pixels, at least 1")
+    if not 0 <= overlap <= tile // 2:
+        raise ValueError(f"overlap is {overlap}: give 0 to {tile // 2}, at most half the tile of {tile}")
+
+
+def spans(length: int, tile: int, overlap: int) -> list[Span]:
+    """Lay tiles along an axis, all of one size; the last is moved inside, and is not larger than the image.
+
+    >>> [(x.tile, x.own) for x in spans(100, 60, 20)]
+    [(range(0, 60), range(0, 40)), (range(40, 100), range(40, 100))]
+    """
+    check_grid(tile, overlap)
+    tile = min(tile, length)
+    firsts = starts(length, tile, max(tile - overlap, 1))
+    edges = [range(0)]
+    for this, following in pairwise(firsts):
+        # In the middle of what both see, which is more than the overlap where the last tile was moved.
+        first = max((this + following + tile - overlap) // 2, edges[-1].stop)
+        edges.append(range(first, first + overlap))
+    edges.append(range(length, length))
+    return [Span(range(first, first + tile), *ramps) for first, ramps in zip(firsts, pairwise(edges), strict=True)]
+
+
+def rising(ramp: range, part: range, device: torch.device) -> Tensor:
+    """Weights in (0, 1) of the later tile in some pixels of a ramp: a raised cosine; the earlier one has the rest."""
+    at = torch.arange(part.start - ramp.start, part.stop - ramp.start, dtype=torch.float64, device=device)
+    return torch.sin((at + 0.5) / len(ramp) * math.pi / 2).square().float()
+
+
+def blend(
+    predictor: Predictor, pixels: Tensor, rows: Sequence[Span], columns: Sequence[Span], row: int, bands: Bands
+) -> Iterator[tuple[range, range, Tensor]]:
+    """Segment a row of tiles.
+
+    Args:
+        predictor: At the image's own size: its inference has no scale.
+        pixels: What the tiles see, [C, h, W], uint8 or float in [0, 1].
+        rows: Tiles from top to bottom.
+        columns: Tiles from left to right.
+        row: Which of the rows; the one above must have been segmented before.
+        bands: What is kept of the tiles above; those of this row are added.
+
+    Yields:
+        Rows and columns in the image, and the class probabilities [1, K, rows, columns] there; strip by strip, tile by
+        tile, each pixel of the row's `own` once.
+    """
+    seam: list[Tensor] = []
+    for number in range(len(columns)):
+        yield from _blend_tile(predictor, pixels, rows, columns, (row, number), bands, seam)
+
+
+def _blend_tile(
+    predictor: Predictor,
+    pixels: Tensor,
+    rows: Sequence[Span],
+    columns: Sequence[Span],
+    at: tuple[int, int],
+    bands: Bands,
+    seam: list[Tensor],
+) -> Iterator[tuple[range, range, Tensor]]:
+    """Segment the tile at a row and a column; `seam` are the last columns of each strip, of the one before, then its.
+
+    A function of its own, so that nothing of a tile is held while the model sees the next.
+    """
+    before, row, column = rows[at[0] - 1], rows[at[0]], columns[at[1]]
+    with torch.inference_mode():
+        size = (len(row.tile), len(column.tile))
+        views = predictor.views(pixels[..., _slice(column.tile)])[0]
+        above: list[View] = []
+        if row.rise:
+            above = restored(bands[at[0] - 1, at[1]], views, before.inside(row.rise), size)
+        if row.fall:
+            bands[at] = cut(views, row.inside(row.fall), size)
+    own, rise, fall = (_slice(column.inside(x)) for x in (column.own, column.rise, column.fall))
+    for strip, part in enumerate(_strips(row, views)):
+        with torch.inference_mode():
+            p = probabilities(views, size, row.inside(part))
+            if part.start < row.rise.stop:
+                weight = rising(row.rise, part, p.device)[:, None]
+                p = torch.lerp(probabilities(above, size, before.inside(part)), p, weight)
+            if column.rise:
+                weight = rising(column.rise, column.rise, p.device)
+                p[..., rise] = torch.lerp(seam[strip], p[..., rise], weight)
+            seam[strip : strip + 1] = [p[..., fall].clone()]
+        yield part, column.own, p[..., own]
+
+
+def cut(views: Sequence[View], rows: range, size: tuple[int, int]) -> dict[str, Tensor]:
+    """Take the scores that some rows of a tile of `size` are computed from."""
+    kept = {f"scores{i}": view.scores[:, :, _cells(view, rows, size)].contiguous() for i, view in enumerate(views)}
+    return kept | {f"classes{i}": view.classes.contiguous() for i, view in enumerate(views) if view.classes is not None}
+
+
+def restored(kept: dict[str, Tensor], views: Sequence[View], rows: range, size: tuple[int, int]) -> list[View]:
+    """Views of a tile from what was `cut` of them, right in these rows; `views` are those of any other tile."""
+    result = []
+    for i, view in enumerate(views):
+        scores = torch.zeros_like(view.scores)
+        scores[:, :, _cells(view, rows, size)] = kept[f"scores{i}"].to(scores.device)
+        classes = None if view.classes is None else kept[f"classes{i}"].to(scores.device)
+        result.append(view._replace(scores=scores, classes=classes))
+    return result
+
+
+def _cells(view: View, rows: range, size: tuple[int, int]) -> slice:
+    """Rows of the scores that `probabilities` takes some rows of the tile from."""
+    height = view.scores.shape[-2]
+    first = int(source_row(rows[0], view.size[0], size[0]))
+    last = min(int(source_row(rows[-1], view.size[0], size[0])) + 1, view.size[0] - 1)
+    return slice(int(source_row(first, height, view.padded[0])), int(source_row(last, height, view.padded[0])) + 2)
+
+
+def _strips(span: Span, views: Sequence[View]) -> Iterator[range]:
+    """Cut the rows that are decided into strips, each with the tile above in all its rows or in none."""
+    scores, classes = views[0].scores, views[0].classes
+    values = max(scores.shape[1], 0 if classes is None else classes.shape[-1]) * views[0].size[1]
+    step = max(STRIP_VALUES // values, 1)
+    for part in (span.rise, range(span.rise.stop, span.fall.start)):
+        yield from (range(first, min(first + step, part.stop)) for first in range(part.start, part.stop, step))
+
+
+def _slice(pixels: range) -> slice:
+    return slice(pixels.start, pixels.stop)
+
+
+class Parts:
+    """Finished rows of tiles in a folder, and what the next row needs of the last one.
+
+    Args:
+        folder: Where; it is emptied if what it holds belongs to something else.
+        identity: What the parts belong to, as JSON.
+
+    Raises:
+        ValueError: If the folder can't be written.
+    """
+
+    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
+        self.folder = folder
+        text, note = json.dumps(identity, indent=1), folder / "parts.json"
+        if not note.is_file() or note.read_text(encoding="utf-8") != text:
+            self.remove()
+            with checkpoint.written_whole(note) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+        self.done = 0
+        """Rows of tiles that are finished, from the top."""
+        while self._row(self.done).is_file():
+            self.done += 1
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+        return load_file(self._band(*key))
+
+    def __setitem__(self, key: tuple[int, int], value: dict[str, Tensor]) -> None:
+        with checkpoint.written_whole(self._band(*key)) as temporary:
+            save_file({name: tensor.cpu() for name, tensor in value.items()}, temporary)
+
+    def finish(self, maps: dict[str, Tensor]) -> None:
+        """Write the maps [n, W] of the next row; the row above it is not needed any more."""
+        with checkpoint.written_whole(self._row(self.done)) as temporary:
+            save_file(maps, temporary)
+        for band in self.folder.glob(self._band(self.done - 1, "*").name):
+            band.unlink()
+        self.done += 1
+
+    def rows(self, name: str, step: int) -> Iterator[NDArray[np.uint8]]:
+        """Read a map from top to bottom, `step` rows at a time."""
+        rest: NDArray[np.uint8] | None = None
+        for row in range(self.done):
+            with safe_open(self._row(row), framework="np") as file:
+                rows = file.get_tensor(name)
+            rest = rows if rest is None else np.concatenate([rest, rows])
+            while len(rest) >= step:
+                yield rest[:step]
+                rest = rest[step:]
+        if rest is not None and len(rest):
+            yield rest
+
+    def remove(self) -> None:
+        """Delete the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _row(self, row: int) -> Path:
+        return self.folder / f"row-{row}.safetensors"
+
+    def _band(self, row: int, column: int | str) -> Path:
+        return self.folder / f"band-{row}-{column}.safetensors"
+
+
+class Raster:
+    """An image file whose rows are read when they are needed, with the samples that `read_image` gives.
+
+    A file that is stored turned (EXIF) is read whole, within the limit of `read_image`: windows can't turn it.
+
+    Args:
+        path: Image file.
+        channels: Bands that the model takes; a file with just as many is taken as it is, whatever they are.
+
+    Raises:
+        Unreadable: If it is missing, damaged, no image, or its samples are not of 8 or 16 bits.
+        ValueError: If rasterio is not installed.
+    """
+
+    def __init__(self, path: Path, *, channels: int) -> None:
+        self.path, self.channels = path, channels
+        with self._explained():
+            self.dataset = data = import_rasterio().open(path)
+        if data.driver not in DRIVERS:
+            raise Unreadable(f"{path}: a file of kind {data.driver} is not read: convert it to TIFF or PNG")
+        if set(data.dtypes) not in ({"uint8"}, {"uint16"}):
+            raise Unreadable(f"{path}: samples of {data.dtypes[0]} have no known range: convert them to 8 or 16 bits")
+        self.bits = int(data.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8 * np.dtype(data.dtypes[0]).itemsize))
+        kinds = [kind.name for kind in data.colorinterp]
+        self.palette = data.colormap(1) if kinds[0] == "palette" else None
+        self.is_tiff = data.driver == "GTiff"
+        self.bands = list(range(1, channels + 1))
+        self.mode: str | None = None
+        if self.palette or data.count != channels:
+            colors = [band for band, kind in enumerate(kinds, start=1) if kind != "alpha"]
+            self.bands = colors[:3] if len(colors) >= 3 and not self.palette else colors[:1]
+            self.mode = {1: "L", 3: "RGB", 4: "RGBA"}.get(channels)
+            if self.mode is None:
+                raise Unreadable(f"{path}: {data.count} bands, the model takes {channels}: give a file with as many")
+        self.upright: NDArray[np.uint8] | None = None
+        if self._turned():
+            try:
+                upright = np.array(read_image(path, channels=channels))
+            except ValueError as error:
+                raise Unreadable(str(error)) from error
+            self.upright = upright.reshape(*upright.shape[:2], channels).transpose(2, 0, 1)
+        self.height, self.width = (data.height, data.width) if self.upright is None else self.upright.shape[1:]
+
+    def seen(self, spans: Sequence[Span]) -> Iterator[Tensor]:
+        """Give what rows of tiles see, [C, h, W] until the next is asked for; nothing is read twice."""
+        pixels = np.empty((self.channels, len(spans[0].tile), self.width) if spans else 0, np.uint8)
+        end = 0
+        for span in spans:
+            known = max(end - span.tile.start, 0)
+            pixels[:, :known] = pixels[:, pixels.shape[1] - known :].copy()
+            for first in range(known, len(span.tile), READ_ROWS):
+                last = min(first + READ_ROWS, len(span.tile))
+                pixels[:, first:last] = self._rows(span.tile[first:last])
+            end = span.tile.stop
+            yield torch.from_numpy(pixels)
+
+    def invalid(self, rows: range) -> Tensor | None:
+        """Which pixels [n, W] a TIFF says to be no data, by value, mask or alpha; None: none can be."""
+        if not self.is_tiff or self.upright is not None:
+            return None
+        if all("all_valid" in (flag.name for flag in flags) for flags in self.dataset.mask_flag_enums):
+            return None
+        with self._explained():
+            window = ((rows.start, rows.stop), (0, self.width))
+            return torch.from_numpy(self.dataset.dataset_mask(window=window) == 0)
+
+    def overview(self, factor: int) -> Image.Image:
+        """Read every `factor`-th pixel of every `factor`-th row; a reading at a smaller size takes a PNG whole."""
+        step = factor * max(READ_ROWS // factor, 1)
+        pixels = [
+            self._rows(range(first, min(first + step, self.height)))[:, ::factor, ::factor].copy()
+            for first in range(0, self.height, step)
+        ]
+        return to_image(torch.from_numpy(np.concatenate(pixels, axis=1)))
+
+    def close(self) -> None:
+        """Close the file."""
+        self.dataset.close()
+
+    def _rows(self, rows: range) -> NDArray[np.uint8]:
+        if self.upright is not None:
+            return self.upright[:, _slice(rows)]
+        with self._explained():
+            return self._converted(self.dataset.read(self.bands, window=((rows.start, rows.stop), (0, self.width))))
+
+    def _converted(self, pixels: NDArray[Any]) -> NDArray[np.uint8]:
+        """Samples as they are in the file to the 8-bit bands of the model, by Pillow's rules."""
+        if self.palette:
+            table = np.array([self.palette.get(i, (0, 0, 0))[:3] for i in range(256)], np.uint8)
+            pixels = table[pixels[0]].transpose(2, 0, 1)
+        elif self.bits < 8:
+            pixels = pixels * np.uint8(255 // (2**self.bits - 1))
+        else:
+            pixels = (pixels >> (self.bits - 8)).astype(np.uint8)
+        if self.mode is None:
+            return pixels
+        converted = np.array(to_image(torch.from_numpy(pixels)).convert(self.mode))
+        return converted.reshape(*converted.shape[:2], self.channels).transpose(2, 0, 1)
+
+    def _turned(self) -> bool:
+        if self.dataset.crs is not None:
+            return False
+        try:
+            with warnings.catch_warnings(action="ignore"), Image.open(self.path) as image:
+                # Pillow decodes a whole PNG to look for an orientation behind the pixels, where hardly any has it.
+                known = image.format != "PNG" or not {"exif", "Raw profile type exif"}.isdisjoint(image.info)
+                return known and image.getexif().get(0x0112, 1) != 1
+        except Exception:  # Pillow's readers raise nearly anything, first of all for files that are too large for them
+            return bool(self.dataset.tags().get("EXIF_Orientation", "1") != "1")
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = " ".join(str(error.__cause__ or error).split())
+            raise Unreadable(f"{self.path}: no image, or damaged ({reason}): copy it again or convert it") from error
+
+
+def import_rasterio() -> Any:
+    """Import rasterio, which the extra `geo` installs.
+
+    Raises:
+        ValueError: If it is not installed.
+    """
+    try:
+        import rasterio
+        import rasterio.shutil
+    except ImportError as error:
+        raise ValueError("tiles are read and written with rasterio: pip install 'semask[geo]'") from error
+    return rasterio
+
+
+def predict_file(
+    predictor: Predictor,
+    path: str | Path,
+    out: str | Path,
+    *,
+    tile: int = 1024,
+    overlap: int = 128,
+    confidence: bool = False,
+    overlays: bool = False,
+    bar: Progress | None = None,
+) -> Path:
+    """Segment an image file of any size in tiles, and write what comes out beside each other.
+
+    A TIFF gives OUT.tif (tiled, compressed, the palette of the classes, its place on earth, 255 where the image has no
+    data), any other file OUT.png. A run that was stopped goes on after the last finished row of tiles.
+
+    Args:
+        predictor: At the image's own size: its inference has no scale.
+        path: Image file: TIFF, PNG, JPEG, BMP, WebP or GIF.
+        out: Path of the outputs without ending.
+        tile: Side of a tile in pixels; a multiple of 32 suits the models best.
+        overlap: Pixels that neighbours share and are blended in, at most half a tile.
+        confidence: Also write OUT_confidence, 0..255 for probabilities of the chosen class from 0 to 1.
+        overlays: Also write OUT_overlay.jpg, the colours over the image, made smaller, with a legend.
+        bar: Where to show the progress.
+
+    Returns:
+        Path of the label map.
+
+    Raises:
+        Unreadable: If the image can't be read; nothing is left then.
+        ValueError: If a setting is wrong, rasterio is missing, or the output can't be written.
+    """
+    check_grid(tile, overlap)
+    if predictor.inference.scale is not None:
+        raise ValueError(f"inference scale is {predictor.inference.scale}: tiles have the image's own size; give none")
+    path, bar = Path(path), bar or Progress(console=Console(stderr=True), disable=True)
+    channels, rasterio = predictor.model.config["in_channels"], import_rasterio()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings(category=rasterio.errors.NotGeoreferencedWarning, action="ignore"))
+        stack.enter_context(rasterio.Env(**SETTINGS))
+        image = stack.enter_context(contextlib.closing(Raster(path, channels=channels)))
+        target = Path(f"{out}.tif" if image.is_tiff else f"{out}.png")
+        settings = {"tile": tile, "overlap": overlap, "confidence": confidence}
+        parts = Parts(target.with_name(f".{target.name}.parts"), identity(predictor, path) | settings)
+        try:
+            segment(predictor, image, parts, tile=tile, overlap=overlap, confidence=confidence, bar=bar)
+            if confidence:
+                write(target.with_name(f"{Path(out).name}_confidence{target.suffix}"), parts, image, "confidence")
+            write(target, parts, image, "label", palette=predictor.classes.palette)
+            if overlays:
+                write_overlay(target.with_name(f"{Path(out).name}_overlay.jpg"), parts, image, predictor.classes)
+        except Unreadable:
+            parts.remove()
+            raise
+        parts.remove()
+    return target
+
+
+def segment(
+    predictor: Predictor, image: Raster, parts: Parts, *, tile: int, overlap: int, confidence: bool, bar: Progress
+) -> None:
+    """Segment the rows of tiles that are missing in `parts`."""
+    rows, columns = spans(image.height, tile, overlap), spans(image.width, tile, overlap)
+    if parts.done:
+        bar.console.print(
+            f"{image.path.name}: goes on after {parts.done} of {len(rows)} rows of tiles", highlight=False
+        )
+    total, known = len(rows) * len(columns), parts.done * len(columns)
+    task = bar.add_task(f"tiles of {image.path.name}", total=total, completed=known)
+    for row, pixels in enumerate(image.seen(rows[parts.done :]), start=parts.done):
+        own = rows[row].own
+        maps = {name: torch.empty(len(own), image.width, dtype=torch.uint8) for name in ("label", "confidence")}
+        for strip, part, p in blend(predictor, pixels, rows, columns, row, parts):
+            best = p[0].max(dim=0)
+            where = (slice(strip.start - own.start, strip.stop - own.start), _slice(part))
+            maps["label"][where] = best.indices.to(torch.uint8).cpu()
+            maps["confidence"][where] = (best.values.clamp(max=1) * 255).round().to(torch.uint8).cpu()
+            bar.update(task, advance=strip.stop == own.stop)
+        invalid = image.invalid(own)
+        if invalid is not None:
+            maps["label"][invalid], maps["confidence"][invalid] = IGNORE_INDEX, 0
+        parts.finish(maps if confidence else {"label": maps["label"]})
+    bar.remove_task(task)
+
+
+def identity(predictor: Predictor, path: Path) -> dict[str, Any]:
+    """What a result depends on, as JSON: the file, the weights, the settings and the versions."""
+    digest = hashlib.sha256(json.dumps([predictor.model.config, predictor.model.metadata], default=str).encode())
+    for name, tensor in predictor.model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return {
+        "image": str(path.resolve()),
+        "bytes": path.stat().st_size,
+        "modified": path.stat().st_mtime_ns,
+        "model": digest.hexdigest(),
+        "device": next(predictor.model.parameters()).device.type,
+        "inference": asdict(predictor.inference),
+        "versions": checkpoint.versions(),
+    }
+
+
+def write(target: Path, parts: Parts, image: Raster, name: str, *, palette: Sequence[Color] = ()) -> None:
+    """Put a map together, as GeoTIFF or PNG."""
+    rasterio = import_rasterio()
+    with checkpoint.written_whole(target) as temporary:
+        tiff = temporary if image.is_tiff else parts.folder / f"{name}.tif"
+        place = {"crs": image.dataset.crs, "transform": image.dataset.transform} if image.is_tiff else {}
+        with rasterio.open(
+            tiff, "w", driver="GTiff", dtype="uint8", count=1, height=image.height, width=image.width,
+            tiled=True, blockxsize=BLOCK, blockysize=BLOCK, compress="deflate", BIGTIFF="IF_SAFER",
+            nodata=IGNORE_INDEX if image.is_tiff and palette else None, **place,
+        ) as file:  # fmt: skip
+            if palette:
+                file.write_colormap(1, {i: palette[i] if i < len(palette) else (0, 0, 0) for i in range(256)})
+            first = 0
+            for rows in parts.rows(name, BLOCK):
+                file.write(rows, 1, window=((first, first + len(rows)), (0, image.width)))
+                first += len(rows)
+        if not image.is_tiff:
+            with rasterio.Env(GDAL_PAM_ENABLED="NO"):
+                rasterio.shutil.copy(tiff, temporary, driver="PNG")
+
+
+def write_overlay(target: Path, parts: Parts, image: Raster, classes: Classes) -> None:
+    """Write the colours of the label map over the image, both made smaller by a whole number."""
+    factor = -(-max(image.height, image.width) // OVERVIEW)
+    label = np.stack([rows[0, ::factor] for rows in parts.rows("label", factor)])
+    with checkpoint.written_whole(target) as temporary:
+        with_legend(overlay(image.overview(factor), label, classes), label, classes).save(temporary, format="JPEG")

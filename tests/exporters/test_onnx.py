@@ -1,0 +1,169 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from small_models import differences, small, smooth, typical_difference
+from torch import nn
+
+from semask import SeMask
+from semask.decoders import names
+from semask.exporters import onnx as exporter
+from semask.exporters.symbolics import register
+
+onnx = pytest.importorskip("onnx")
+ort = pytest.importorskip("onnxruntime")
+ov = pytest.importorskip("openvino")
+
+SAMPLE = torch.zeros(1, 3, 64, 96)
+
+
+def onnxruntime(file):
+    settings = ort.SessionOptions()
+    settings.intra_op_num_threads, settings.log_severity_level = 1, 4
+    session = ort.InferenceSession(file, settings)
+    return lambda image: [torch.from_numpy(x) for x in session.run(None, {"image": image.numpy()})]
+
+
+def openvino(file):
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    compiled = ov.compile_model(file, "CPU", settings)
+    return lambda image: [torch.from_numpy(x.copy()) for x in compiled(image.numpy()).values()]
+
+
+def save(model, path, precision="fp32", calibration=None):
+    return exporter.save(
+        model, path, precision=precision, metadata={"word": "Straße"}, calibration=calibration, sample=SAMPLE
+    )
+
+
+@pytest.mark.parametrize("decoder", names())
+def test_every_decoder_at_every_size_in_onnxruntime_and_openvino(decoder, tmp_path):
+    model = small(decoder)
+    (file,) = save(model, tmp_path / "model.onnx")
+    for engine in (onnxruntime, openvino):
+        assert max(differences(model, engine(file))) < 1e-3, engine.__name__
+
+
+def test_a_whole_encoder(tmp_path):
+    model = SeMask("swin_nano", num_classes=5, channels=32).eval()
+    (file,) = save(model, tmp_path / "model.onnx")
+    assert max(differences(model, onnxruntime(file))) < 1e-3
+
+
+@pytest.fixture(scope="module")
+def fpn():
+    return small(num_classes=19)
+
+
+def test_float16_inside_float32_outside(fpn, tmp_path):
+    (half,) = save(fpn, tmp_path / "half.onnx", "fp16")
+    (full,) = save(fpn, tmp_path / "full.onnx")
+    assert half.stat().st_size < 0.75 * full.stat().st_size
+    assert 0 < typical_difference(fpn, onnxruntime(half)) < 2e-3
+    graph = onnx.load(half).graph
+    types = {x.name: x.type.tensor_type.elem_type for x in (*graph.input, *graph.output)}
+    assert types == {"image": onnx.TensorProto.FLOAT, "logits": onnx.TensorProto.FLOAT}
+
+
+def test_int8_is_calibrated_and_spares_what_is_sensitive(fpn, tmp_path):
+    (file,) = save(fpn, tmp_path / "int8.onnx", "int8", smooth(4, (64, 96)).split(1))
+    assert 0 < typical_difference(fpn, onnxruntime(file)) < 0.05
+    nodes = onnx.load(file).graph.node
+    by_output = {output: node for node in nodes for output in node.output}
+    quantised = {
+        node.name
+        for node in nodes
+        if node.op_type in ("Conv", "MatMul") and by_output[node.input[0]].op_type == "DequantizeLinear"
+    }
+    assert any("mlp" in name for name in quantised)
+    assert any("semantic_key" in name for name in quantised)
+    assert not any("classifier" in name or "attentions.0/MatMul" in name for name in quantised)
+
+
+def test_refuses_bfloat16_and_names_who_does_it(fpn, tmp_path):
+    with pytest.raises(ValueError, match="openvino"):
+        save(fpn, tmp_path / "model.onnx", "bf16")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_file_carries_its_metadata_and_the_model_is_untouched(tmp_path):
+    model = small()
+    model.train()
+    model.eval()
+    before = {name: x.clone() for name, x in model.state_dict().items()}
+    (file,) = save(model, tmp_path / "model.onnx")
+    described = {x.key: x.value for x in onnx.load(file).metadata_props}
+    assert json.loads(described["semask"]) == {"word": "Straße"}
+    assert not any(module.training for module in model.modules())
+    assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
+
+
+def test_weights_too_large_for_one_file_lie_beside_it(fpn, tmp_path):
+    graph = exporter.make(fpn, "fp32", None, SAMPLE)
+    files = exporter.write(graph, tmp_path / "large.onnx", largest=1000)
+    assert [file.name for file in files] == ["large.onnx", "large.onnx.data"]
+    exporter.check_external_data(files[0])
+    assert max(differences(fpn, onnxruntime(files[0]), [(1, 64, 64)])) < 1e-3
+
+
+def external(folder, location, *, inside: str = "initializer"):
+    """A file with a tensor that says it lies at `location`."""
+    tensor = onnx.numpy_helper.from_array(np.ones(4, dtype=np.float32), "weight")
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    nodes, tensors = [onnx.helper.make_node("Identity", ["image"], ["logits"])], [tensor]
+    if inside == "attribute":
+        nodes, tensors = [onnx.helper.make_node("Constant", [], ["logits"], value=tensor)], []
+    if inside == "subgraph":
+        branch = onnx.helper.make_graph(nodes, "branch", [], [], tensors)
+        nodes = [onnx.helper.make_node("If", ["image"], ["logits"], then_branch=branch, else_branch=branch)]
+        tensors = []
+    graph = onnx.helper.make_graph(nodes, "graph", [], [], tensors)
+    file = folder / "model.onnx"
+    onnx.save(onnx.helper.make_model(graph), file)
+    return file
+
+
+@pytest.mark.parametrize("inside", ["initializer", "attribute", "subgraph"])
+@pytest.mark.parametrize(
+    "location", ["../secret", "/etc/passwd", "sub/weights", "sub\\weights", "", ".", "..", "absent", "link"]
+)
+def test_external_data_stays_in_the_folder(location, inside, tmp_path):
+    folder = tmp_path / "folder"
+    (folder / "sub").mkdir(parents=True)
+    for secret in (tmp_path / "secret", folder / "sub" / "weights"):
+        secret.write_bytes(bytes(16))
+    (folder / "link").symlink_to(tmp_path / "secret")
+    with pytest.raises(ValueError, match="beside it"):
+        exporter.check_external_data(external(folder, location, inside=inside))
+
+
+def test_external_data_beside_the_file_is_fine_and_a_damaged_file_is_not(tmp_path):
+    (tmp_path / "weights").write_bytes(bytes(16))
+    exporter.check_external_data(external(tmp_path, "weights"))
+    (tmp_path / "damaged.onnx").write_bytes(b"\x0a\xff\xff no protobuf")
+    for name in ("damaged.onnx", "absent.onnx"):
+        with pytest.raises(ValueError, match="not an ONNX file"):
+            exporter.check_external_data(tmp_path / name)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 6])
+def test_adaptive_pooling_of_any_size(side, tmp_path):
+    register(exporter.OPSET)
+    file = tmp_path / "pool.onnx"
+    with torch.no_grad():
+        torch.onnx.export(
+            nn.AdaptiveAvgPool2d(side).eval(),
+            (torch.randn(2, 4, 7, 8),),
+            file,
+            dynamo=False,
+            input_names=["image"],
+            dynamic_axes={"image": {0: "B", 2: "H", 3: "W"}},
+            opset_version=exporter.OPSET,
+        )
+    for shape in [(1, 4, 1, 13), (2, 4, 6, 5), (3, 4, 20, 17)]:
+        x = torch.randn(shape)
+        torch.testing.assert_close(onnxruntime(file)(x)[0], F.adaptive_avg_pool2d(x, side))

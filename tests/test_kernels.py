@@ -1,0 +1,136 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from semask import PixelLoss, SeMask
+from semask.kernels import MLP, Linear, by_slices, onednn, predicts, recorded
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(5, 7), (2, 3, 4, 7), (1, 7)])
+def test_linear_equals_torch(shape, bias):
+    layer, x = Linear(7, 11, bias=bias), torch.randn(shape, requires_grad=True)
+    expected = F.linear(x, layer.weight, layer.bias)
+    y = layer(x)
+    torch.testing.assert_close(y, expected)
+    slope = torch.randn_like(y)
+    parameters = [x, *layer.parameters()]
+    for ours, theirs in zip(
+        torch.autograd.grad(y, parameters, slope), torch.autograd.grad(expected, parameters, slope), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), expected)
+
+
+def test_linear_of_a_view_that_is_not_contiguous():
+    layer, x = Linear(6, 4), torch.randn(2, 6, 5, 3).permute(0, 2, 3, 1)[:, 1:4]
+    torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("grad", [True, False])
+def test_mlp_equals_torch(dtype, grad):
+    mlp, x = MLP(8, 32).to(dtype), torch.randn(3, 5, 8, dtype=dtype)
+    first, _, second = mlp
+    expected = F.linear(F.gelu(F.linear(x, first.weight, first.bias)), second.weight, second.bias)
+    with torch.set_grad_enabled(grad):
+        y = mlp(x)
+    tolerance = 0.02 if dtype == torch.bfloat16 else 1e-5
+    torch.testing.assert_close(y, expected, atol=tolerance, rtol=tolerance)
+    if grad:
+        ours, theirs = (torch.autograd.grad(z.sum(), list(mlp.parameters())) for z in (y, expected))
+        torch.testing.assert_close(ours, theirs, atol=50 * tolerance, rtol=tolerance)
+
+
+def test_autocast_and_frozen_layers():
+    layer, x = Linear(4, 4), torch.randn(3, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16
+        assert not onednn(x, layer.weight)
+    layer.requires_grad_(False)
+    assert not layer(x).requires_grad
+    x.requires_grad_()
+    layer(x).sum().backward()
+    torch.testing.assert_close(x.grad, layer.weight.sum(0).expand(3, 4))
+
+
+def test_hooks_and_replaced_layers_are_heard():
+    mlp, seen = MLP(4, 8), []
+    mlp[2].register_forward_hook(lambda *_: seen.append("second"))
+    mlp[0] = nn.Sequential(nn.Linear(4, 8), nn.ReLU())  # what an adapter might put there
+    x = torch.randn(2, 4)
+    with torch.no_grad():
+        torch.testing.assert_close(mlp(x), F.linear(F.gelu(mlp[0](x)), mlp[2].weight, mlp[2].bias))
+    assert seen == ["second"]
+
+
+@pytest.mark.parametrize("length", [1, 3, 10, 100])
+def test_slices(length):
+    x, index, lengths = torch.randn(10, 4), torch.arange(10), []
+
+    def function(x, index, nothing):
+        assert nothing is None
+        lengths.append(len(x))
+        return x * 2, index + 1
+
+    with torch.no_grad():
+        doubled, following = by_slices(function, x, index, None, length=length)
+    assert doubled.equal(2 * x)
+    assert following.equal(index + 1)
+    assert max(lengths) <= length
+    assert sum(lengths) == 10
+
+
+def test_what_is_recorded_sees_no_slices():
+    x = torch.randn(10, 4)
+    assert not predicts(x)
+    assert not recorded()
+    states = []
+
+    def function(x):
+        states.append((recorded(), predicts(x)))
+        return x + 1
+
+    with torch.no_grad():
+        assert predicts(x)
+        assert not predicts(x.to("meta"))
+        torch.jit.trace(function, x)
+    assert (True, False) in states
+
+
+def test_compiled_without_a_break_and_once_for_all_sizes():
+    torch.compiler.reset()
+    model = SeMask("swin_nano", num_classes=5, channels=64, semantic_window=(3, None, 2, None)).eval()
+    graphs = []
+
+    def count(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(model, backend=count, dynamic=True, fullgraph=True)
+    with torch.no_grad():
+        for size in [(320, 352), (321, 415), (384, 500)]:
+            image = torch.randn(1, 3, *size)
+            torch.testing.assert_close(compiled(image).logits, model(image).logits, atol=1e-5, rtol=1e-4)
+    assert len(graphs) == 1
+
+
+def test_compiled_training_step():
+    torch.compiler.reset()
+    model = SeMask("swin_nano", num_classes=5, channels=16, drop_path=0.0)
+    model.decoder.dropout.p = 0.0
+    for layer in model.encoder.semantic_layers:
+        for attention in layer.attentions:
+            attention.dropout.p = 0.0
+            nn.init.ones_(attention.scale)
+    compiled = torch.compile(model, backend="aot_eager", dynamic=True, fullgraph=True)
+    image, label = torch.randn(2, 3, 64, 96), torch.randint(5, (2, 64, 96))
+    gradients = []
+    for network in (model, compiled):
+        PixelLoss()(network(image), label).total.backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+        model.zero_grad()
+    for eager, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(eager, other, atol=1e-4, rtol=1e-3)
