@@ -24,12 +24,11 @@ from semask.inference import recipe_inference, to_tensor
 from semask.model import SeMask
 from semask.runtime import load
 
-Format = Literal["onnx", "openvino", "torch", "aoti", "tensorrt"]
+Format = Literal["onnx", "openvino", "torch", "tensorrt"]
 ENDINGS: dict[str, str] = {
     "onnx": ".onnx",
     "openvino": ".xml",
     "torch": ".pt2",
-    "aoti": ".aoti.pt2",
     "tensorrt": ".engine",
 }
 MODULES: dict[str, str] = {"torch": "torch_program"}
@@ -42,7 +41,7 @@ class ExportReport:
 
     Attributes:
         file: The exported file.
-        format: onnx, openvino, torch, aoti or tensorrt.
+        format: onnx, openvino, torch or tensorrt.
         precision: fp32, fp16, bf16 or int8.
         weights: The checkpoint: "file", "sha256", "bytes".
         files: Bytes of each file that was written.
@@ -97,7 +96,7 @@ def export(
 
     Args:
         weights: Checkpoint: a .safetensors file, the folder of a run, or OWNER/NAME on the Hugging Face Hub.
-        format: onnx, openvino, torch (torch.export), aoti (a compiled library, needs a C++ compiler) or tensorrt.
+        format: onnx, openvino, torch (torch.export) or tensorrt.
         precision: fp32, fp16, bf16 or int8 (calibrated on images).
         out: File to write; null for the name of the checkpoint in this folder. Only a named one is replaced.
         images: Image files, folders, or quoted patterns to calibrate and check with; null for the validation images of
@@ -107,7 +106,7 @@ def export(
         limit: Largest share of pixels, in percent, whose label may differ; null for 0.1 (fp32), 0.5 (fp16, bf16) or
             2 (int8).
         licence: Licence of the weights; null for the one that the checkpoint states.
-        device: Where to run the model, and for aoti what to compile for: cpu or cuda.
+        device: Where to run the model, and what torch and tensorrt files are for: cpu or cuda.
 
     Returns:
         The report, as written.
@@ -188,8 +187,7 @@ def output_file(weights: str, format: str, out: str | None) -> Path:
         if target.exists():
             raise ValueError(f"{target}: is there already: give it as --out to replace it, or another name")
         return target
-    others = [x for x in ENDINGS.values() if x != ending and x.endswith(ending)]  # .aoti.pt2 is not for torch
-    if not out.endswith(ending) or any(out.endswith(x) for x in others) or Path(out).is_dir():
+    if not out.endswith(ending) or Path(out).is_dir():
         raise ValueError(f"{out}: {format} files end in {ending}: give such a name as --out, or another --format")
     return Path(out)
 

@@ -244,7 +244,6 @@ def test_int8_is_calibrated_on_images_only(semask, tmp_path):
     [
         (["--out", "model.xml"], "model.xml: onnx files end in .onnx"),
         (["--format", "openvino", "--out", "model.onnx"], "model.onnx: openvino files end in .xml"),
-        (["--format", "torch", "--out", "model.aoti.pt2"], "model.aoti.pt2: torch files end in .pt2"),
         (["--limit", "101"], "limit 101"),
         (["--checks", "0"], "checks 0"),
         (["--samples", "0"], "samples 0"),
@@ -269,7 +268,7 @@ def test_a_file_that_was_not_named_is_not_replaced(semask, trained, tmp_path, mo
 
 def test_names(tmp_path):
     assert output_file("runs/best.safetensors", "onnx", None) == Path("best.onnx")
-    assert output_file(str(tmp_path), "aoti", None) == Path(f"{tmp_path.name}.aoti.pt2")
+    assert output_file(str(tmp_path), "tensorrt", None) == Path(f"{tmp_path.name}.engine")
     assert output_file("owner/name", "openvino", None) == Path("name.xml")
     assert output_file("semask-tiny-fpn-ade20k", "torch", None) == Path("semask-tiny-fpn-ade20k.pt2")
 

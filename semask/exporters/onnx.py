@@ -133,11 +133,13 @@ def check_external_data(path: Path) -> None:
     for tensor in tensors(model):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
-        name = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+        places = [entry.value for entry in tensor.external_data if entry.key == "location"]
+        name = places[0] if len(places) == 1 else ""  # of several, readers take one or another
         weights = path.parent / name
         if name in ("", ".", "..") or {"/", "\\", "\0"} & set(name) or weights.is_symlink() or not weights.is_file():
             raise ValueError(
-                f"{path}: wants to read {name!r}: its weights have to be a file beside it: copy both, or don't trust it"
+                f"{path}: wants to read {name or places!r}: its weights have to be a file beside it: copy both, or "
+                "don't trust it"
             )
 
 
@@ -149,7 +151,7 @@ def tensors(model: Any) -> Iterator[Any]:
         for field, value in message.ListFields():
             if field.message_type is None or field.name in ("metadata_props", "external_data"):
                 continue
-            values = list(value) if field.is_repeated else [value]
+            values = [value] if hasattr(value, "ListFields") else list(value)
             if field.message_type.name == "TensorProto":
                 yield from values
             else:

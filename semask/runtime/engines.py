@@ -139,18 +139,6 @@ def torch_program(path: Path, options: Options) -> Engine:
     return Engine(extra[KEY], names(extra[KEY]), in_torch(module, device), torch_details(device))
 
 
-def aoti(path: Path, options: Options) -> Engine:
-    """Open an AOTInductor package. It loads a compiled library: only for trusted files."""
-    from torch._inductor import aoti_load_package
-
-    package = aoti_load_package(path)
-    described = package.get_metadata()
-    device = described.get("AOTI_DEVICE_KEY", "cpu")
-    if options.device is not None and options.device.split(":")[0] != device:
-        raise ValueError(f"{path}: compiled for {device}, not for {options.device}: export it with --device")
-    return Engine(described.get(KEY), names(described.get(KEY)), in_torch(package, device), torch_details(device))
-
-
 def in_torch(module: Callable[[Tensor], Any], device: str) -> Callable[[Tensor], Sequence[Tensor]]:
     """Run what takes and gives tensors of one device."""
 

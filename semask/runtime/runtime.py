@@ -16,12 +16,11 @@ from semask.runtime.engines import Engine, Options
 ENGINES: dict[str, Callable[[Path, Options], Engine]] = {
     ".onnx": engines.onnx,
     ".xml": engines.openvino,
-    ".aoti.pt2": engines.aoti,
     ".pt2": engines.torch_program,
     ".engine": engines.tensorrt,
 }
 """What opens a file, by its ending."""
-RUN_CODE = {".aoti.pt2": "a compiled library", ".pt2": "pickled Python objects", ".engine": "compiled GPU code"}
+RUN_CODE = {".pt2": "pickled Python objects", ".engine": "compiled GPU code"}
 """Formats that can do anything with the machine of whoever opens them, and what they hold."""
 
 
@@ -115,11 +114,11 @@ def load(
     """Open a file that `semask export` wrote.
 
     Args:
-        path: File ending in .onnx, .xml (OpenVINO, its .bin beside it), .pt2, .aoti.pt2 or .engine.
+        path: File ending in .onnx, .xml (OpenVINO, its .bin beside it), .pt2 or .engine.
         device: Where to run: cpu, cuda, for OpenVINO also gpu or npu; None for the CPU, for TensorRT cuda.
-        threads: Threads on a CPU; None for as many as torch has. (.pt2 and .aoti.pt2 have torch's.)
+        threads: Threads on a CPU; None for as many as torch has. (.pt2 has torch's.)
         precision: What OpenVINO computes in, where the machine can; None as the file was exported.
-        trust: Open formats too that run code of their own: .pt2, .aoti.pt2, .engine. Only for files of your own making.
+        trust: Open formats too that run code of their own: .pt2, .engine. Only for files of your own making.
 
     Raises:
         ValueError: If there is no such file, it is damaged or not one of ours, it would run code and is not trusted, or

@@ -141,6 +141,16 @@ def test_external_data_stays_in_the_folder(location, inside, tmp_path):
         exporter.check_external_data(external(folder, location, inside=inside))
 
 
+def test_external_data_with_several_places_is_refused(tmp_path):
+    (tmp_path / "weights").write_bytes(bytes(16))
+    file = external(tmp_path, "weights")
+    graph = onnx.load(file, load_external_data=False)
+    graph.graph.initializer[0].external_data.add(key="location", value="../secret")
+    file.write_bytes(graph.SerializeToString())
+    with pytest.raises(ValueError, match="beside it"):
+        exporter.check_external_data(file)
+
+
 def test_external_data_beside_the_file_is_fine_and_a_damaged_file_is_not(tmp_path):
     (tmp_path / "weights").write_bytes(bytes(16))
     exporter.check_external_data(external(tmp_path, "weights"))

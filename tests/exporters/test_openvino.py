@@ -57,4 +57,4 @@ def test_int8_is_calibrated(fpn, full, tmp_path):
     pytest.importorskip("nncf")
     files = save(fpn, tmp_path / "int8.xml", "int8", smooth(4, (64, 96)).split(1))
     assert files[1].stat().st_size < 0.4 * full[1].stat().st_size
-    assert 0 < typical_difference(fpn, opened(files[0])) < 0.05
+    assert 0 < typical_difference(fpn, opened(files[0])) < 0.1

@@ -1,5 +1,4 @@
 import json
-import shutil
 import sys
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -8,7 +7,7 @@ import pytest
 import torch
 from small_models import differences, small, typical_difference
 
-from semask.exporters import aoti, tensorrt
+from semask.exporters import tensorrt
 from semask.exporters import torch_program as exporter
 
 pytest.importorskip("torch.fx.experimental.dynamic_spec")
@@ -36,10 +35,9 @@ def test_bfloat16_inside_float32_outside(fpn, tmp_path):
     assert 0 < typical_difference(fpn, run) < 2e-2
 
 
-@pytest.mark.parametrize("module", [exporter, aoti])
-def test_refuses_int8_and_names_who_does_it(fpn, module, tmp_path):
+def test_refuses_int8_and_names_who_does_it(fpn, tmp_path):
     with pytest.raises(ValueError, match="openvino or onnx"):
-        module.save(fpn, tmp_path / "model.pt2", precision="int8", **ARGUMENTS)
+        exporter.save(fpn, tmp_path / "model.pt2", precision="int8", **ARGUMENTS)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -47,12 +45,6 @@ def test_refuses_an_older_torch(fpn, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.fx.experimental.dynamic_spec", None)
     with pytest.raises(ValueError, match="update it"):
         exporter.save(fpn, tmp_path / "model.pt2", precision="fp32", **ARGUMENTS)
-
-
-def test_refuses_to_compile_without_a_compiler(fpn, tmp_path, monkeypatch):
-    monkeypatch.setattr(shutil, "which", lambda _: None)
-    with pytest.raises(ValueError, match="C\\+\\+ compiler"):
-        aoti.save(fpn, tmp_path / "model.aoti.pt2", precision="fp32", **ARGUMENTS)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for a machine without a GPU")
