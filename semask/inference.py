@@ -20,7 +20,7 @@ from semask.data.dataset import Classes
 from semask.data.images import read_image
 from semask.data.transforms import Normalization, fitted_size
 from semask.model import SeMask
-from semask.outputs import MaskOutput, SeMaskOutput, resize_rows, source_row
+from semask.outputs import MaskOutput, SeMaskOutput, resize_rows, source_rows
 
 if TYPE_CHECKING:
     from semask.runtime import Runtime  # builds on this module
@@ -200,8 +200,7 @@ def probabilities(views: Sequence[View], size: tuple[int, int], rows: range | No
 
 def resized(view: View, size: tuple[int, int], rows: range) -> Tensor:
     """Resize some rows of the scores of a view to the view's size and then to `size`: [B, K, len(rows), W]."""
-    above, below = source_row(rows[0], view.size[0], size[0]), source_row(rows[-1], view.size[0], size[0])
-    needed = range(int(above), min(int(below) + 2, view.size[0]))
+    needed = source_rows(rows, view.size[0], size[0])
     return resize_rows(view.rows(needed), size, rows, source=(needed.start, view.size[0]))
 
 

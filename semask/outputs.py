@@ -104,3 +104,9 @@ def resize_rows(x: Tensor, size: tuple[int, int], rows: range, *, source: tuple[
 def source_row(row: int, source: int, target: int) -> float:
     """Row of a map of `source` rows that row `row` of its resized map of `target` rows is taken from, not below 0."""
     return max((row + 0.5) * source / target - 0.5, 0.0)
+
+
+def source_rows(rows: range, source: int, target: int) -> range:
+    """Rows of a map of `source` rows that some rows of its resized map of `target` rows are computed from."""
+    first, last = source_row(rows[0], source, target), source_row(rows[-1], source, target)
+    return range(int(first), min(int(last) + 2, source))

@@ -35,7 +35,7 @@ from semask import checkpoint
 from semask.data.dataset import IGNORE_INDEX, Classes, Color
 from semask.data.images import read_image
 from semask.inference import Predictor, View, probabilities, starts, to_image
-from semask.outputs import source_row
+from semask.outputs import source_rows
 from semask.pictures import overlay, with_legend
 
 STRIP_VALUES = 2**22
@@ -200,9 +200,8 @@ def restored(kept: dict[str, Tensor], views: Sequence[View], rows: range, size: 
 def _cells(view: View, rows: range, size: tuple[int, int]) -> slice:
     """Rows of the scores that `probabilities` takes some rows of the tile from."""
     height = view.scores.shape[-2]
-    first = int(source_row(rows[0], view.size[0], size[0]))
-    last = min(int(source_row(rows[-1], view.size[0], size[0])) + 1, view.size[0] - 1)
-    return slice(int(source_row(first, height, view.padded[0])), int(source_row(last, height, view.padded[0])) + 2)
+    cells = source_rows(source_rows(rows, view.size[0], size[0]), height, view.padded[0])
+    return slice(cells.start, cells.stop)
 
 
 def _strips(span: Span, views: Sequence[View]) -> Iterator[range]:

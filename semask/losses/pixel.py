@@ -9,7 +9,7 @@ from torch import Tensor
 
 from semask.data.dataset import IGNORE_INDEX
 from semask.kernels import recorded
-from semask.outputs import PixelOutput, SeMaskOutput, resize, resize_rows, source_row
+from semask.outputs import PixelOutput, SeMaskOutput, resize, resize_rows, source_rows
 
 Average = Literal["valid", "all"]
 STRIP_VALUES = {"cpu": 2**21, "cuda": 2**26}
@@ -166,12 +166,12 @@ class CrossEntropySum(torch.autograd.Function):
         for image in range(B):
             for first in range(0, label.shape[1], step):
                 rows = range(first, min(first + step, label.shape[1]))
-                above, below = source_row(rows[0], h, size[0]), source_row(rows[-1], h, size[0])
-                source = slice(int(above), min(int(below) + 2, h))
+                needed = source_rows(rows, h, size[0])
+                source = slice(needed.start, needed.stop)
                 pixels = (image, slice(rows.start, rows.stop))
                 with torch.enable_grad():
                     part = logits[image : image + 1, :, source].detach().requires_grad_()
-                    scores = resize_rows(part, size, rows, source=(source.start, h))[..., : label.shape[2]]
+                    scores = resize_rows(part, size, rows, source=(needed.start, h))[..., : label.shape[2]]
                     scores = scores.permute(0, 2, 3, 1)[0]  # [rows, W, K]: the classes lie side by side
                 log_p = scores.detach().log_softmax(dim=-1)
                 total -= (log_p.gather(-1, index[pixels][..., None])[..., 0] * share[pixels]).sum()
