@@ -24,8 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semask import Inference, PixelLoss, SeMask
-from semask.inference import label_map, look
+from semask.inference import look
 from semask.outputs import resize
+from semask.views import label_map
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,10 @@ from torch import Tensor
 
 from semask import Predictor, SeMask, checkpoint
 from semask.data.street import draw_scene
-from semask.inference import probabilities, recipe_inference
-from semask.tiles import Span, blend, import_rasterio, spans
+from semask.inference import recipe_inference
+from semask.raster import import_rasterio
+from semask.tiles import Span, blend, spans
+from semask.views import probabilities
 
 SCENE = 256
 SCENES = 64

@@ -71,6 +71,12 @@ def load(source: str | Path, *, device: torch.device | str = "cpu", into: SeMask
     Raises:
         ValueError: If there is no such checkpoint, it is damaged or not one of ours, or there is no such device.
     """
+    from semask.runtime import is_exported
+
+    if is_exported(source):
+        raise ValueError(
+            f"{source}: an exported file, not a checkpoint: predict and evaluate take it, and semask.runtime.load does"
+        )
     path = find(source)
     tensors, metadata = read_tensors(path)
     try:

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         sys.exit(2)
     except KeyboardInterrupt:
-        print("semask: stopped; a training run goes on with --resume", file=sys.stderr)
+        print("semask: stopped; training goes on with --resume, tiles with the same command", file=sys.stderr)
         sys.exit(130)
 
 

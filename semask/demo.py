@@ -106,7 +106,7 @@ def render(
     rows = []
     for i in np.linspace(0, len(dataset) - 1, SCENES, dtype=int):
         image, label = dataset[int(i)]
-        prediction = predictor(image, priors=True)
+        prediction = predictor(image, confidence=False, priors=True)
         maps = [label.numpy(), prediction.label, *prediction.priors]
         pictures = [to_image(image), *(colorize(x, dataset.classes) for x in maps)]
         rows.append("<tr>" + "".join(f"<td>{picture_tag(picture)}</td>" for picture in pictures) + "</tr>")

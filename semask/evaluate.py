@@ -16,11 +16,12 @@ from torch import Tensor
 
 from semask import checkpoint
 from semask.data import Data, SegmentationDataset, evaluation_loader
-from semask.inference import Inference, Predictor, label_map, recipe_inference
+from semask.inference import Inference, Predictor, recipe_inference
 from semask.metrics import ConfusionMatrix, Scores
 from semask.model import SeMask
-from semask.runtime import Runtime, is_exported
+from semask.runtime import Runtime, is_exported, weights_beside
 from semask.runtime import load as load_exported
+from semask.views import label_map
 from semask.weights.published import MULTISCALE, find
 
 
@@ -115,6 +116,7 @@ def evaluate(
         "weights": {
             "file": str(weights or zoo),
             "sha256": sha256(path),
+            "beside": {file.name: sha256(file) for file in weights_beside(path)},
             "step": model.metadata.get("step"),
         },
         "data": {**dataclasses.asdict(source), "name": dataset.name, "images": result.images},

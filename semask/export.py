@@ -19,6 +19,7 @@ from semask import checkpoint
 from semask.evaluate import machine, sha256
 from semask.exporters.check import LIMITS, NEAR_TIE, Check, Latency, compare, measure
 from semask.exporters.metadata import Precision, metadata
+from semask.exporters.request import Request
 from semask.exporters.samples import Inputs, Picture, Samples, choose_samples
 from semask.inference import recipe_inference, to_tensor
 from semask.model import SeMask
@@ -131,21 +132,20 @@ def export(
     if calibrated and chosen.drawn:
         raise ValueError("int8 is calibrated on images like those it will see: give some with --images")
     weights_file: dict[str, Any] = {"file": str(weights), "sha256": sha256(source), "bytes": source.stat().st_size}
-    described = metadata(model, precision=precision, licence=licence, sha256=weights_file["sha256"])
     console = Console(stderr=True)
     with staging(target) as folder:
         console.print(f"Exporting {weights} as {format}, {precision} ...", highlight=False, soft_wrap=True)
         start = time.perf_counter()
         inference = recipe_inference(model)
-        files = save(
-            model,
-            folder / target.name,
-            format=format,
-            precision=precision,
-            metadata=described,
-            calibration=Inputs(chosen.images[:samples], model, inference) if calibrated else None,
+        request = Request(
+            model=model,
+            path=folder / target.name,
             sample=next(iter(Inputs(chosen.images[-1:], model, inference))).to(device),
+            precision=precision,
+            metadata=metadata(model, precision=precision, licence=licence, sha256=weights_file["sha256"]),
+            calibration=Inputs(chosen.images[:samples], model, inference) if calibrated else (),
         )
+        files = save(request, format)
         seconds = time.perf_counter() - start
         console.print(f"Comparing it with the model on {chosen.source} ...", highlight=False, soft_wrap=True)
         allowed = LIMITS[precision] if limit is None else limit
@@ -192,15 +192,15 @@ def output_file(weights: str, format: str, out: str | None) -> Path:
     return Path(out)
 
 
-def save(model: SeMask, path: Path, *, format: str, **settings: Any) -> list[Path]:
-    """Write a model in a format, with the `save` of its module in `exporters`.
+def save(request: Request, format: str) -> list[Path]:
+    """Write a model in a format, with the `save` of its module in `exporters`; gives the files.
 
     Raises:
         ValueError: If the format can't hold the model, or something that it takes is not installed.
     """
     module = import_module(f"semask.exporters.{MODULES.get(format, format)}")
     try:
-        files: list[Path] = module.save(model, path, **settings)
+        files: list[Path] = module.save(request)
     except (ValueError, OSError):
         raise
     except Exception as error:  # each library has errors of its own

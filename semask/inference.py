@@ -1,13 +1,9 @@
-"""From a model and an image to a label map: whole image, sliding window, several scales and flips, in strips.
+"""From a model and an image to a label map: whole image, sliding window, several scales and flips, in strips."""
 
-The class probabilities of a large image at its own size are huge (150 classes of a 12-megapixel photo: 7 GB), so they
-are never held: the scores stay at the decoder's size and are resized, normalised and compared strip by strip.
-"""
-
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -20,14 +16,14 @@ from semask.data.dataset import Classes
 from semask.data.images import read_image
 from semask.data.transforms import Normalization, fitted_size
 from semask.model import SeMask
-from semask.outputs import MaskOutput, SeMaskOutput, resize_rows, source_rows
+from semask.outputs import MaskOutput, SeMaskOutput
+from semask.views import View, label_map
+from semask.views import confidence as confidence_of
 
 if TYPE_CHECKING:
     from semask.runtime import Runtime  # builds on this module
 
 Mode = Literal["whole", "slide"]
-STRIP_VALUES = 2**21
-"""Class scores that are resized at once (8 MiB in float32: more would neither stay in caches nor be given back)."""
 
 
 @dataclass(frozen=True)
@@ -71,30 +67,6 @@ class Inference:
             )
         if not self.ratios or min(self.ratios) <= 0:
             raise ValueError(f"inference ratios are {self.ratios}: give at least one factor above 0")
-
-
-class View(NamedTuple):
-    """What the model says of one image, before it is resized to the image's size."""
-
-    scores: Tensor
-    """Scores of classes [B, K, h, w] or of masks [B, Q, h, w]."""
-    size: tuple[int, int]
-    """Height and width of the image that the model saw; scores are resized to it before any other size."""
-    padded: tuple[int, int]
-    """The same with the padding that the decoder asks for, at the right and the bottom."""
-    kind: Literal["logits", "masks", "probabilities"] = "logits"
-    """Whether the scores are logits or probabilities of classes, or logits of masks."""
-    classes: Tensor | None = None
-    """Probability of each class for each mask, [B, Q, K]; without "no object"."""
-    mirrored: bool = False
-    """Whether the model saw the image mirrored."""
-
-    def rows(self, rows: range) -> Tensor:
-        """Scores of the classes in some rows of the image, [B, K, len(rows), W]."""
-        scores = resize_rows(self.scores.float(), self.padded, rows)[..., : self.size[1]]
-        if self.classes is not None:
-            scores = (scores.permute(0, 2, 3, 1).sigmoid() @ self.classes[:, None]).permute(0, 3, 1, 2)
-        return scores.flip(-1) if self.mirrored else scores
 
 
 def look(
@@ -174,79 +146,14 @@ def starts(length: int, crop: int, stride: int) -> list[int]:
     return [min(i * stride, length - crop) for i in range(count)]
 
 
-def probabilities(views: Sequence[View], size: tuple[int, int], rows: range | None = None) -> Tensor:
-    """Average the class probabilities of several views of one image.
-
-    Args:
-        views: Class scores of the views.
-        size: Height and width of the result, usually those of the file.
-        rows: Rows of the result to compute; None for all.
-
-    Returns:
-        Probabilities [B, K, len(rows), W]: the softmax of the scores resized to the view's size and then to `size`, or
-        for masks the probabilities so resized, averaged over the views.
-    """
-    rows = range(size[0]) if rows is None else rows
-    total: Tensor | None = None
-    for view in views:
-        share = resized(view, size, rows)
-        if view.kind == "logits":
-            share = share.permute(0, 2, 3, 1).softmax(dim=-1).permute(0, 3, 1, 2)  # classes lie side by side
-        total = share if total is None else total + share
-    if total is None:
-        raise ValueError("no view to predict from")
-    return total / len(views)
-
-
-def resized(view: View, size: tuple[int, int], rows: range) -> Tensor:
-    """Resize some rows of the scores of a view to the view's size and then to `size`: [B, K, len(rows), W]."""
-    needed = source_rows(rows, view.size[0], size[0])
-    return resize_rows(view.rows(needed), size, rows, source=(needed.start, view.size[0]))
-
-
-def classify(views: Sequence[View], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Choose the most probable class of each pixel, strip by strip.
-
-    Args:
-        views: Class scores of the views of one image.
-        size: Height H and width W of the result.
-
-    Returns:
-        Class indices [B, H, W] uint8 and the probabilities [B, H, W] of the chosen classes.
-    """
-    best = [probabilities(views, size, rows).max(dim=1) for rows in strips(views, size)]
-    label = torch.cat([strip.indices.to(torch.uint8) for strip in best], dim=1)
-    return label, torch.cat([strip.values for strip in best], dim=1)
-
-
-def label_map(views: Sequence[View], size: tuple[int, int]) -> Tensor:
-    """Choose the most probable class of each pixel, as `classify` does, in less time: class indices [B, H, W] uint8."""
-    one = len(views) == 1  # scores are as good as probabilities
-
-    def best(rows: range) -> Tensor:
-        scores = resized(views[0], size, rows) if one else probabilities(views, size, rows)
-        return scores.argmax(dim=1).to(torch.uint8)
-
-    return torch.cat([best(rows) for rows in strips(views, size)], dim=1)
-
-
-def strips(views: Sequence[View], size: tuple[int, int]) -> list[range]:
-    """Cut the rows of the result so that about `STRIP_VALUES` scores are resized at once."""
-    B, K = views[0].scores.shape[:2]
-    if views[0].classes is not None:
-        K = max(K, views[0].classes.shape[-1])
-    step = max(STRIP_VALUES // (B * K * max(size[1], *(view.size[1] for view in views))), 1)
-    return [range(first, min(first + step, size[0])) for first in range(0, size[0], step)]
-
-
 @dataclass(frozen=True)
 class Prediction:
     """What a model says of one image, at the image's size."""
 
     label: NDArray[np.uint8]
     """Class index of each pixel, [H, W]."""
-    confidence: NDArray[np.float32]
-    """Probability of the chosen class, [H, W] in [0, 1]."""
+    confidence: NDArray[np.float32] | None
+    """Probability of the chosen class, [H, W] in [0, 1]; None if not asked for."""
     priors: tuple[NDArray[np.uint8], ...]
     """Class index that the semantic prior of each stage favours, [H, W]; empty unless asked for."""
     classes: Classes
@@ -275,12 +182,20 @@ class Predictor:
         self.normalization = Normalization(tuple(model.config["mean"]), tuple(model.config["std"]))
         self.classes = model_classes(model)
 
-    def __call__(self, image: str | Path | Image.Image | NDArray[Any] | Tensor, *, priors: bool = False) -> Prediction:
+    def __call__(
+        self,
+        image: str | Path | Image.Image | NDArray[Any] | Tensor,
+        *,
+        confidence: bool = True,
+        priors: bool = False,
+    ) -> Prediction:
         """Segment one image.
 
         Args:
             image: Path of a file; PIL image; array [H, W, C] or [H, W], uint8 or float in [0, 1]; or tensor [C, H, W],
                 likewise. Colours are RGB.
+            confidence: Whether to give the probability of the chosen classes; for a large image it takes longer than
+                the classes.
             priors: Whether to give the prior of each stage too.
 
         Raises:
@@ -289,12 +204,12 @@ class Predictor:
         """
         pixels = to_tensor(image, channels=self.model.config["in_channels"])
         size = (pixels.shape[-2], pixels.shape[-1])
-        maps = [classify(views, size) for views in self.views(pixels, priors=priors)]
-        label, confidence = maps[0]
+        maps = self.views(pixels, priors=priors)
+        label, *favoured = (label_map(views, size)[0].cpu().numpy() for views in maps)
         return Prediction(
-            label=label[0].cpu().numpy(),
-            confidence=confidence[0].cpu().numpy(),
-            priors=tuple(prior[0].cpu().numpy() for prior, _ in maps[1:]),
+            label=label,
+            confidence=confidence_of(maps[0], size)[0].cpu().numpy() if confidence else None,
+            priors=tuple(favoured),
             classes=self.classes,
         )
 

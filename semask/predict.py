@@ -14,8 +14,9 @@ from semask.data.images import IMAGE_SUFFIXES, read_image
 from semask.evaluate import open_model
 from semask.inference import Prediction, Predictor, recipe_inference
 from semask.pictures import colorize, confidence_map, index_mask, overlay, with_legend
+from semask.raster import Unreadable, import_rasterio
 from semask.runtime import is_exported
-from semask.tiles import Unreadable, check_grid, import_rasterio, predict_file
+from semask.tiles import check_grid, predict_file
 
 
 @dataclass
@@ -101,11 +102,11 @@ def predict(
                 continue
             try:
                 image = read_image(file, channels=predictor.model.config["in_channels"])
-                prediction = predictor(image, priors=priors)
+                prediction = predictor(image, confidence=confidence, priors=priors)
             except ValueError as error:
                 report.failed[file] = str(error)
                 continue
-            write(stem, image if overlays else None, prediction, confidence=confidence)
+            write(stem, image if overlays else None, prediction)
             report.written.append(stem.with_name(f"{stem.name}.png"))
     console.print(f"{len(report.written)} masks in {out}", highlight=False, soft_wrap=True)
     if report.failed:
@@ -129,7 +130,7 @@ def check_tiles(tile: int, overlap: int, *, scale: tuple[int, int] | None, prior
     import_rasterio()
 
 
-def write(stem: Path, image: Image.Image | None, prediction: Prediction, *, confidence: bool) -> None:
+def write(stem: Path, image: Image.Image | None, prediction: Prediction) -> None:
     """Write the pictures of one prediction beside each other."""
     pictures = {f"{stem.name}.png": index_mask(prediction.label, prediction.classes)}
     if image is not None:
@@ -137,7 +138,7 @@ def write(stem: Path, image: Image.Image | None, prediction: Prediction, *, conf
         pictures[f"{stem.name}_overlay.jpg"] = with_legend(picture, prediction.label, prediction.classes)
     for stage, prior in enumerate(prediction.priors, start=1):
         pictures[f"{stem.name}_prior{stage}.png"] = colorize(prior, prediction.classes)
-    if confidence:
+    if prediction.confidence is not None:
         pictures[f"{stem.name}_confidence.png"] = confidence_map(prediction.confidence)
     for name, picture in pictures.items():
         with checkpoint.written_whole(stem.with_name(name)) as temporary:

@@ -176,7 +176,7 @@ class Run:
         """Draw image, label, prediction and priors of a few validation images."""
         for i in np.linspace(0, len(dataset) - 1, min(SAMPLES, len(dataset)), dtype=int):
             image, label = dataset[int(i)]
-            prediction = predictor(image, priors=True)
+            prediction = predictor(image, confidence=False, priors=True)
             maps = [label.numpy(), prediction.label, *prediction.priors]
             picture = side_by_side([to_image(image), *(colorize(x, dataset.classes) for x in maps)])
             with checkpoint.written_whole(self.out / "samples" / f"{i:05d}_step{self.step}.png") as temporary:

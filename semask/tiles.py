@@ -14,17 +14,16 @@ import hashlib
 import json
 import math
 import shutil
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
-from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 from safetensors import safe_open
@@ -32,31 +31,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from semask import checkpoint
-from semask.data.dataset import IGNORE_INDEX, Classes, Color
-from semask.data.images import read_image
-from semask.inference import Predictor, View, probabilities, starts, to_image
+from semask.data.dataset import IGNORE_INDEX, Classes
+from semask.inference import Predictor, starts
 from semask.outputs import source_rows
 from semask.pictures import overlay, with_legend
+from semask.raster import BLOCK, Raster, Unreadable, gdal, write
+from semask.views import View, probabilities
 
 STRIP_VALUES = 2**22
 """Class probabilities that are blended at once (16 MiB)."""
-READ_ROWS = 64
-"""Rows of an image that are read at once."""
-BLOCK = 512
-"""Side of the blocks of a GeoTIFF that is written, in pixels."""
 OVERVIEW = 2048
 """Longest side of an overlay in pixels."""
-DRIVERS = ("GTiff", "PNG", "JPEG", "BMP", "WEBP", "GIF", "BIGGIF")
-SETTINGS = {
-    "GDAL_CACHEMAX": 64,  # MB of decoded blocks; else a share of the machine's memory
-    # With these, JPEG and PNG files that are cut off are errors and not noise.
-    "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
-    "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
-}
-
-
-class Unreadable(ValueError):
-    """The image is at fault, not a setting."""
 
 
 class Span(NamedTuple):
@@ -220,25 +205,48 @@ def _slice(pixels: range) -> slice:
 class Parts:
     """Finished rows of tiles in a folder, and what the next row needs of the last one.
 
+    A context, in which no other run can use the folder.
+
     Args:
         folder: Where; it is emptied if what it holds belongs to something else.
         identity: What the parts belong to, as JSON.
 
+    Attributes:
+        done: Rows of tiles that are finished, from the top.
+
     Raises:
-        ValueError: If the folder can't be written.
+        ValueError: If the folder can't be written, or another run is using it.
     """
 
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
         self.folder = folder
+        self.lock = FileLock(folder / "lock", blocking=False)  # the system lets go of it when a run is killed
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.lock.acquire()
+        except Timeout as error:
+            raise ValueError(
+                f"{folder}: another run is writing this result: wait for it, or choose another --out"
+            ) from error
+        except OSError as error:
+            raise ValueError(
+                f"{folder}: could not be written ({error.strerror or error}): choose another folder"
+            ) from error
         text, note = json.dumps(identity, indent=1), folder / "parts.json"
         if not note.is_file() or note.read_text(encoding="utf-8") != text:
-            self.remove()
+            for part in folder.glob("*.*"):
+                part.unlink()
             with checkpoint.written_whole(note) as temporary:
                 temporary.write_text(text, encoding="utf-8")
         self.done = 0
-        """Rows of tiles that are finished, from the top."""
         while self._row(self.done).is_file():
             self.done += 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
         return load_file(self._band(*key))
@@ -270,6 +278,7 @@ class Parts:
 
     def remove(self) -> None:
         """Delete the folder."""
+        self.lock.release()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _row(self, row: int) -> Path:
@@ -277,139 +286,6 @@ class Parts:
 
     def _band(self, row: int, column: int | str) -> Path:
         return self.folder / f"band-{row}-{column}.safetensors"
-
-
-class Raster:
-    """An image file whose rows are read when they are needed, with the samples that `read_image` gives.
-
-    A file that is stored turned (EXIF) is read whole, within the limit of `read_image`: windows can't turn it.
-
-    Args:
-        path: Image file.
-        channels: Bands that the model takes; a file with just as many is taken as it is, whatever they are.
-
-    Raises:
-        Unreadable: If it is missing, damaged, no image, or its samples are not of 8 or 16 bits.
-        ValueError: If rasterio is not installed.
-    """
-
-    def __init__(self, path: Path, *, channels: int) -> None:
-        self.path, self.channels = path, channels
-        with self._explained():
-            self.dataset = data = import_rasterio().open(path)
-        if data.driver not in DRIVERS:
-            raise Unreadable(f"{path}: a file of kind {data.driver} is not read: convert it to TIFF or PNG")
-        if set(data.dtypes) not in ({"uint8"}, {"uint16"}):
-            raise Unreadable(f"{path}: samples of {data.dtypes[0]} have no known range: convert them to 8 or 16 bits")
-        self.bits = int(data.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8 * np.dtype(data.dtypes[0]).itemsize))
-        kinds = [kind.name for kind in data.colorinterp]
-        self.palette = data.colormap(1) if kinds[0] == "palette" else None
-        self.is_tiff = data.driver == "GTiff"
-        self.bands = list(range(1, channels + 1))
-        self.mode: str | None = None
-        if self.palette or data.count != channels:
-            colors = [band for band, kind in enumerate(kinds, start=1) if kind != "alpha"]
-            self.bands = colors[:3] if len(colors) >= 3 and not self.palette else colors[:1]
-            self.mode = {1: "L", 3: "RGB", 4: "RGBA"}.get(channels)
-            if self.mode is None:
-                raise Unreadable(f"{path}: {data.count} bands, the model takes {channels}: give a file with as many")
-        self.upright: NDArray[np.uint8] | None = None
-        if self._turned():
-            try:
-                upright = np.array(read_image(path, channels=channels))
-            except ValueError as error:
-                raise Unreadable(str(error)) from error
-            self.upright = upright.reshape(*upright.shape[:2], channels).transpose(2, 0, 1)
-        self.height, self.width = (data.height, data.width) if self.upright is None else self.upright.shape[1:]
-
-    def seen(self, spans: Sequence[Span]) -> Iterator[Tensor]:
-        """Give what rows of tiles see, [C, h, W] until the next is asked for; nothing is read twice."""
-        pixels = np.empty((self.channels, len(spans[0].tile), self.width) if spans else 0, np.uint8)
-        end = 0
-        for span in spans:
-            known = max(end - span.tile.start, 0)
-            pixels[:, :known] = pixels[:, pixels.shape[1] - known :].copy()
-            for first in range(known, len(span.tile), READ_ROWS):
-                last = min(first + READ_ROWS, len(span.tile))
-                pixels[:, first:last] = self._rows(span.tile[first:last])
-            end = span.tile.stop
-            yield torch.from_numpy(pixels)
-
-    def invalid(self, rows: range) -> Tensor | None:
-        """Which pixels [n, W] a TIFF says to be no data, by value, mask or alpha; None: none can be."""
-        if not self.is_tiff or self.upright is not None:
-            return None
-        if all("all_valid" in (flag.name for flag in flags) for flags in self.dataset.mask_flag_enums):
-            return None
-        with self._explained():
-            window = ((rows.start, rows.stop), (0, self.width))
-            return torch.from_numpy(self.dataset.dataset_mask(window=window) == 0)
-
-    def overview(self, factor: int) -> Image.Image:
-        """Read every `factor`-th pixel of every `factor`-th row; a reading at a smaller size takes a PNG whole."""
-        step = factor * max(READ_ROWS // factor, 1)
-        pixels = [
-            self._rows(range(first, min(first + step, self.height)))[:, ::factor, ::factor].copy()
-            for first in range(0, self.height, step)
-        ]
-        return to_image(torch.from_numpy(np.concatenate(pixels, axis=1)))
-
-    def close(self) -> None:
-        """Close the file."""
-        self.dataset.close()
-
-    def _rows(self, rows: range) -> NDArray[np.uint8]:
-        if self.upright is not None:
-            return self.upright[:, _slice(rows)]
-        with self._explained():
-            return self._converted(self.dataset.read(self.bands, window=((rows.start, rows.stop), (0, self.width))))
-
-    def _converted(self, pixels: NDArray[Any]) -> NDArray[np.uint8]:
-        """Samples as they are in the file to the 8-bit bands of the model, by Pillow's rules."""
-        if self.palette:
-            table = np.array([self.palette.get(i, (0, 0, 0))[:3] for i in range(256)], np.uint8)
-            pixels = table[pixels[0]].transpose(2, 0, 1)
-        elif self.bits < 8:
-            pixels = pixels * np.uint8(255 // (2**self.bits - 1))
-        else:
-            pixels = (pixels >> (self.bits - 8)).astype(np.uint8)
-        if self.mode is None:
-            return pixels
-        converted = np.array(to_image(torch.from_numpy(pixels)).convert(self.mode))
-        return converted.reshape(*converted.shape[:2], self.channels).transpose(2, 0, 1)
-
-    def _turned(self) -> bool:
-        if self.dataset.crs is not None:
-            return False
-        try:
-            with warnings.catch_warnings(action="ignore"), Image.open(self.path) as image:
-                # Pillow decodes a whole PNG to look for an orientation behind the pixels, where hardly any has it.
-                known = image.format != "PNG" or not {"exif", "Raw profile type exif"}.isdisjoint(image.info)
-                return known and image.getexif().get(0x0112, 1) != 1
-        except Exception:  # Pillow's readers raise nearly anything, first of all for files that are too large for them
-            return bool(self.dataset.tags().get("EXIF_Orientation", "1") != "1")
-
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            reason = " ".join(str(error.__cause__ or error).split())
-            raise Unreadable(f"{self.path}: no image, or damaged ({reason}): copy it again or convert it") from error
-
-
-def import_rasterio() -> Any:
-    """Import rasterio, which the extra `geo` installs.
-
-    Raises:
-        ValueError: If it is not installed.
-    """
-    try:
-        import rasterio
-        import rasterio.shutil
-    except ImportError as error:
-        raise ValueError("tiles are read and written with rasterio: pip install 'semask[geo]'") from error
-    return rasterio
 
 
 def predict_file(
@@ -448,26 +324,25 @@ def predict_file(
     check_grid(tile, overlap)
     if predictor.inference.scale is not None:
         raise ValueError(f"inference scale is {predictor.inference.scale}: tiles have the image's own size; give none")
-    path, bar = Path(path), bar or Progress(console=Console(stderr=True), disable=True)
-    channels, rasterio = predictor.model.config["in_channels"], import_rasterio()
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(warnings.catch_warnings(category=rasterio.errors.NotGeoreferencedWarning, action="ignore"))
-        stack.enter_context(rasterio.Env(**SETTINGS))
-        image = stack.enter_context(contextlib.closing(Raster(path, channels=channels)))
-        target = Path(f"{out}.tif" if image.is_tiff else f"{out}.png")
+    path, out, bar = Path(path), Path(out), bar or Progress(console=Console(stderr=True), disable=True)
+    channels = predictor.model.config["in_channels"]
+    with gdal(), contextlib.closing(Raster(path, channels=channels)) as image:
+        ending = ".tif" if image.is_tiff else ".png"
+        target = out.with_name(f"{out.name}{ending}")
         settings = {"tile": tile, "overlap": overlap, "confidence": confidence}
-        parts = Parts(target.with_name(f".{target.name}.parts"), identity(predictor, path) | settings)
-        try:
-            segment(predictor, image, parts, tile=tile, overlap=overlap, confidence=confidence, bar=bar)
-            if confidence:
-                write(target.with_name(f"{Path(out).name}_confidence{target.suffix}"), parts, image, "confidence")
-            write(target, parts, image, "label", palette=predictor.classes.palette)
-            if overlays:
-                write_overlay(target.with_name(f"{Path(out).name}_overlay.jpg"), parts, image, predictor.classes)
-        except Unreadable:
+        with Parts(target.with_name(f".{target.name}.parts"), identity(predictor, path) | settings) as parts:
+            try:
+                segment(predictor, image, parts, tile=tile, overlap=overlap, confidence=confidence, bar=bar)
+                if confidence:
+                    sure = out.with_name(f"{out.name}_confidence{ending}")
+                    write(sure, parts.rows("confidence", BLOCK), image, parts.folder)
+                write(target, parts.rows("label", BLOCK), image, parts.folder, palette=predictor.classes.palette)
+                if overlays:
+                    write_overlay(out.with_name(f"{out.name}_overlay.jpg"), parts, image, predictor.classes)
+            except Unreadable:
+                parts.remove()
+                raise
             parts.remove()
-            raise
-        parts.remove()
     return target
 
 
@@ -482,7 +357,7 @@ def segment(
         )
     total, known = len(rows) * len(columns), parts.done * len(columns)
     task = bar.add_task(f"tiles of {image.path.name}", total=total, completed=known)
-    for row, pixels in enumerate(image.seen(rows[parts.done :]), start=parts.done):
+    for row, pixels in enumerate(image.windows([row.tile for row in rows[parts.done :]]), start=parts.done):
         own = rows[row].own
         maps = {name: torch.empty(len(own), image.width, dtype=torch.uint8) for name in ("label", "confidence")}
         for strip, part, p in blend(predictor, pixels, rows, columns, row, parts):
@@ -513,28 +388,6 @@ def identity(predictor: Predictor, path: Path) -> dict[str, Any]:
         "inference": asdict(predictor.inference),
         "versions": checkpoint.versions(),
     }
-
-
-def write(target: Path, parts: Parts, image: Raster, name: str, *, palette: Sequence[Color] = ()) -> None:
-    """Put a map together, as GeoTIFF or PNG."""
-    rasterio = import_rasterio()
-    with checkpoint.written_whole(target) as temporary:
-        tiff = temporary if image.is_tiff else parts.folder / f"{name}.tif"
-        place = {"crs": image.dataset.crs, "transform": image.dataset.transform} if image.is_tiff else {}
-        with rasterio.open(
-            tiff, "w", driver="GTiff", dtype="uint8", count=1, height=image.height, width=image.width,
-            tiled=True, blockxsize=BLOCK, blockysize=BLOCK, compress="deflate", BIGTIFF="IF_SAFER",
-            nodata=IGNORE_INDEX if image.is_tiff and palette else None, **place,
-        ) as file:  # fmt: skip
-            if palette:
-                file.write_colormap(1, {i: palette[i] if i < len(palette) else (0, 0, 0) for i in range(256)})
-            first = 0
-            for rows in parts.rows(name, BLOCK):
-                file.write(rows, 1, window=((first, first + len(rows)), (0, image.width)))
-                first += len(rows)
-        if not image.is_tiff:
-            with rasterio.Env(GDAL_PAM_ENABLED="NO"):
-                rasterio.shutil.copy(tiff, temporary, driver="PNG")
 
 
 def write_overlay(target: Path, parts: Parts, image: Raster, classes: Classes) -> None:

@@ -15,9 +15,10 @@ from torch import Tensor
 from semask.decoders.mask2former import Mask2Former
 from semask.decoders.maskformer import MaskFormer
 from semask.encoders import SemanticEncoder, Swin, SwinSize
-from semask.inference import Inference, look, probabilities
+from semask.inference import Inference, look
 from semask.losses.mask import MaskLoss, prior_loss
 from semask.model import SeMask
+from semask.views import probabilities
 from semask.weights.names import official_names
 
 

@@ -11,10 +11,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from semask.encoders import SIZES, SemanticEncoder, Swin, SwinSize
-from semask.inference import Inference, classify, look, probabilities
+from semask.inference import Inference, look
 from semask.losses import Losses, PixelLoss
 from semask.model import SeMask
 from semask.outputs import resize
+from semask.views import label_map as most_probable
+from semask.views import probabilities
 from semask.weights.names import BACKBONE, Source, microsoft_name, official_names
 from semask.weights.pretrained import load_pretrained
 
@@ -179,7 +181,7 @@ def check_inference(case: Case, dtype: torch.dtype) -> None:
             "whole_prob_flip_v": probabilities(plain, size).flip(-2),
             "whole_logits_norescale": plain[0].rows(range(plain[0].size[0])),
             "ms_mean_prob": probabilities(views, size),
-            "ms_pred": classify(views, size)[0][0],
+            "ms_pred": most_probable(views, size)[0],
             "slide_logits_norescale": slid_view[0].scores,
             "slide_prob": probabilities(slid_view, size),
         }

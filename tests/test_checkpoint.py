@@ -4,6 +4,7 @@ import os
 import pickle
 import resource
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -99,6 +100,11 @@ def test_truncated(tmp_path, kept):
     path = save(tmp_path / "model.safetensors", model(), METADATA)
     os.truncate(path, int(kept * path.stat().st_size) if kept < 1 else kept)
     assert "not a safetensors checkpoint, or damaged" in refused(path)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "some/model.xml", "model.pt2", "MODEL.ENGINE"])
+def test_an_exported_file_is_no_checkpoint(name):
+    assert "an exported file, not a checkpoint" in refused(Path(name))
 
 
 def test_other_files(tmp_path):

@@ -78,7 +78,7 @@ def test_the_report_names_weights_data_settings_and_machine(evaluate, trained, s
     report = evaluate()
     step = json.loads((trained / "best.json").read_text(encoding="utf-8"))["step"]
     digest = hashlib.sha256((trained / "best.safetensors").read_bytes()).hexdigest()
-    assert report["weights"] == {"file": str(trained), "sha256": digest, "step": step}
+    assert report["weights"] == {"file": str(trained), "sha256": digest, "beside": {}, "step": step}
     assert report["data"]["root"] == str(scenes)
     assert report["data"]["name"] == "synthetic"
     assert report["data"]["images"] == 3

@@ -1,5 +1,6 @@
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import nn
 from semask import Predictor, SeMask, checkpoint
 from semask.evaluate import sha256
 from semask.export import export, output_file, replace_all
+from semask.exporters.request import Request
 from semask.exporters.samples import Inputs, choose_samples, model_input
 from semask.inference import Inference
 from semask.runtime import load
@@ -88,6 +90,7 @@ def test_evaluate_takes_it(semask, exported, trained, scenes, tmp_path):
     assert after["prior_miou"] == []
     assert after["settings"] == before["settings"]
     assert after["weights"]["sha256"] == sha256(exported)
+    assert after["weights"]["beside"] == {}
     assert "which data?" in semask.refused("evaluate", exported)
 
 
@@ -97,11 +100,11 @@ def damaged(monkeypatch) -> None:
 
     save = exporter.save
 
-    def wrong(model: SeMask, path: Path, **settings) -> list[Path]:
-        twin = copy.deepcopy(model)
+    def wrong(request: Request) -> list[Path]:
+        twin = copy.deepcopy(request.model)
         for parameter in twin.decoder.parameters():
             nn.init.normal_(parameter)
-        return save(twin, path, **settings)
+        return save(replace(request, model=twin))
 
     monkeypatch.setattr(exporter, "save", wrong)
 
@@ -127,8 +130,8 @@ def test_a_bad_export_is_not_kept_and_a_good_one_stays(semask, exported, trained
 def test_a_failing_export_leaves_nothing(semask, exported, trained, photos, tmp_path, monkeypatch):
     from semask.exporters import onnx as exporter
 
-    def fail(model: SeMask, path: Path, **settings) -> list[Path]:
-        path.write_bytes(b"half")
+    def fail(request: Request) -> list[Path]:
+        request.path.write_bytes(b"half")
         raise ValueError("no space")
 
     monkeypatch.setattr(exporter, "save", fail)

@@ -7,8 +7,8 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from semask import Inference, Predictor, SeMask
-from semask.inference import View, classify, look, probabilities, slide, starts, to_image, to_tensor
-from semask.outputs import resize, resize_rows
+from semask.inference import look, slide, starts, to_image, to_tensor
+from semask.views import View, probabilities
 
 
 @pytest.fixture(scope="module")
@@ -24,56 +24,6 @@ def model() -> SeMask:
 
 def photo(height: int = 45, width: int = 62, bands: int = 3) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (height, width, bands), dtype=np.uint8)
-
-
-def views(*sizes: tuple[tuple[int, int], tuple[int, int]], classes: int = 5) -> list[View]:
-    """Views of double precision: (size of the scores, size of the image)."""
-    return [View(4 * torch.randn(1, classes, *scores).double(), size, size) for scores, size in sizes]
-
-
-def test_resize_rows():
-    rng = np.random.default_rng(0)
-    for h, w, H, W in rng.integers(1, 40, (200, 4)).tolist():
-        x, size = torch.randn(1, 2, h, w).double(), (H, W)
-        first, last = sorted(rng.integers(0, H, 2).tolist())
-        rows = range(first, last + 1)
-        torch.testing.assert_close(resize_rows(x, size, rows), resize(x, size)[:, :, first : last + 1])
-
-
-@pytest.mark.parametrize("target", [(90, 70), (23, 31), (40, 31), (1, 1)])
-def test_rows_of_probabilities(target):
-    seen = views(((10, 12), (40, 48)), ((7, 9), (28, 36)), ((40, 31), (40, 31)))
-    whole = probabilities(seen, target)
-    expected = sum(resize(resize(view.scores.float(), view.size), target).softmax(1) for view in seen) / 3
-    torch.testing.assert_close(whole, expected)
-    torch.testing.assert_close(whole.sum(1), torch.ones(1, *target))
-    for step in (1, 4, 17):
-        parts = [probabilities(seen, target, range(i, min(i + step, target[0]))) for i in range(0, target[0], step)]
-        torch.testing.assert_close(torch.cat(parts, dim=2), whole)
-
-
-@pytest.mark.parametrize("values", [1, 1000, 5000, 2**24])
-def test_classes_are_chosen_strip_by_strip(monkeypatch, values):
-    monkeypatch.setattr("semask.inference.STRIP_VALUES", values)
-    seen = views(((10, 12), (40, 48)), ((20, 24), (80, 96)))
-    best = probabilities(seen, (50, 60)).max(1)
-    label, confidence = classify(seen, (50, 60))
-    assert label.dtype == torch.uint8
-    assert label.equal(best.indices.byte())
-    torch.testing.assert_close(confidence, best.values)
-
-
-def test_scores_of_the_full_size_are_never_held(monkeypatch, largest_tensor):
-    monkeypatch.setattr("semask.inference.STRIP_VALUES", 2**17)
-    seen = [View(torch.randn(1, 100, 24, 32), (96, 128), (96, 128))]
-    with largest_tensor:
-        classify(seen, (300, 400))
-    assert largest_tensor.values <= 2**18 < 100 * 300 * 400
-
-
-def test_nothing_seen():
-    with pytest.raises(ValueError, match="no view"):
-        probabilities([], (2, 2))
 
 
 def test_windows_cover_the_axis():
@@ -139,7 +89,9 @@ def test_every_source_gives_the_same(model, tmp_path):
         np.testing.assert_allclose(prediction.confidence, reference.confidence, atol=1e-5)
         for prior, expected in zip(prediction.priors, reference.priors, strict=True):
             np.testing.assert_array_equal(prior, expected)
-    assert predictor(array).priors == ()
+    plain = predictor(array, confidence=False)
+    assert (plain.priors, plain.confidence) == ((), None)
+    assert np.array_equal(plain.label, reference.label)
     assert reference.classes.names == ("class 0", "class 1", "class 2", "class 3")
 
 

@@ -72,7 +72,7 @@ def test_a_resumed_run_equals_one_without_a_stop(semask, recipe, tmp_path, monke
     with monkeypatch.context() as patch:
         after_step(patch, stopped_at, stop)
         output = semask(*recipe(tmp_path / "stopped", **settings), code=130)
-    assert "semask: stopped; a training run goes on with --resume" in output.err
+    assert "semask: stopped; training goes on with --resume" in output.err
     assert checkpoint.load(tmp_path / "stopped" / "last.safetensors").metadata["step"] == (stopped_at - 1) // 2 * 2
     semask(*recipe(tmp_path / "stopped", **settings), "--resume")
     assert_same_run(tmp_path / "whole", tmp_path / "stopped")

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from semask import Inference, Predictor, SeMask, checkpoint
 from semask.data.images import read_image
-from semask.inference import probabilities
-from semask.tiles import Parts, Raster, Span, Unreadable, blend, check_grid, predict_file, rising, spans
+from semask.raster import Unreadable
+from semask.tiles import Parts, Span, blend, check_grid, predict_file, rising, spans
+from semask.views import probabilities
 
 rasterio = pytest.importorskip("rasterio")
 pytestmark = [
@@ -234,55 +235,6 @@ def test_alpha_of_a_tiff_is_no_data_and_that_of_a_png_is_not(predictor, tmp_path
     assert mask(png).max() < 5
 
 
-def saved(suffix: str, mode: str = "RGB", **options: object):
-    def make(path: Path) -> Path:
-        Image.fromarray(photo()).convert(mode).save(path.with_suffix(suffix), **options)
-        return path.with_suffix(suffix)
-
-    return make
-
-
-def turned(suffix: str):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    return saved(suffix, exif=exif)
-
-
-def sixteen_bit(path: Path) -> Path:
-    Image.fromarray(photo(bands=1)[..., 0].astype(np.uint16) * 257).save(path.with_suffix(".png"))
-    return path.with_suffix(".png")
-
-
-KINDS = {
-    "grey": saved(".png", "L"),
-    "one bit": saved(".png", "1"),
-    "one bit TIFF": saved(".tif", "1"),
-    "palette": saved(".png", "P"),
-    "grey with alpha": saved(".png", "LA"),
-    "16 bits": sixteen_bit,
-    "CMYK": saved(".jpg", "CMYK"),
-    "BMP": saved(".bmp"),
-    "GIF": saved(".gif"),
-    "WebP": saved(".webp", lossless=True),
-    "turned JPEG": turned(".jpg"),
-    "turned PNG": turned(".png"),
-    "turned TIFF": turned(".tif"),
-}
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
-def test_files_are_read_as_read_image_reads_them(make, channels, tmp_path):
-    path = make(tmp_path / "a")
-    image = read_image(path, channels=channels)
-    expected = np.array(image).reshape(image.height, image.width, channels)
-    raster = Raster(path, channels=channels)
-    grid = spans(raster.height, 64, 16)
-    for span, seen in zip(grid, raster.seen(grid), strict=True):
-        assert np.array_equal(seen.permute(1, 2, 0), expected[span.tile.start : span.tile.stop])
-    raster.close()
-
-
 def test_more_bands_than_colours(tmp_path):
     predictor = Predictor(random_model(in_channels=5, mean=[0.5] * 5, std=[0.2] * 5))
     pixels = photo(bands=5)
@@ -404,17 +356,30 @@ def test_a_killed_command_goes_on(tmp_path, semask):
     assert np.array_equal(mask(tmp_path / "out" / "a.png"), mask(whole))
 
 
-def test_parts_that_are_not_needed_any_more_are_deleted(predictor, tmp_path):
-    parts = Parts(tmp_path / "parts", {"a": 1})
-    for row in range(3):
-        for column in range(2):
-            parts[row, column] = {"scores0": torch.full((2,), row)}
-        assert row == 0 or torch.equal(parts[row - 1, 1]["scores0"], torch.full((2,), row - 1))
-        parts.finish({"label": torch.full((3, 4), row, dtype=torch.uint8)})
-        assert len(list(parts.folder.glob("band-*"))) == 2
-    assert [rows[:, 0].tolist() for rows in parts.rows("label", 4)] == [[0, 0, 0, 1], [1, 1, 2, 2], [2]]
-    assert Parts(tmp_path / "parts", {"a": 1}).done == 3
-    assert Parts(tmp_path / "parts", {"a": 2}).done == 0
+def test_parts_that_are_not_needed_any_more_are_deleted(tmp_path):
+    with Parts(tmp_path / "parts", {"a": 1}) as parts:
+        for row in range(3):
+            for column in range(2):
+                parts[row, column] = {"scores0": torch.full((2,), row)}
+            assert row == 0 or torch.equal(parts[row - 1, 1]["scores0"], torch.full((2,), row - 1))
+            parts.finish({"label": torch.full((3, 4), row, dtype=torch.uint8)})
+            assert len(list(parts.folder.glob("band-*"))) == 2
+        assert [rows[:, 0].tolist() for rows in parts.rows("label", 4)] == [[0, 0, 0, 1], [1, 1, 2, 2], [2]]
+    for identity, done in (({"a": 1}, 3), ({"a": 2}, 0), ({"a": 1}, 0)):
+        with Parts(tmp_path / "parts", identity) as parts:
+            assert parts.done == done
+    parts.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_runs_never_write_one_result(predictor, tmp_path):
+    path = write_png(tmp_path / "a.png", photo())
+    with Parts(tmp_path / ".out.png.parts", {"a": 1}) as parts:
+        parts.finish({"label": torch.zeros(3, 4, dtype=torch.uint8)})
+        with pytest.raises(ValueError, match="another run is writing this result"):
+            predict_file(predictor, path, tmp_path / "out", **TILES)
+        assert (parts.folder / "row-0.safetensors").exists()
+    assert predict_file(predictor, path, tmp_path / "out", **TILES).exists()
 
 
 def test_an_output_that_cannot_be_written_keeps_what_is_done(predictor, tmp_path):

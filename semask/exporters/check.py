@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as TF
 
 from semask.data.transforms import fitted_size
-from semask.inference import Inference, Predictor, View, label_map, probabilities
+from semask.inference import Inference, Predictor
 from semask.model import SeMask
 from semask.runtime import Runtime
+from semask.views import View, label_map, probabilities
 
 LIMITS = {"fp32": 0.1, "fp16": 0.5, "bf16": 0.5, "int8": 2.0}
 """Largest share of pixels, in percent, whose label may differ."""

@@ -1,9 +1,8 @@
 """ONNX: one file for onnxruntime and many others, and what OpenVINO and TensorRT are made from."""
 
-import json
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,9 @@ import torch
 from torch import Tensor
 
 from semask.exporters.graph import Graph, example, image_axes, outputs
-from semask.exporters.metadata import KEY, Precision
+from semask.exporters.metadata import KEY
 from semask.exporters.quantize import quantized
+from semask.exporters.request import Request
 from semask.exporters.symbolics import register
 from semask.model import SeMask
 from semask.runtime.engines import require
@@ -24,46 +24,30 @@ EXACT = ("GridSample", "LayerNormalization", "Range", "ReduceMean", "Resize", "S
 """Operations that stay in float32 where others are in float16: they place things, or sum up much."""
 
 
-def save(
-    model: SeMask,
-    path: Path,
-    *,
-    precision: Precision,
-    metadata: dict[str, Any],
-    calibration: Iterable[Tensor] | None,
-    sample: Tensor,
-) -> list[Path]:
+def save(request: Request) -> list[Path]:
     """Write FILE.onnx and, for more than 2 GB of weights, FILE.onnx.data beside it.
 
-    Args:
-        model: In evaluation mode.
-        path: File to write, ending in .onnx.
-        precision: fp32; fp16 (images and outputs stay float32); int8 (weights by channel, activations by tensor).
-        metadata: JSON that the file carries, as its metadata property "semask".
-        calibration: Normalised images [1, C, H, W], for int8.
-        sample: A normalised image [1, C, H, W].
-
-    Returns:
-        The files.
+    In fp16 images and outputs stay float32; in int8 weights are scaled by channel, activations by tensor. The metadata
+    is the property "semask".
 
     Raises:
         ValueError: If a package is missing, or the precision is not for this format.
     """
-    graph = make(model, precision, calibration, sample)
-    graph.metadata_props.add(key=KEY, value=json.dumps(metadata, ensure_ascii=False))
-    return write(graph, path)
+    graph = make(request)
+    graph.metadata_props.add(key=KEY, value=request.described)
+    return write(graph, request.path)
 
 
-def make(model: SeMask, precision: Precision, calibration: Iterable[Tensor] | None, sample: Tensor) -> Any:
-    """Make the ONNX graph of a model; see `save`."""
+def make(request: Request) -> Any:
+    """Make the ONNX graph of a model, in the precision that is asked for; see `save`."""
     require("onnx")
     require("onnxruntime")
-    if precision == "bf16":
+    if request.precision == "bf16":
         raise ValueError("onnxruntime computes in no bfloat16 on a CPU: take fp16, or --format openvino for bf16")
-    graph = record(model, sample)
-    if precision == "int8":
-        return quantized(graph, calibration or ())
-    if precision == "fp16":
+    graph = record(request.model, request.sample)
+    if request.precision == "int8":
+        return quantized(graph, request.calibration)
+    if request.precision == "fp16":
         from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
         with warnings.catch_warnings():

@@ -1,41 +1,25 @@
 """OpenVINO: the quickest on a CPU; FILE.xml with the graph and FILE.bin with the weights."""
 
-import json
 import logging
 import tempfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from semask.exporters.metadata import KEY, Precision
+from semask.exporters.metadata import KEY
 from semask.exporters.quantize import SENSITIVE
-from semask.model import SeMask
+from semask.exporters.request import Request
 from semask.runtime.engines import require
 
 
-def save(
-    model: SeMask,
-    path: Path,
-    *,
-    precision: Precision,
-    metadata: dict[str, Any],
-    calibration: Iterable[Tensor] | None,
-    sample: Tensor,
-) -> list[Path]:
+def save(request: Request) -> list[Path]:
     """Write FILE.xml and FILE.bin.
 
-    Args:
-        model: In evaluation mode.
-        path: File to write, ending in .xml.
-        precision: fp32; fp16 or bf16 (weights are stored in float16, and the metadata says what to compute in); int8.
-        metadata: JSON that the file carries, as its runtime information "semask".
-        calibration: Normalised images [1, C, H, W], for int8.
-        sample: A normalised image [1, C, H, W].
-
-    Returns:
-        The files.
+    In fp16 and bf16 weights are stored in float16, and the metadata, which is the runtime information "semask", says
+    what to compute in.
 
     Raises:
         ValueError: If a package is missing.
@@ -46,13 +30,13 @@ def save(
     from semask.exporters import onnx
 
     with tempfile.TemporaryDirectory() as folder:
-        files = onnx.write(onnx.make(model, "fp32", None, sample), Path(folder) / "graph.onnx")
+        files = onnx.write(onnx.make(replace(request, precision="fp32")), Path(folder) / "graph.onnx")
         converted = ov.convert_model(files[0])
-        if precision == "int8":
-            converted = quantized(converted, calibration or ())
-        converted.set_rt_info(json.dumps(metadata, ensure_ascii=False), [KEY])
-        ov.save_model(converted, path, compress_to_fp16=precision != "fp32")
-    return [path, path.with_suffix(".bin")]
+        if request.precision == "int8":
+            converted = quantized(converted, request.calibration)
+        converted.set_rt_info(request.described, [KEY])
+        ov.save_model(converted, request.path, compress_to_fp16=request.precision != "fp32")
+    return [request.path, request.path.with_suffix(".bin")]
 
 
 def quantized(model: Any, calibration: Iterable[Tensor]) -> Any:

@@ -1,7 +1,5 @@
 """TensorRT: an engine for one NVIDIA GPU and one version, built from the ONNX graph where it will run."""
 
-import json
-from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -10,46 +8,26 @@ import torch
 from torch import Tensor
 
 from semask.exporters import onnx
-from semask.exporters.metadata import Precision
-from semask.model import SeMask
+from semask.exporters.request import Request
 
 LARGEST_BATCH, LARGEST_SIDE = 8, 2048
 
 
-def save(
-    model: SeMask,
-    path: Path,
-    *,
-    precision: Precision,
-    metadata: dict[str, Any],
-    calibration: Iterable[Tensor] | None,
-    sample: Tensor,
-) -> list[Path]:
+def save(request: Request) -> list[Path]:
     """Write FILE.engine, and FILE.engine.json with the metadata.
 
     It takes up to 8 images with sides of 32 to 2048 pixels, or that of `sample` if larger, and is tuned for one image
     of that size.
-
-    Args:
-        model: In evaluation mode.
-        path: File to write, ending in .engine.
-        precision: fp32, fp16 or int8.
-        metadata: JSON that lies beside the file.
-        calibration: Normalised images [1, C, H, W], for int8.
-        sample: A normalised image [1, C, H, W].
-
-    Returns:
-        The files.
 
     Raises:
         ValueError: If there is no TensorRT, the precision is not for this format, or TensorRT can't build the graph.
     """
     if find_spec("tensorrt") is None or not torch.cuda.is_available():
         raise ValueError("TensorRT engines need an NVIDIA GPU and the package tensorrt: take --format onnx")
-    path.write_bytes(build(onnx.make(model, precision, calibration, sample), sample))
-    beside = path.with_name(f"{path.name}.json")
-    beside.write_text(json.dumps(metadata, ensure_ascii=False), encoding="utf-8")
-    return [path, beside]
+    request.path.write_bytes(build(onnx.make(request), request.sample))
+    beside = request.path.with_name(f"{request.path.name}.json")
+    beside.write_text(request.described, encoding="utf-8")
+    return [request.path, beside]
 
 
 def build(graph: Any, sample: Tensor) -> Any:

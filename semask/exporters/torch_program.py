@@ -1,7 +1,5 @@
 """torch.export: the graph in torch's own operations, for torch without this package."""
 
-import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ from torch import Tensor, nn
 
 from semask.exporters.graph import Graph, example
 from semask.exporters.metadata import KEY, Precision
+from semask.exporters.request import Request
 from semask.model import SeMask
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -35,34 +34,15 @@ class InHalf(nn.Module):
             return self.inner(image)
 
 
-def save(
-    model: SeMask,
-    path: Path,
-    *,
-    precision: Precision,
-    metadata: dict[str, Any],
-    calibration: Iterable[Tensor] | None,
-    sample: Tensor,
-) -> list[Path]:
-    """Write FILE.pt2.
-
-    Args:
-        model: In evaluation mode.
-        path: File to write, ending in .pt2.
-        precision: fp32; fp16 or bf16 (weights are stored in float32).
-        metadata: JSON that the file carries, as its extra file "semask".
-        calibration: Not used: there is no int8.
-        sample: A normalised image [1, C, H, W], on the device that the program is for.
-
-    Returns:
-        The file.
+def save(request: Request) -> list[Path]:
+    """Write FILE.pt2, weights in float32 whatever it computes in; the metadata is its extra file "semask".
 
     Raises:
         ValueError: If the precision is not for this format.
     """
-    exported = program(model, precision, sample)
-    torch.export.save(exported, path, extra_files={KEY: json.dumps(metadata, ensure_ascii=False)})
-    return [path]
+    exported = program(request.model, request.precision, request.sample)
+    torch.export.save(exported, request.path, extra_files={KEY: request.described})
+    return [request.path]
 
 
 def program(model: SeMask, precision: Precision, sample: Tensor, *, least: int = 1) -> torch.export.ExportedProgram:

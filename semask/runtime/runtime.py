@@ -156,12 +156,18 @@ def _ending(path: str | Path) -> str | None:
     return next((ending for ending in ENGINES if Path(path).name.lower().endswith(ending)), None)
 
 
+def weights_beside(path: str | Path) -> list[Path]:
+    """List the files with weights that belong to an exported file."""
+    path = Path(path)
+    beside = {".xml": path.with_suffix(".bin"), ".onnx": path.with_name(f"{path.name}.data")}
+    return [file for ending, file in beside.items() if ending == _ending(path) and file.is_file()]
+
+
 def _digest(path: Path) -> bytes:
     """Hash of a file and of the weights beside it."""
-    files = [path, path.with_suffix(".bin"), path.with_name(f"{path.name}.data")]
     hashes = []
-    for existing in (file for file in files if file.is_file()):
-        with open(existing, "rb") as content:
+    for file in filter(Path.is_file, (path, *weights_beside(path))):
+        with open(file, "rb") as content:
             hashes.append(hashlib.file_digest(content, "sha256").digest())
     return hashlib.sha256(b"".join(hashes)).digest()
 

@@ -11,9 +11,10 @@ import yaml
 from semask import Inference, MaskLoss, Predictor, SeMask
 from semask.decoders import names
 from semask.encoders import SemanticEncoder, Swin, SwinSize
-from semask.inference import look, probabilities
+from semask.inference import look
 from semask.info import flops, parameters
 from semask.train import Training, default_loss, parameter_groups
+from semask.views import probabilities
 from semask.weights.names import official_names
 
 ROOT = Path(__file__).parents[2]

@@ -10,6 +10,7 @@ from torch import nn
 from semask import SeMask
 from semask.decoders import names
 from semask.exporters import onnx as exporter
+from semask.exporters.request import Request
 from semask.exporters.symbolics import register
 
 onnx = pytest.importorskip("onnx")
@@ -32,10 +33,8 @@ def openvino(file):
     return lambda image: [torch.from_numpy(x.copy()) for x in compiled(image.numpy()).values()]
 
 
-def save(model, path, precision="fp32", calibration=None):
-    return exporter.save(
-        model, path, precision=precision, metadata={"word": "Straße"}, calibration=calibration, sample=SAMPLE
-    )
+def save(model, path, precision="fp32", calibration=()):
+    return exporter.save(Request(model, path, SAMPLE, precision, {"word": "Straße"}, calibration))
 
 
 @pytest.mark.parametrize("decoder", names())
@@ -101,7 +100,7 @@ def test_the_file_carries_its_metadata_and_the_model_is_untouched(tmp_path):
 
 
 def test_weights_too_large_for_one_file_lie_beside_it(fpn, tmp_path):
-    graph = exporter.make(fpn, "fp32", None, SAMPLE)
+    graph = exporter.make(Request(fpn, tmp_path, SAMPLE))
     files = exporter.write(graph, tmp_path / "large.onnx", largest=1000)
     assert [file.name for file in files] == ["large.onnx", "large.onnx.data"]
     exporter.check_external_data(files[0])

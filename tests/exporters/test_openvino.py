@@ -5,6 +5,7 @@ import torch
 from small_models import differences, small, smooth, typical_difference
 
 from semask.exporters import openvino as exporter
+from semask.exporters.request import Request
 
 ov = pytest.importorskip("openvino")
 
@@ -16,10 +17,8 @@ def fpn():
     return small(num_classes=19)
 
 
-def save(model, path, precision="fp32", calibration=None):
-    return exporter.save(
-        model, path, precision=precision, metadata={"word": "Straße"}, calibration=calibration, sample=SAMPLE
-    )
+def save(model, path, precision="fp32", calibration=()):
+    return exporter.save(Request(model, path, SAMPLE, precision, {"word": "Straße"}, calibration))
 
 
 def opened(file, hint="f32"):

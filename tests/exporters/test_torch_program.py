@@ -9,10 +9,11 @@ from small_models import differences, small, typical_difference
 
 from semask.exporters import tensorrt
 from semask.exporters import torch_program as exporter
+from semask.exporters.request import Request
 
 pytest.importorskip("torch.fx.experimental.dynamic_spec")
 
-ARGUMENTS = {"metadata": {"word": "Straße"}, "calibration": None, "sample": torch.zeros(1, 3, 64, 96)}
+SAMPLE = torch.zeros(1, 3, 64, 96)
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def fpn():
 
 
 def test_one_program_for_every_size_and_batch_with_metadata(fpn, tmp_path):
-    (file,) = exporter.save(fpn, tmp_path / "model.pt2", precision="fp32", **ARGUMENTS)
+    (file,) = exporter.save(Request(fpn, tmp_path / "model.pt2", SAMPLE, metadata={"word": "Straße"}))
     extra = {"semask": ""}
     program = torch.export.load(file, extra_files=extra)
     assert json.loads(extra["semask"]) == {"word": "Straße"}
@@ -29,7 +30,7 @@ def test_one_program_for_every_size_and_batch_with_metadata(fpn, tmp_path):
 
 
 def test_bfloat16_inside_float32_outside(fpn, tmp_path):
-    (file,) = exporter.save(fpn, tmp_path / "model.pt2", precision="bf16", **ARGUMENTS)
+    (file,) = exporter.save(Request(fpn, tmp_path / "model.pt2", SAMPLE, "bf16"))
     run = torch.export.load(file).module()
     assert run(torch.zeros(1, 3, 64, 64))[0].dtype == torch.float32
     assert 0 < typical_difference(fpn, run) < 2e-2
@@ -37,14 +38,14 @@ def test_bfloat16_inside_float32_outside(fpn, tmp_path):
 
 def test_refuses_int8_and_names_who_does_it(fpn, tmp_path):
     with pytest.raises(ValueError, match="openvino or onnx"):
-        exporter.save(fpn, tmp_path / "model.pt2", precision="int8", **ARGUMENTS)
+        exporter.save(Request(fpn, tmp_path / "model.pt2", SAMPLE, "int8"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_refuses_an_older_torch(fpn, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.fx.experimental.dynamic_spec", None)
     with pytest.raises(ValueError, match="update it"):
-        exporter.save(fpn, tmp_path / "model.pt2", precision="fp32", **ARGUMENTS)
+        exporter.save(Request(fpn, tmp_path / "model.pt2", SAMPLE, metadata={"word": "Straße"}))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for a machine without a GPU")
@@ -53,4 +54,4 @@ def test_tensorrt_is_for_gpus(fpn, tmp_path, monkeypatch):
     installed.__spec__ = ModuleSpec("tensorrt", None)
     monkeypatch.setitem(sys.modules, "tensorrt", installed)
     with pytest.raises(ValueError, match="NVIDIA GPU"):
-        tensorrt.save(fpn, tmp_path / "model.engine", precision="fp16", **ARGUMENTS)
+        tensorrt.save(Request(fpn, tmp_path / "model.engine", SAMPLE, "fp16"))

@@ -8,7 +8,7 @@ import torch
 from exported_files import WEIGHT, WRITERS, K, Q, described, expected, write_onnx, write_openvino
 
 from semask import Predictor
-from semask.runtime import is_exported, load
+from semask.runtime import is_exported, load, weights_beside
 
 
 def refused(path, **settings) -> str:
@@ -116,6 +116,7 @@ def test_damaged_files(tmp_path, name):
 
 def test_openvino_needs_its_weights(tmp_path):
     path = write_openvino(tmp_path / "model.xml", described())
+    assert weights_beside(path) == [tmp_path / "model.bin"]
     (tmp_path / "model.bin").unlink()
     with pytest.raises(ValueError, match=r"model\.bin: no such file: it has to lie beside model\.xml"):
         load(path)
