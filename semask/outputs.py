@@ -97,7 +97,7 @@ def resize_rows(x: Tensor, size: tuple[int, int], rows: range, *, source: tuple[
         upper = upper - first
         lower = (upper + 1).clamp(max=height - 1 - first)
         x = x.permute(0, 2, 3, 1)
-        part = (x[:, upper] * (1 - weight) + x[:, lower] * weight).permute(0, 3, 1, 2)
+        part = torch.lerp(x.index_select(1, upper), x.index_select(1, lower), weight).permute(0, 3, 1, 2)
     return resize(part, (len(rows), size[1]))
 
 

@@ -16,7 +16,7 @@ from torchvision.ops import StochasticDepth
 
 from semask.encoders.backbone import Backbone
 from semask.encoders.encoder import init_linear
-from semask.kernels import MLP, TOKENS, Linear, by_slices, predicts
+from semask.kernels import MLP, TOKENS, Linear, by_slices, predicts, recorded
 from semask.semantic.windows import crop, merge, pad_image, pad_to_windows, partition, windows_along
 
 
@@ -232,14 +232,24 @@ class WindowAttention(nn.Module):
 
 
 def mix(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
-    """Compute softmax(query key^T / sqrt(d) + bias) value, all [B, heads, N, d], by the quickest form.
+    """Compute softmax(query key^T / sqrt(d) + bias) value, all [n, heads, N, d], by the quickest form.
 
-    On a CPU the fused kernel is quicker in float32 and slower in bfloat16, and has no gradient for a bias.
+    Args:
+        query: [n, heads, N, d].
+        key: The same.
+        value: The same.
+        bias: [1 or n, heads, N, N].
     """
-    if query.is_cuda or (predicts(query) and query.dtype == torch.float32):
+    if query.is_cuda:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
-    scores += bias.to(scores.dtype)
+    scale = query.shape[-1] ** -0.5
+    if recorded():
+        scores = (query * scale) @ key.transpose(-2, -1)
+        scores += bias.to(scores.dtype)
+    else:  # for windows quicker than the fused kernel, which has no gradient for a bias besides
+        sums = bias.to(query.dtype).flatten(0, 1) if len(bias) > 1 else bias[0].to(query.dtype).repeat(len(query), 1, 1)
+        sums.baddbmm_(query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2), alpha=scale)
+        scores = sums.unflatten(0, query.shape[:2])
     mixed: Tensor = scores.softmax(dim=-1).to(value.dtype) @ value
     return mixed
 
