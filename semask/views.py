@@ -140,7 +140,7 @@ def fill(label: Tensor, unsure: Tensor, view: View) -> Tensor:
         The label.
     """
     _, K, h, w = view.scores.shape
-    scores = view.scores.permute(0, 2, 3, 1).reshape(-1, K).float()
+    scores = view.scores.float().permute(0, 2, 3, 1).contiguous().view(-1, K)  # the classes lie side by side
     rows = mixtures(h, view.padded[0], view.size[0], label.shape[1], scores.device)
     columns = mixtures(w, view.padded[1], view.size[1], label.shape[2], scores.device)
     for image, y, x in _pixels(unsure, max(STRIP_VALUES // K, 1)):
