@@ -22,8 +22,11 @@ import reference as published
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.transforms.v2 import functional as TF
 
 from semask import Inference, PixelLoss, SeMask
+from semask.data.street import draw_scene
+from semask.data.transforms import Normalization
 from semask.inference import look
 from semask.outputs import resize
 from semask.views import label_map
@@ -59,8 +62,10 @@ class Case:
         return f"{self.batch} x {self.size[0]} x {self.size[1]}"
 
     def images(self) -> Tensor:
-        """Random normalised images [B, 3, H, W]."""
-        return torch.randn(self.batch, 3, *self.size, device=self.device)
+        """Normalised drawn scenes [B, 3, H, W]: in noise every pixel would border on another class."""
+        scenes = [draw_scene(0, i, size=self.size)[0].convert("RGB") for i in range(self.batch)]
+        pixels = torch.stack([TF.pil_to_tensor(scene) for scene in scenes])
+        return Normalization()(pixels).to(self.device)
 
     def labels(self) -> Tensor:
         """Random class indices [B, H, W]."""
