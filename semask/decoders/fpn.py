@@ -3,11 +3,15 @@
 from collections.abc import Sequence
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from semask.kernels import predicts
-from semask.outputs import PixelOutput, resize
+from semask.outputs import PixelOutput, resize, resize_rows, source_rows
+
+CELLS = 2**14
+"""Cells of the first map that are decoded at once in prediction; 256 channels of them are 16 MiB."""
 
 
 class SemanticFPN(nn.Module):
@@ -54,12 +58,52 @@ class SemanticFPN(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> PixelOutput:
         """Decode the maps [B, C_i, h_i, w_i] to class scores [B, K, h_0, w_0]."""
+        if self._is_large(maps[0]):
+            return PixelOutput(self._by_rows(maps))
         total = self.levels[0](maps[0])
-        for i, chain in enumerate(list(self.levels)[1:], start=1):
-            part = resize(chain(maps[i]), total.shape[-2:])
-            in_place = i > 1 and predicts(part)  # the second sum is ours alone, what the levels gave is not
-            total = total.add_(part) if in_place else total + part
+        for chain, x in zip(list(self.levels)[1:], maps[1:], strict=True):
+            total = total + resize(chain(x), total.shape[-2:])
         return PixelOutput(self.classifier(self.dropout(total)))
+
+    def _is_large(self, x: Tensor) -> bool:
+        """Whether it is worth while to go through the rows of the first map in slices."""
+        doubled = all(isinstance(chain[-1], nn.Upsample) for chain in cast(list[nn.Sequential], self.levels[1:]))
+        cpu = x.device.type == "cpu"
+        return cpu and doubled and not self.training and predicts(x) and x.shape[-2] * x.shape[-1] > CELLS
+
+    def _by_rows(self, maps: Sequence[Tensor]) -> Tensor:
+        """Compute the same, but what is as large as the first map in slices of its rows: [B, K, h_0, w_0]."""
+        (first,), *others = cast(list[nn.Sequential], list(self.levels))
+        size = (maps[0].shape[-2], maps[0].shape[-1])
+        parts = [chain[:-1](x) for chain, x in zip(others, maps[1:], strict=True)]  # all but the last doubling
+        step = max(CELLS // size[1], 1)
+        scores: Tensor | None = None
+        for start in range(0, size[0], step):
+            rows = range(start, min(start + step, size[0]))
+            total = rows_of(first, maps[0], rows)
+            for part in parts:
+                total += doubled_rows(part, size, rows)
+            strip = self.classifier(total)
+            if scores is None:
+                shape = (*strip.shape[:2], *size)
+                scores = torch.empty(shape, dtype=strip.dtype, memory_format=torch.channels_last)
+            scores[:, :, start : rows.stop] = strip
+        assert scores is not None
+        return scores
+
+
+def rows_of(convolution: nn.Module, x: Tensor, rows: range) -> Tensor:
+    """Some rows of a 3 x 3 convolution of x [B, C, h, w], zero around it."""
+    above, below = min(rows.start, 1), min(x.shape[-2] - rows.stop, 1)
+    y: Tensor = convolution(x[:, :, rows.start - above : rows.stop + below])
+    return y[:, :, above : y.shape[-2] - below]
+
+
+def doubled_rows(x: Tensor, size: tuple[int, int], rows: range) -> Tensor:
+    """Some rows of x [B, C, h, w] that is first doubled and then resized to `size`."""
+    doubled = (2 * x.shape[-2], 2 * x.shape[-1])
+    needed = source_rows(rows, doubled[0], size[0])
+    return resize_rows(resize_rows(x, doubled, needed), size, rows, source=(needed.start, doubled[0]))
 
 
 def level(in_channels: int, channels: int, *, doublings: int) -> nn.Sequential:

@@ -59,3 +59,28 @@ def test_convolutions_before_batchnorm_have_no_bias():
     convolutions = [m for m in decoder().levels.modules() if isinstance(m, nn.Conv2d)]
     assert len(convolutions) == 7
     assert all(conv.bias is None for conv in convolutions)
+
+
+@pytest.mark.parametrize("cells", [1, 50, 200])
+@pytest.mark.parametrize("size", [(64, 96), (61, 83), (3, 160), (130, 9)])
+def test_a_large_map_is_decoded_in_slices_of_its_rows(size, cells, monkeypatch):
+    module, features = decoder().double().eval(), [x.double() for x in maps(*size)]
+    for norm in (m for m in module.modules() if isinstance(m, nn.BatchNorm2d)):
+        nn.init.normal_(norm.running_mean)
+        nn.init.uniform_(norm.running_var, 0.5, 2)
+    expected = module(features).logits
+    monkeypatch.setattr("semask.decoders.fpn.CELLS", cells)
+    rows = []
+    module.classifier.register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0].shape[-2]))
+    with torch.inference_mode():
+        torch.testing.assert_close(module(features).logits, expected)
+    height, width = features[0].shape[-2:]
+    assert (len(rows) > 1) == (height > 1 and height * width > cells)
+    assert sum(rows) == height
+
+
+def test_levels_of_one_size_are_never_sliced(monkeypatch):
+    monkeypatch.setattr("semask.decoders.fpn.CELLS", 1)
+    module = SemanticFPN((4, 6), (4, 4), num_classes=5, channels=8).eval()
+    with torch.inference_mode():
+        assert module([torch.randn(1, 4, 8, 8), torch.randn(1, 6, 8, 8)]).logits.shape == (1, 5, 8, 8)
