@@ -32,6 +32,11 @@ def predicts(x: Tensor) -> bool:
     return not torch.is_grad_enabled() and not recorded() and not x.is_meta
 
 
+def sliced(x: Tensor) -> bool:
+    """Whether to compute with x slice by slice: in prediction on a CPU, where caches are small and memory is slow."""
+    return x.device.type == "cpu" and predicts(x)
+
+
 class Linear(nn.Linear):
     """A linear layer, [..., C] -> [..., C'], by the quickest kernel.
 
@@ -114,26 +119,27 @@ def onednn(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-def by_slices(function: Callable[..., tuple[Tensor, ...]], *tensors: Tensor | None, length: int) -> tuple[Tensor, ...]:
-    """Apply a function to slices of the first dimension in turn, when predicting.
+def by_slices(
+    function: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor, *, length: int, dim: int = 0
+) -> tuple[Tensor, ...]:
+    """Apply a function to slices of a dimension in turn.
 
     Args:
-        function: Treats each entry of the first dimension by itself.
-        tensors: Its arguments, each [n, ...]; None stays None.
+        function: Treats entries of the dimension by themselves, or groups of `length` of them; what it gives has the
+            same entries there.
+        x: Its argument.
         length: Entries at once.
+        dim: The dimension.
 
     Returns:
-        function(*tensors), each [n, ...].
+        function(x).
     """
-    first = tensors[0]
-    assert first is not None
-    if not predicts(first) or len(first) <= length:
-        return function(*tensors)
+    n = x.shape[dim]
     results: list[Tensor] = []
-    for start in range(0, len(first), length):
-        rows = slice(start, start + length)
-        parts = function(*(tensor if tensor is None else tensor[rows] for tensor in tensors))
-        results = results or [part.new_empty(len(first), *part.shape[1:]) for part in parts]
+    for start in range(0, n, length):
+        size = min(length, n - start)
+        parts = function(x.narrow(dim, start, size))
+        results = results or [part.new_empty(*part.shape[:dim], n, *part.shape[dim + 1 :]) for part in parts]
         for result, part in zip(results, parts, strict=True):
-            result[rows] = part
+            result.narrow(dim, start, size).copy_(part)
     return tuple(results)

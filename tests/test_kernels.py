@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from semask import PixelLoss, SeMask
-from semask.kernels import MLP, Linear, by_slices, onednn, predicts, recorded
+from semask.kernels import MLP, Linear, by_slices, onednn, predicts, recorded, sliced
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -66,21 +66,28 @@ def test_hooks_and_replaced_layers_are_heard():
     assert seen == ["second"]
 
 
+@pytest.mark.parametrize("dim", [0, 1])
 @pytest.mark.parametrize("length", [1, 3, 10, 100])
-def test_slices(length):
-    x, index, lengths = torch.randn(10, 4), torch.arange(10), []
+def test_slices(length, dim):
+    x, lengths = torch.randn(10, 10, 4), []
 
-    def function(x, index, nothing):
-        assert nothing is None
-        lengths.append(len(x))
-        return x * 2, index + 1
+    def function(x):
+        lengths.append(x.shape[dim])
+        return x * 2, x.sum(-1)
 
-    with torch.no_grad():
-        doubled, following = by_slices(function, x, index, None, length=length)
+    doubled, sums = by_slices(function, x, length=length, dim=dim)
     assert doubled.equal(2 * x)
-    assert following.equal(index + 1)
+    assert sums.equal(x.sum(-1))
     assert max(lengths) <= length
     assert sum(lengths) == 10
+
+
+def test_slices_are_for_prediction_on_a_cpu():
+    x = torch.randn(4, 4)
+    assert not sliced(x)
+    with torch.inference_mode():
+        assert sliced(x)
+        assert not sliced(x.to("meta"))
 
 
 def test_what_is_recorded_sees_no_slices():

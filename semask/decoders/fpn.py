@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from semask.kernels import predicts
+from semask.kernels import predicts, sliced
 from semask.outputs import PixelOutput, resize, resize_rows, source_rows
 
 CELLS = 2**14
@@ -68,8 +68,7 @@ class SemanticFPN(nn.Module):
     def _is_large(self, x: Tensor) -> bool:
         """Whether it is worth while to go through the rows of the first map in slices."""
         doubled = all(isinstance(chain[-1], nn.Upsample) for chain in cast(list[nn.Sequential], self.levels[1:]))
-        cpu = x.device.type == "cpu"
-        return cpu and doubled and not self.training and predicts(x) and x.shape[-2] * x.shape[-1] > CELLS
+        return doubled and not self.training and sliced(x) and x.shape[-2] * x.shape[-1] > CELLS
 
     def _by_rows(self, maps: Sequence[Tensor]) -> Tensor:
         """Compute the same, but what is as large as the first map in slices of its rows: [B, K, h_0, w_0]."""

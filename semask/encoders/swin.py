@@ -5,7 +5,7 @@ models for detection and segmentation; timm pads after it, which gives other num
 the window.
 """
 
-from functools import partial
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -16,7 +16,7 @@ from torchvision.ops import StochasticDepth
 
 from semask.encoders.backbone import Backbone
 from semask.encoders.encoder import init_linear
-from semask.kernels import MLP, TOKENS, Linear, by_slices, predicts, recorded
+from semask.kernels import MLP, TOKENS, Linear, recorded, sliced
 from semask.semantic.windows import crop, merge, pad_image, pad_to_windows, partition, windows_along
 
 
@@ -150,13 +150,34 @@ class Block(nn.Module):
         self.drop_path = StochasticDepth(drop_path, mode="row")
 
     def forward(self, x: Tensor) -> Tensor:
+        if sliced(x) and not self.training:
+            return self._by_bands(x)
         x = x + self.drop_path(self.attention(self.norm1(x)))
-        if predicts(x):
-            return by_slices(self._transform, x.flatten(0, 2), length=TOKENS)[0].view(x.shape)
-        return self._transform(x)[0]
+        x = x + self.drop_path(self.mlp(self.norm2(x)))
+        return x
 
-    def _transform(self, x: Tensor) -> tuple[Tensor]:
-        return (x + self.drop_path(self.mlp(self.norm2(x))),)
+    def _by_bands(self, x: Tensor) -> Tensor:
+        """Compute the same for some rows of windows at a time: nothing but the result is as large as the map."""
+        result = torch.empty_like(x)
+        for band in self.attention.bands(x):
+            part = x.index_select(1, band.rows)
+            part += self.attention.attend_band(self.norm1(part), band)
+            part += self.mlp(self.norm2(part))
+            result.index_copy_(1, band.rows, part)
+        return result
+
+
+class Band(NamedTuple):
+    """Some rows of windows of a map."""
+
+    rows: Tensor
+    """Rows of the map that lie in the windows, [n] int64."""
+    places: Tensor
+    """Which rows of the windows these are, [n] int64; the others are padding."""
+    height: int
+    """Rows of the windows."""
+    kinds: Tensor | None
+    """Which of the `shift_masks` each window has; None for none."""
 
 
 class WindowAttention(nn.Module):
@@ -187,40 +208,56 @@ class WindowAttention(nn.Module):
         B, h, w, _ = x.shape
         s = self.shift
         x = pad_to_windows(x, self.window)
-        padded_h, padded_w = x.shape[1:3]
-        bias = self._bias()
-        if s:
-            x = x.roll((-s, -s), dims=(1, 2))
-            kinds = window_kinds(windows_along(h, self.window), windows_along(w, self.window), x.device).repeat(B)
-        else:
-            kinds = None
-        windows = partition(x, self.window)  # [B * n, N, C], N = window * window
-        length = max(TOKENS // self.window**2, 1)
-        (x,) = by_slices(partial(self._attend, bias=bias), windows, kinds, length=length)
-        if s:
-            x = merge(x, self.window, padded_h, padded_w).roll((s, s), dims=(1, 2))
-            x = crop(x, h, w)
-        else:
-            x = merge(x, self.window, h, w)
-        projected: Tensor = self.projection(x)
+        rows, columns = windows_along(h, self.window), windows_along(w, self.window)
+        kinds = window_kinds(rows, columns, x.device).repeat(B) if s else None
+        x = x.roll((-s, -s), dims=(1, 2)) if s else x
+        x = self._attend(x, kinds)
+        x = x.roll((s, s), dims=(1, 2)) if s else x
+        projected: Tensor = self.projection(crop(x, h, w))
         return projected
 
-    def _attend(self, x: Tensor, kinds: Tensor | None, *, bias: Tensor) -> tuple[Tensor]:
-        """Attend within windows, before the projection.
+    def bands(self, x: Tensor) -> Iterator[Band]:
+        """Cut a map [B, h, w, C] into bands of about `TOKENS` tokens; the shift wraps around in the last one."""
+        B, h, w, _ = x.shape
+        rows, columns = windows_along(h, self.window), windows_along(w, self.window)
+        kinds = window_kinds(rows, columns, x.device) if self.shift else None
+        step = max(TOKENS // (B * columns * self.window**2), 1)
+        for first in range(0, rows, step):
+            last = min(first + step, rows)
+            at = torch.arange(first * self.window, last * self.window, device=x.device) + self.shift
+            at %= rows * self.window
+            places = (at < h).nonzero().flatten()
+            part = None if kinds is None else kinds[first * columns : last * columns].repeat(B)
+            yield Band(at[places], places, (last - first) * self.window, part)
+
+    def attend_band(self, x: Tensor, band: Band) -> Tensor:
+        """Compute the rows of a band [B, n, w, C] of what `forward` gives for the map."""
+        B, _, w, C = x.shape
+        padded = x.new_zeros(B, band.height, windows_along(w, self.window) * self.window, C)
+        padded[:, :, :w].index_copy_(1, band.places, x)
+        padded = padded.roll(-self.shift, dims=2) if self.shift else padded
+        y = self._attend(padded, band.kinds)
+        y = y.roll(self.shift, dims=2) if self.shift else y
+        projected: Tensor = self.projection(y[:, :, :w].index_select(1, band.places))
+        return projected
+
+    def _attend(self, x: Tensor, kinds: Tensor | None) -> Tensor:
+        """Attend within the windows of a map, before the projection.
 
         Args:
-            x: Windows [n, N, C].
-            kinds: Which of the `shift_masks` each window has, [n]; None for none.
-            bias: Relative position biases [1, heads, N, N], or with each of the masks added [4, heads, N, N].
+            x: Whole windows [B, h, w, C].
+            kinds: Which of the `shift_masks` each window has, [B * n]; None for none.
 
         Returns:
-            [n, N, C].
+            [B, h, w, C].
         """
-        n, N, C = x.shape
-        qkv = self.qkv(x).view(n, N, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)
-        query, key, value = qkv.unbind(0)  # each [n, heads, N, C / heads]
+        _, h, w, C = x.shape
+        windows = partition(x, self.window)  # [B * n, N, C], N = window * window
+        qkv = self.qkv(windows).unflatten(-1, (3, self.heads, C // self.heads)).permute(2, 0, 3, 1, 4)
+        query, key, value = qkv.unbind(0)  # each [B * n, heads, N, C / heads]
+        bias = self._bias()
         mixed = mix(query, key, value, bias if kinds is None else bias[kinds])
-        return (mixed.transpose(1, 2).reshape(n, N, C),)
+        return merge(mixed.transpose(1, 2).flatten(2), self.window, h, w)
 
     def _bias(self) -> Tensor:
         """What is added to the scores of a window of each kind, [1 or 4, heads, N, N]."""

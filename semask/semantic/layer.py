@@ -6,9 +6,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from semask.kernels import TOKENS, by_slices
+from semask.kernels import TOKENS, by_slices, sliced
 from semask.semantic.attention import SemanticAttention
-from semask.semantic.windows import merge, pad_to_windows, partition
+from semask.semantic.windows import merge, pad_to_windows, partition, windows_along
 
 Residual = Literal["normed", "input"]
 
@@ -73,22 +73,27 @@ class SemanticLayer(nn.Module):
         Returns:
             The refined features [B, h, w, C] and the prior [B, K, h, w] (logits).
         """
+        refine = partial(self._refine, with_prior=with_prior)
+        if not sliced(x):
+            refined, *priors = refine(x)
+        elif self.window is None:
+            refined, *priors = by_slices(refine, x, length=1)  # image by image
+        else:
+            row = x.shape[0] * windows_along(x.shape[2], self.window) * self.window**2  # tokens of a row of windows
+            refined, *priors = by_slices(refine, x, length=max(TOKENS // row, 1) * self.window, dim=1)
+        return refined, priors[0].permute(0, 3, 1, 2) if priors else None
+
+    def _refine(self, x: Tensor, *, with_prior: bool) -> tuple[Tensor, ...]:
+        """Refine a map [B, h, w, C], or whole rows of its windows; also give the prior [B, h, w, K]."""
         normed = self.norm(x)
         tokens = self._cut(normed)
-        length = 1 if self.window is None else max(TOKENS // self.window**2, 1)  # windows, or images
-        total, *priors = by_slices(partial(self._refine, with_prior=with_prior), tokens, length=length)
-        residual = normed if self.residual == "normed" else x
-        refined = residual + self._join(total, x.shape)
-        return refined, self._join(priors[0], x.shape).permute(0, 3, 1, 2) if priors else None
-
-    def _refine(self, tokens: Tensor, *, with_prior: bool) -> tuple[Tensor, ...]:
-        """Sum up the refinements [B * n, N, C] of tokens [B * n, N, C]; also give the last prior [B * n, N, K]."""
         total: Tensor | None = None
         for attention in self.attentions:
             prior, refinement = attention(tokens if total is None else tokens + total)
             total = refinement if total is None else total + refinement
         assert total is not None
-        return (total, prior) if with_prior else (total,)
+        refined = (normed if self.residual == "normed" else x) + self._join(total, x.shape)
+        return (refined, self._join(prior, x.shape)) if with_prior else (refined,)
 
     def _cut(self, x: Tensor) -> Tensor:
         """Group cells by what they attend to: [B, h, w, C] -> [B * n, window * window, C] or, global, [B, h * w, C]."""
