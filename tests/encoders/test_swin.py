@@ -95,9 +95,10 @@ def test_a_cell_matters_in_its_shifted_window_only(size, cell, rows, columns):
 
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_prediction_by_slices_equals_training_form(batch, dtype, monkeypatch):
-    monkeypatch.setattr("semask.encoders.swin.TOKENS", 50)  # 5 windows, 50 cells at once
-    swin, image = Swin(SMALL).to(dtype).eval(), torch.randn(batch, 3, 90, 70, dtype=dtype)
+@pytest.mark.parametrize("size", [(90, 70), (5, 130), (130, 5), (64, 64)])
+def test_prediction_by_bands_equals_training_form(batch, size, dtype, monkeypatch):
+    monkeypatch.setattr("semask.encoders.swin.TOKENS", 50)  # one row of windows at once, or two
+    swin, image = Swin(SMALL).to(dtype).eval(), torch.randn(batch, 3, *size, dtype=dtype)
     for parameter in swin.parameters():
         nn.init.normal_(parameter, std=0.3)
     with torch.inference_mode():
