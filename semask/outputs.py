@@ -9,6 +9,9 @@ from torch import Tensor
 
 from semask.kernels import recorded
 
+STRIP_VALUES = {"cpu": 2**21, "cuda": 2**26}
+"""Class scores at an image's size that are held at once: what caches hold (8 MiB), or what keeps a GPU busy."""
+
 
 class Features(NamedTuple):
     """What an encoder gives: one map a stage, and one semantic prior a stage that has a semantic layer."""
@@ -99,6 +102,11 @@ def resize_rows(x: Tensor, size: tuple[int, int], rows: range, *, source: tuple[
         x = x.permute(0, 2, 3, 1)
         part = torch.lerp(x.index_select(1, upper), x.index_select(1, lower), weight).permute(0, 3, 1, 2)
     return resize(part, (len(rows), size[1]))
+
+
+def at_once(x: Tensor, values: int) -> int:
+    """How many rows (or pixels) of so many values each to compute with at once, on the device of x; at least 1."""
+    return max(STRIP_VALUES.get(x.device.type, STRIP_VALUES["cuda"]) // values, 1)
 
 
 def source_row(row: int, source: int, target: int) -> float:

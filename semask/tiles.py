@@ -33,13 +33,11 @@ from torch import Tensor
 from semask import checkpoint
 from semask.data.dataset import IGNORE_INDEX, Classes
 from semask.inference import Predictor, starts
-from semask.outputs import source_rows
+from semask.outputs import at_once, source_rows
 from semask.pictures import overlay, with_legend
 from semask.raster import BLOCK, Raster, Unreadable, gdal, write
 from semask.views import View, probabilities
 
-STRIP_VALUES = 2**22
-"""Class probabilities that are blended at once (16 MiB)."""
 OVERVIEW = 2048
 """Longest side of an overlay in pixels."""
 
@@ -193,7 +191,7 @@ def _strips(span: Span, views: Sequence[View]) -> Iterator[range]:
     """Cut the rows that are decided into strips, each with the tile above in all its rows or in none."""
     scores, classes = views[0].scores, views[0].classes
     values = max(scores.shape[1], 0 if classes is None else classes.shape[-1]) * views[0].size[1]
-    step = max(STRIP_VALUES // values, 1)
+    step = at_once(scores, values)
     for part in (span.rise, range(span.rise.stop, span.fall.start)):
         yield from (range(first, min(first + step, part.stop)) for first in range(part.start, part.stop, step))
 

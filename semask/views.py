@@ -11,10 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semask.outputs import resize_rows, source_row, source_rows
-
-STRIP_VALUES = 2**21
-"""Class scores that are resized at once (8 MiB in float32: more would neither stay in caches nor be given back)."""
+from semask.outputs import at_once, resize_rows, source_row, source_rows
 
 
 class View(NamedTuple):
@@ -143,7 +140,7 @@ def fill(label: Tensor, unsure: Tensor, view: View) -> Tensor:
     scores = view.scores.float().permute(0, 2, 3, 1).contiguous().view(-1, K)  # the classes lie side by side
     rows = mixtures(h, view.padded[0], view.size[0], label.shape[1], scores.device)
     columns = mixtures(w, view.padded[1], view.size[1], label.shape[2], scores.device)
-    for image, y, x in _pixels(unsure, max(STRIP_VALUES // K, 1)):
+    for image, y, x in _pixels(unsure, at_once(unsure, K)):
         cells = (image[:, None] * h + rows.cells[y])[:, :, None] * w + columns.cells[x][:, None]  # [pixels, n, m]
         shares = rows.shares[y][:, :, None] * columns.shares[x][:, None]
         mixed = F.embedding_bag(cells.flatten(1), scores, per_sample_weights=shares.flatten(1), mode="sum")
@@ -154,7 +151,7 @@ def fill(label: Tensor, unsure: Tensor, view: View) -> Tensor:
 def _pixels(where: Tensor, most: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Give image, row and column of the pixels [B, H, W] that are true, at most so many at once."""
     for index, image in enumerate(where):
-        step = max(STRIP_VALUES // 2 // image.shape[1], 1)
+        step = at_once(image, 2 * image.shape[1])
         for first in range(0, image.shape[0], step):
             for part in torch.split(image[first : first + step].nonzero(), most):
                 row, column = part.unbind(1)
@@ -193,9 +190,9 @@ def mixtures(cells: int, padded: int, length: int, target: int, device: torch.de
 
 
 def strips(views: Sequence[View], size: tuple[int, int]) -> list[range]:
-    """Cut the rows of the result so that about `STRIP_VALUES` scores are resized at once."""
+    """Cut the rows of the result into strips that are resized at once."""
     B, K = views[0].scores.shape[:2]
     if views[0].classes is not None:
         K = max(K, views[0].classes.shape[-1])
-    step = max(STRIP_VALUES // (B * K * max(size[1], *(view.size[1] for view in views))), 1)
+    step = at_once(views[0].scores, B * K * max(size[1], *(view.size[1] for view in views)))
     return [range(first, min(first + step, size[0])) for first in range(0, size[0], step)]

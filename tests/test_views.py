@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from semask.outputs import resize, resize_rows
+from semask.outputs import STRIP_VALUES, resize, resize_rows
 from semask.views import View, confidence, label_map, probabilities
 
 
@@ -35,7 +35,7 @@ def test_rows_of_probabilities(target):
 
 @pytest.mark.parametrize("values", [1, 1000, 5000, 2**24])
 def test_classes_are_chosen_strip_by_strip(monkeypatch, values):
-    monkeypatch.setattr("semask.views.STRIP_VALUES", values)
+    monkeypatch.setitem(STRIP_VALUES, "cpu", values)
     seen = views(((10, 12), (40, 48)), ((20, 24), (80, 96)))
     best = probabilities(seen, (50, 60)).max(1)
     label = label_map(seen, (50, 60))
@@ -65,7 +65,7 @@ SIZES = {
 def test_pixels_among_cells_that_agree_need_no_scores(monkeypatch, padded, size, target, factor):
     """The label is that of the largest resized score, however it is found."""
     torch.manual_seed(0)
-    monkeypatch.setattr("semask.views.STRIP_VALUES", 2000)
+    monkeypatch.setitem(STRIP_VALUES, "cpu", 2000)
     for classes in (1, 6, 256):
         scores = smooth(2, classes, padded[0] // factor, padded[1] // factor)
         view = View(scores, size, padded)
@@ -77,7 +77,7 @@ def test_pixels_among_cells_that_agree_need_no_scores(monkeypatch, padded, size,
 
 
 def test_scores_of_the_full_size_are_never_held(monkeypatch, largest_tensor):
-    monkeypatch.setattr("semask.views.STRIP_VALUES", 2**17)
+    monkeypatch.setitem(STRIP_VALUES, "cpu", 2**17)
     for scores in (torch.randn(1, 100, 24, 32), smooth(1, 100, 24, 32)):
         seen = [View(scores, (96, 128), (96, 128))]
         with largest_tensor:

@@ -9,11 +9,9 @@ from torch import Tensor
 
 from semask.data.dataset import IGNORE_INDEX
 from semask.kernels import recorded
-from semask.outputs import PixelOutput, SeMaskOutput, resize, resize_rows, source_rows
+from semask.outputs import PixelOutput, SeMaskOutput, at_once, resize, resize_rows, source_rows
 
 Average = Literal["valid", "all"]
-STRIP_VALUES = {"cpu": 2**21, "cuda": 2**26}
-"""Class scores at the image's size that are held at once: what caches hold, or what keeps a GPU busy."""
 
 
 class Losses(NamedTuple):
@@ -162,7 +160,7 @@ class CrossEntropySum(torch.autograd.Function):
         share = valid.to(logits.dtype) if weights is None else valid * weights[index]  # [B, H, W]
         gradient = torch.zeros_like(logits)
         total = logits.new_zeros(())
-        step = max(STRIP_VALUES.get(logits.device.type, 2**26) // (K * size[1]), 1)
+        step = at_once(logits, K * size[1])
         for image in range(B):
             for first in range(0, label.shape[1], step):
                 rows = range(first, min(first + step, label.shape[1]))

@@ -2,8 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from semask.losses import PixelLoss, pixel
-from semask.outputs import PixelOutput, SeMaskOutput, resize
+from semask.losses import PixelLoss
+from semask.outputs import STRIP_VALUES, PixelOutput, SeMaskOutput, resize
 
 WEIGHTS = (0.5, 1.0, 2.0, 0.0, 3.0)
 
@@ -187,7 +187,7 @@ def test_presence_of_classes():
 @pytest.mark.parametrize("class_weights", [None, (0.5, 1.0, 2.0)])
 @pytest.mark.parametrize(("padded", "values"), [(None, 40), ((32, 48), 200), ((32, 48), 10**9)])
 def test_strips_give_the_sum_and_the_gradient_of_the_whole(average, class_weights, padded, values, monkeypatch):
-    monkeypatch.setitem(pixel.STRIP_VALUES, "cpu", values)
+    monkeypatch.setitem(STRIP_VALUES, "cpu", values)
     logits = torch.randn(2, 3, 8, 12, dtype=torch.float64, requires_grad=True)
     label = torch.randint(3, (2, 27, 45))
     label[:, 3:9] = 255
