@@ -285,7 +285,8 @@ def mix(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
         scores += bias.to(scores.dtype)
     else:  # for windows quicker than the fused kernel, which has no gradient for a bias besides
         sums = bias.to(query.dtype).flatten(0, 1) if len(bias) > 1 else bias[0].to(query.dtype).repeat(len(query), 1, 1)
-        sums.baddbmm_(query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2), alpha=scale)
+        out = None if torch.is_grad_enabled() else sums  # baddbmm_ would be no FLOPs to torch's counter
+        sums = torch.baddbmm(sums, query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2), alpha=scale, out=out)
         scores = sums.view(*query.shape[:2], *bias.shape[2:])
     mixed: Tensor = scores.softmax(dim=-1).to(value.dtype) @ value
     return mixed
