@@ -94,19 +94,24 @@ def resize_rows(x: Tensor, size: tuple[int, int], rows: range, *, source: tuple[
     if height == size[0]:
         part = x[:, :, rows.start - first : rows.stop - first]
     else:
-        at = torch.tensor([source_row(row, height, size[0]) for row in rows], dtype=torch.float64, device=x.device)
-        upper = at.long()
-        weight = (at - upper).to(x.dtype)[:, None, None]
-        upper = upper - first
-        lower = (upper + 1).clamp(max=height - 1 - first)
+        upper, lower, share = neighbours(rows, height, size[0], x.device)
+        weight = share.to(x.dtype)[:, None, None]
         x = x.permute(0, 2, 3, 1)
-        part = torch.lerp(x.index_select(1, upper), x.index_select(1, lower), weight).permute(0, 3, 1, 2)
+        part = torch.lerp(x.index_select(1, upper - first), x.index_select(1, lower - first), weight)
+        part = part.permute(0, 3, 1, 2)
     return resize(part, (len(rows), size[1]))
 
 
 def at_once(x: Tensor, values: int) -> int:
     """How many rows (or pixels) of so many values each to compute with at once, on the device of x; at least 1."""
     return max(STRIP_VALUES.get(x.device.type, STRIP_VALUES["cuda"]) // values, 1)
+
+
+def neighbours(rows: range, source: int, target: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Give for rows of a resized map the two rows that each is mixed from, and the share of the second, [len(rows)]."""
+    at = torch.tensor([source_row(row, source, target) for row in rows], dtype=torch.float64, device=device)
+    first = at.long()
+    return first, (first + 1).clamp(max=source - 1), at - first
 
 
 def source_row(row: int, source: int, target: int) -> float:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semask.outputs import at_once, resize_rows, source_row, source_rows
+from semask.outputs import at_once, neighbours, resize_rows, source_rows
 
 
 class View(NamedTuple):
@@ -120,7 +120,7 @@ def agreed(view: View, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         highest, negative = (F.max_pool2d(F.pad(x, (0, 1, 0, 1), mode="replicate"), 2, 1) for x in (highest, -lowest))
         label, sure = highest[:, 0].to(torch.uint8), (highest == -negative)[:, 0]
         for axis in (0, 1):
-            cells = positions(source[axis], target[axis], label.device)[0]
+            cells = neighbours(range(target[axis]), source[axis], target[axis], label.device)[0]
             label, sure = label.index_select(axis + 1, cells), sure.index_select(axis + 1, cells)
     return label, sure
 
@@ -158,13 +158,6 @@ def _pixels(where: Tensor, most: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]
                 yield torch.full_like(row, index), row + first, column
 
 
-def positions(source: int, target: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Give for each row of a resized map the two rows that it is mixed from, and the share of the second, [target]."""
-    at = torch.tensor([source_row(row, source, target) for row in range(target)], dtype=torch.float64, device=device)
-    first = at.long()
-    return first, (first + 1).clamp(max=source - 1), at - first
-
-
 class Mixtures(NamedTuple):
     """What each row (or column) of a map that was resized twice is mixed from."""
 
@@ -176,7 +169,8 @@ class Mixtures(NamedTuple):
 
 def mixtures(cells: int, padded: int, length: int, target: int, device: torch.device) -> Mixtures:
     """Follow rows of scores: `cells` are resized to `padded`, of which `length` are kept and resized to `target`."""
-    outer, inner = positions(length, target, device), positions(cells, padded, device)
+    outer = neighbours(range(target), length, target, device)
+    inner = neighbours(range(padded), cells, padded, device)
     rows, shares = [], []
     for row, share in ((outer[0], 1 - outer[2]), (outer[1], outer[2])):
         for cell, part in ((inner[0], 1 - inner[2]), (inner[1], inner[2])):
@@ -185,8 +179,8 @@ def mixtures(cells: int, padded: int, length: int, target: int, device: torch.de
     offsets = torch.stack(rows, dim=1) - rows[0][:, None]
     sums = torch.zeros(target, int(offsets.max()) + 1, dtype=torch.float64, device=device)
     sums.scatter_add_(1, offsets, torch.stack(shares, dim=1))
-    neighbours = rows[0][:, None] + torch.arange(sums.shape[1], device=device)
-    return Mixtures(neighbours.clamp(max=cells - 1), sums.float())
+    places = rows[0][:, None] + torch.arange(sums.shape[1], device=device)
+    return Mixtures(places.clamp(max=cells - 1), sums.float())
 
 
 def strips(views: Sequence[View], size: tuple[int, int]) -> list[range]:
