@@ -161,6 +161,23 @@ def test_gradient_checkpointing_changes_no_number(semask, recipe, tmp_path):
         torch.testing.assert_close(with_it[name], tensor, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_compiled_training_gives_nearly_the_same(semask, recipe, tmp_path, monkeypatch, backend):
+    torch.compiler.reset()
+    compiled, real = [], torch.nn.Module.compile
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda module: (compiled.append(module), real(module, backend=backend))
+    )
+    nothing_drawn = {"model.drop_path": 0.0, "model.dropout": 0.0, "ema": 0.9}
+    for enabled in ("true", "false"):
+        semask(*recipe(tmp_path / enabled, steps=2, compile=enabled, **nothing_drawn))
+    assert [type(module).__name__ for module in compiled] == ["SemanticEncoder", "SemanticFPN"]
+    with_it, without = (load_file(tmp_path / enabled / "last.safetensors") for enabled in ("true", "false"))
+    assert with_it.keys() == without.keys()
+    for name, tensor in without.items():
+        torch.testing.assert_close(with_it[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+
+
 def test_the_seed_decides(semask, recipe, tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         semask(*recipe(tmp_path / name, steps=2, seed=seed))

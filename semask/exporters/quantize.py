@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-SENSITIVE = r".*/(attentions\.\d+/MatMul(_\d+)?|classifier/.*|class_predictor/.*)"
-"""Nodes that stay as they are: the scores of the semantic attention, which nothing scales, and the last layer."""
+SENSITIVE = r".*/(attention/MatMul(_\d+)?|attentions\.\d+/MatMul(_\d+)?|classifier/.*|class_predictor/.*)"
+"""Nodes that stay as they are: the products of attention, too small to gain, and the last layer."""
 
 
 def quantized(graph: Any, calibration: Iterable[Tensor]) -> Any:
