@@ -6,7 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -21,19 +21,22 @@ from semask.exporters.check import LIMITS, NEAR_TIE, Check, Latency, compare, me
 from semask.exporters.metadata import Precision, metadata
 from semask.exporters.request import Request
 from semask.exporters.samples import Inputs, Picture, Samples, choose_samples
-from semask.inference import recipe_inference, to_tensor
+from semask.inference import Inference, recipe_inference, to_tensor
 from semask.model import SeMask
 from semask.runtime import load
 
-Format = Literal["onnx", "openvino", "torch", "tensorrt"]
+Format = Literal["onnx", "openvino", "torch", "aotinductor", "tensorrt"]
 ENDINGS: dict[str, str] = {
     "onnx": ".onnx",
     "openvino": ".xml",
     "torch": ".pt2",
+    "aotinductor": ".aoti.pt2",
     "tensorrt": ".engine",
 }
-MODULES: dict[str, str] = {"torch": "torch_program"}
+MODULES: dict[str, str] = {"torch": "torch_program", "aotinductor": "aot_inductor"}
 """Modules of `exporters` that are not called like their format."""
+OF_ONE_SIZE = ("aotinductor",)
+"""Formats whose files take images of one size only."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class ExportReport:
 
     Attributes:
         file: The exported file.
-        format: onnx, openvino, torch or tensorrt.
+        format: onnx, openvino, torch, aotinductor or tensorrt.
         precision: fp32, fp16, bf16 or int8.
         weights: The checkpoint: "file", "sha256", "bytes".
         files: Bytes of each file that was written.
@@ -88,6 +91,7 @@ def export(
     checks: int = 8,
     limit: float | None = None,
     licence: str | None = None,
+    size: tuple[int, int] | None = None,
     device: str = "cpu",
 ) -> ExportReport:
     """Export a checkpoint, compare the file with the model on images, and keep it if they agree.
@@ -97,7 +101,7 @@ def export(
 
     Args:
         weights: Checkpoint: a .safetensors file, the folder of a run, or OWNER/NAME on the Hugging Face Hub.
-        format: onnx, openvino, torch (torch.export) or tensorrt.
+        format: onnx, openvino, torch (torch.export), aotinductor or tensorrt.
         precision: fp32, fp16, bf16 or int8 (calibrated on images).
         out: File to write; null for the name of the checkpoint in this folder. Only a named one is replaced.
         images: Image files, folders, or quoted patterns to calibrate and check with; null for the validation images of
@@ -107,7 +111,9 @@ def export(
         limit: Largest share of pixels, in percent, whose label may differ; null for 0.1 (fp32), 0.5 (fp16, bf16) or
             2 (int8).
         licence: Licence of the weights; null for the one that the checkpoint states.
-        device: Where to run the model, and what torch and tensorrt files are for: cpu or cuda.
+        size: Height and width of the windows that an aotinductor file takes, which has one size only; larger images go
+            through it window by window. Null for the windows of the recipe. Other formats take any size.
+        device: Where to run the model, and what torch, aotinductor and tensorrt files are for: cpu or cuda.
 
     Returns:
         The report, as written.
@@ -120,8 +126,12 @@ def export(
         raise ValueError(
             f"samples {samples}, checks {checks}, limit {limit}: give at least 1 image, and 0 to 100 percent"
         )
+    if size is not None and format not in OF_ONE_SIZE:
+        raise ValueError(f"size is {size}, but {format} files take images of any size: leave it out")
     target = output_file(weights, format, out)
     model, source = checkpoint.load(weights, device=device), checkpoint.find(weights)
+    inference = in_windows(recipe_inference(model), size, format) if format in OF_ONE_SIZE else recipe_inference(model)
+    window = inference.crop if format in OF_ONE_SIZE else None
     calibrated = precision == "int8"
     chosen = choose_samples(
         images,
@@ -136,13 +146,25 @@ def export(
     with staging(target) as folder:
         console.print(f"Exporting {weights} as {format}, {precision} ...", highlight=False, soft_wrap=True)
         start = time.perf_counter()
-        inference = recipe_inference(model)
+        sample = next(iter(Inputs(chosen.images[-1:], model, inference))).to(device)
+        if window is not None and tuple(sample.shape[-2:]) != window:
+            raise ValueError(
+                f"{chosen.source}: there is an image of {sample.shape[-2]} x {sample.shape[-1]}, smaller than the window "
+                f"of {window[0]} x {window[1]}: give a smaller --size, or larger images"
+            )
         request = Request(
             model=model,
             path=folder / target.name,
-            sample=next(iter(Inputs(chosen.images[-1:], model, inference))).to(device),
+            sample=sample,
             precision=precision,
-            metadata=metadata(model, precision=precision, licence=licence, sha256=weights_file["sha256"]),
+            metadata=metadata(
+                model,
+                precision=precision,
+                licence=licence,
+                sha256=weights_file["sha256"],
+                evaluation=asdict(inference) if window is not None else None,
+                size=window,
+            ),
             calibration=Inputs(chosen.images[:samples], model, inference) if calibrated else (),
         )
         files = save(request, format)
@@ -192,6 +214,22 @@ def output_file(weights: str, format: str, out: str | None) -> Path:
     return Path(out)
 
 
+def in_windows(inference: Inference, size: tuple[int, int] | None, format: str) -> Inference:
+    """How images are put through a file that takes windows of one size.
+
+    Raises:
+        ValueError: If neither `size` nor the recipe says which.
+    """
+    if size is None and inference.mode != "slide":
+        raise ValueError(f"{format} files take images of one size: give height and width, e.g. --size [512,512]")
+    if size is None or (inference.mode == "slide" and size == inference.crop):
+        return inference
+    if min(size) < 1:
+        raise ValueError(f"size is {size}: give height and width in pixels")
+    height, width = (max(2 * side // 3, 1) for side in size)
+    return replace(inference, mode="slide", crop=size, stride=(height, width))
+
+
 def save(request: Request, format: str) -> list[Path]:
     """Write a model in a format, with the `save` of its module in `exporters`; gives the files.
 
@@ -232,7 +270,7 @@ def compare_file(
 ) -> tuple[Check, Latency, dict[str, Any]]:
     """Open an exported file and measure it against the model; also tells what ran it."""
     runtime = load(file, device=None if device == "cpu" else device, trust=True)
-    inference, channels = recipe_inference(model), model.config["in_channels"]
+    inference, channels = recipe_inference(runtime), model.config["in_channels"]
     check = compare(model, runtime, (to_tensor(image, channels=channels) for image in images), inference)
     latency = measure(model, runtime, next(iter(Inputs(images, model, inference))).to(device))
     details = {**runtime.details, "opset": opset(file)} if file.suffix == ".onnx" else runtime.details

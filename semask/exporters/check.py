@@ -74,7 +74,7 @@ class Latency:
 
 
 def compare(model: SeMask, runtime: Runtime, images: Iterable[Tensor], inference: Inference) -> Check:
-    """Put images through both, and the first of them also at an odd size.
+    """Put images through both, and the first of them also at an odd size, unless the file takes one size only.
 
     Args:
         model: The model, in evaluation mode.
@@ -85,7 +85,7 @@ def compare(model: SeMask, runtime: Runtime, images: Iterable[Tensor], inference
     inference = replace(inference, ratios=(1.0,), flip=False)
     parts: list[_Part] = []
     for image in images:
-        if not parts:
+        if not parts and runtime.size is None:
             odd = _oddly_sized(image, inference)
             parts.append(_compare(model, runtime, odd, replace(inference, scale=None, mode="whole")))
         parts.append(_compare(model, runtime, image, inference))

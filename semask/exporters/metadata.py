@@ -27,7 +27,13 @@ OUTPUTS = {False: ("logits",), True: ("classes", "masks")}
 
 
 def metadata(
-    model: SeMask, *, precision: Precision, licence: str | None = None, sha256: str | None = None
+    model: SeMask,
+    *,
+    precision: Precision,
+    licence: str | None = None,
+    sha256: str | None = None,
+    evaluation: dict[str, Any] | None = None,
+    size: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """Describe a model for the file that it is exported to.
 
@@ -36,17 +42,20 @@ def metadata(
         precision: What the exported file computes in.
         licence: Licence of the weights; None for what the checkpoint states, else "unknown".
         sha256: Hash of the checkpoint's file.
+        evaluation: How images are put through it, `Inference` as a dictionary; None as the recipe says.
+        size: Height and width of the only images that it takes; None for any.
 
     Returns:
         JSON: "format_version", "semask", "config", "classes" (with "palette"), "mean", "std", "size_divisor",
-        "makes_masks", "outputs", "precision", "licence", "recipe" (its data and evaluation), "published", "step",
-        "sha256". Folders of this machine are not in it.
+        "makes_masks", "outputs", "size", "precision", "licence", "recipe" (its data and evaluation), "published",
+        "step", "sha256". Folders of this machine are not in it.
     """
     from semask import __version__
 
     known = without_paths(model.metadata)
     published = known.get("published")
     makes_masks = bool(model.decoder.makes_masks)
+    recipe = {name: known.get("recipe", {}).get(name, {}) for name in ("data", "evaluation")}
     return {
         "format_version": FORMAT_VERSION,
         "semask": __version__,
@@ -57,9 +66,10 @@ def metadata(
         "size_divisor": model.size_divisor,
         "makes_masks": makes_masks,
         "outputs": list(OUTPUTS[makes_masks]),
+        "size": None if size is None else list(size),
         "precision": precision,
         "licence": licence or known.get("licence") or (published or {}).get("licence") or UNKNOWN_LICENCE,
-        "recipe": {name: known.get("recipe", {}).get(name, {}) for name in ("data", "evaluation")},
+        "recipe": recipe if evaluation is None else {**recipe, "evaluation": evaluation},
         "published": published,
         "step": known.get("step"),
         "sha256": sha256,
@@ -118,6 +128,11 @@ def check(values: Mapping[str, Any]) -> None:
     _require(_is_count(values["size_divisor"], 4096), "size_divisor is not a number from 1 to 4096")
     _require(isinstance(makes_masks, bool), "makes_masks is neither true nor false")
     _require(values["outputs"] == list(OUTPUTS[makes_masks]), f"outputs are not {', '.join(OUTPUTS[makes_masks])}")
+    size = values.get("size")  # files of version 0.1 have none
+    _require(
+        size is None or (isinstance(size, list) and len(size) == 2 and all(_is_count(x, 2**16) for x in size)),
+        "size is neither null nor height and width",
+    )
     _require(values["precision"] in get_args(Precision), f"precision is not one of {', '.join(get_args(Precision))}")
     _require(isinstance(values["licence"], str), "licence is no text")
     data, evaluation = values["recipe"]["data"], values["recipe"]["evaluation"]

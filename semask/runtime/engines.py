@@ -139,6 +139,17 @@ def torch_program(path: Path, options: Options) -> Engine:
     return Engine(extra[KEY], names(extra[KEY]), in_torch(module, device), torch_details(device))
 
 
+def aot_inductor(path: Path, options: Options) -> Engine:
+    """Open what AOTInductor compiled. It is machine code: only for trusted files."""
+    compiled = torch._inductor.aoti_load_package(str(path))
+    described = compiled.get_metadata()  # type: ignore[no-untyped-call]
+    made_for, device = described["AOTI_DEVICE_KEY"], options.device or described["AOTI_DEVICE_KEY"]
+    if device.split(":")[0] != made_for:
+        raise ValueError(f"{path}: was compiled for {made_for}, not {device}: export it with --device {device}")
+    text = described.get(KEY)
+    return Engine(text, names(text), in_torch(compiled, device), torch_details(device))
+
+
 def in_torch(module: Callable[[Tensor], Any], device: str) -> Callable[[Tensor], Sequence[Tensor]]:
     """Run what takes and gives tensors of one device."""
 

@@ -16,11 +16,12 @@ from semask.runtime.engines import Engine, Options
 ENGINES: dict[str, Callable[[Path, Options], Engine]] = {
     ".onnx": engines.onnx,
     ".xml": engines.openvino,
+    ".aoti.pt2": engines.aot_inductor,
     ".pt2": engines.torch_program,
     ".engine": engines.tensorrt,
 }
-"""What opens a file, by its ending."""
-RUN_CODE = {".pt2": "pickled Python objects", ".engine": "compiled GPU code"}
+"""What opens a file, by its ending; of two that fit, the first."""
+RUN_CODE = {".aoti.pt2": "compiled code", ".pt2": "pickled Python objects", ".engine": "compiled GPU code"}
 """Formats that can do anything with the machine of whoever opens them, and what they hold."""
 
 
@@ -37,6 +38,7 @@ class Runtime(nn.Module):
         metadata: As a checkpoint's: "classes", "recipe", "licence", "published", "step".
         size_divisor: The graph pads images with zeros, at the right and the bottom, to a multiple of this.
         makes_masks: Whether it gives masks with their classes, or scores of each pixel.
+        size: Height and width of the only images that it takes; None for any.
         details: Versions, device and threads of the engine.
     """
 
@@ -52,6 +54,7 @@ class Runtime(nn.Module):
         }
         self.size_divisor: int = description["size_divisor"]
         self.makes_masks: bool = description["makes_masks"]
+        self.size: tuple[int, int] | None = tuple(description["size"]) if description.get("size") else None
         self.details = engine.details
         # The only parameter: who asks a module for its device finds one, who asks for its state finds this file's.
         self.digest = nn.Parameter(torch.tensor(list(_digest(path)), dtype=torch.uint8), requires_grad=False)
@@ -61,7 +64,7 @@ class Runtime(nn.Module):
         """Segment images.
 
         Args:
-            image: Normalised images [B, C, H, W] of any size.
+            image: Normalised images [B, C, H, W] of any size, or of `size`.
             masks_only: Without meaning: nothing but masks is exported.
 
         Returns:
@@ -69,9 +72,14 @@ class Runtime(nn.Module):
             image is. Without features and priors, which are not exported.
 
         Raises:
-            ValueError: If the engine fails, or gives something else than the file says.
+            ValueError: If the engine fails, or gives something else than the file says, or images have another size.
         """
         B, (H, W) = image.shape[0], image.shape[-2:]
+        if self.size is not None and self.size != (H, W):
+            raise ValueError(
+                f"{self.path}: takes images of {self.size[0]} x {self.size[1]} only, not {H} x {W}: larger ones go through "
+                "in windows of that size, smaller ones have to be made larger (--scale)"
+            )
         try:
             outputs = [x.to(image.device) for x in self.engine.run(image.detach().float())]
         except Exception as error:  # each engine has errors of its own
@@ -114,11 +122,11 @@ def load(
     """Open a file that `semask export` wrote.
 
     Args:
-        path: File ending in .onnx, .xml (OpenVINO, its .bin beside it), .pt2 or .engine.
+        path: File ending in .onnx, .xml (OpenVINO, its .bin beside it), .pt2, .aoti.pt2 or .engine.
         device: Where to run: cpu, cuda, for OpenVINO also gpu or npu; None for the CPU, for TensorRT cuda.
-        threads: Threads on a CPU; None for as many as torch has. (.pt2 has torch's.)
+        threads: Threads on a CPU; None for as many as torch has. (.pt2 and .aoti.pt2 have torch's.)
         precision: What OpenVINO computes in, where the machine can; None as the file was exported.
-        trust: Open formats too that run code of their own: .pt2, .engine. Only for files of your own making.
+        trust: Open formats too that run code of their own: .pt2, .aoti.pt2, .engine. Only for files of your own making.
 
     Raises:
         ValueError: If there is no such file, it is damaged or not one of ours, it would run code and is not trusted, or
