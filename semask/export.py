@@ -149,8 +149,8 @@ def export(
         sample = next(iter(Inputs(chosen.images[-1:], model, inference))).to(device)
         if window is not None and tuple(sample.shape[-2:]) != window:
             raise ValueError(
-                f"{chosen.source}: there is an image of {sample.shape[-2]} x {sample.shape[-1]}, smaller than the window "
-                f"of {window[0]} x {window[1]}: give a smaller --size, or larger images"
+                f"{chosen.source}: there is an image of {sample.shape[-2]} x {sample.shape[-1]}, smaller than the "
+                f"window of {window[0]} x {window[1]}: give a smaller --size, or larger images"
             )
         request = Request(
             model=model,

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from semask.exporters.metadata import KEY
-from semask.exporters.quantize import SENSITIVE
+from semask.exporters.quantize import LAST
 from semask.exporters.request import Request
 from semask.runtime.engines import require
 
@@ -52,5 +52,15 @@ def quantized(model: Any, calibration: Iterable[Tensor]) -> Any:
         subset_size=len(images),
         preset=nncf.QuantizationPreset.MIXED,
         model_type=nncf.ModelType.TRANSFORMER,
-        ignored_scope=nncf.IgnoredScope(patterns=[SENSITIVE], validate=False),
+        ignored_scope=nncf.IgnoredScope(names=products(model), patterns=[LAST], validate=False),
     )
+
+
+def products(model: Any) -> list[str]:
+    """Names of the products of activations in an `openvino.Model`: all of attention, and matrices without weights."""
+    return [
+        op.get_friendly_name()
+        for op in model.get_ops()
+        if op.get_type_name() in ("MatMul", "ScaledDotProductAttention")
+        and not any(x.get_node().get_type_name() == "Constant" for x in op.input_values()[:2])
+    ]

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-SENSITIVE = r".*/(attention/MatMul(_\d+)?|attentions\.\d+/MatMul(_\d+)?|classifier/.*|class_predictor/.*)"
-"""Nodes that stay as they are: the products of attention, too small to gain, and the last layer."""
+LAST = r".*/(classifier|class_predictor)/.*"
+"""Nodes of the last layer, which stay as they are; so do products of activations: attention, masks."""
 
 
 def quantized(graph: Any, calibration: Iterable[Tensor]) -> Any:
@@ -34,7 +34,12 @@ def quantized(graph: Any, calibration: Iterable[Tensor]) -> Any:
             image = next(self.images, None)
             return None if image is None else {"image": image.cpu().numpy()}
 
-    kept = [node.name for node in graph.graph.node if re.fullmatch(SENSITIVE, node.name)]
+    weights = {tensor.name for tensor in graph.graph.initializer}
+    kept = [
+        node.name
+        for node in graph.graph.node
+        if re.fullmatch(LAST, node.name) or (node.op_type == "MatMul" and not weights & set(node.input))
+    ]
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / "before.onnx", Path(folder) / "after.onnx"
         onnx.save(graph, before)
@@ -51,7 +56,6 @@ def quantized(graph: Any, calibration: Iterable[Tensor]) -> Any:
                 nodes_to_exclude=kept,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
-                extra_options={"MatMulConstBOnly": True},
             )
         finally:
             logging.root.setLevel(level)

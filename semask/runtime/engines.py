@@ -142,7 +142,7 @@ def torch_program(path: Path, options: Options) -> Engine:
 def aot_inductor(path: Path, options: Options) -> Engine:
     """Open what AOTInductor compiled. It is machine code: only for trusted files."""
     compiled = torch._inductor.aoti_load_package(str(path))
-    described = compiled.get_metadata()  # type: ignore[no-untyped-call]
+    described = compiled.get_metadata()
     made_for, device = described["AOTI_DEVICE_KEY"], options.device or described["AOTI_DEVICE_KEY"]
     if device.split(":")[0] != made_for:
         raise ValueError(f"{path}: was compiled for {made_for}, not {device}: export it with --device {device}")

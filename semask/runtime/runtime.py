@@ -77,8 +77,8 @@ class Runtime(nn.Module):
         B, (H, W) = image.shape[0], image.shape[-2:]
         if self.size is not None and self.size != (H, W):
             raise ValueError(
-                f"{self.path}: takes images of {self.size[0]} x {self.size[1]} only, not {H} x {W}: larger ones go through "
-                "in windows of that size, smaller ones have to be made larger (--scale)"
+                f"{self.path}: takes images of {self.size[0]} x {self.size[1]} only, not {H} x {W}: larger ones go "
+                "through in windows of that size, smaller ones have to be made larger (--scale)"
             )
         try:
             outputs = [x.to(image.device) for x in self.engine.run(image.detach().float())]

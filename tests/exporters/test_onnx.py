@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ ort = pytest.importorskip("onnxruntime")
 ov = pytest.importorskip("openvino")
 
 SAMPLE = torch.zeros(1, 3, 64, 96)
+MASK_DECODERS = ["maskformer", "mask2former", "mask2former_fapn", "mask2former_msfapn"]
 
 
 def onnxruntime(file):
@@ -78,7 +80,16 @@ def test_int8_is_calibrated_and_spares_what_is_sensitive(fpn, tmp_path):
     }
     assert any("mlp" in name for name in quantised)
     assert any("semantic_key" in name for name in quantised)
-    assert not any("classifier" in name or "attentions.0/MatMul" in name for name in quantised)
+    assert not any("classifier" in name or re.search(r"attentions?(\.0)?/MatMul", name) for name in quantised)
+
+
+@pytest.mark.parametrize("decoder", MASK_DECODERS)
+def test_mask_decoders_in_16_and_8_bits(decoder, tmp_path):
+    model = small(decoder)
+    (half,) = save(model, tmp_path / "half.onnx", "fp16")
+    assert 0 < typical_difference(model, onnxruntime(half)) < 1e-2
+    (eighth,) = save(model, tmp_path / "int8.onnx", "int8", smooth(4, (64, 96)).split(1))
+    assert 0 < typical_difference(model, onnxruntime(eighth)) < 0.2
 
 
 def test_refuses_bfloat16_and_names_who_does_it(fpn, tmp_path):

@@ -57,3 +57,25 @@ def test_int8_is_calibrated(fpn, full, tmp_path):
     files = save(fpn, tmp_path / "int8.xml", "int8", smooth(4, (64, 96)).split(1))
     assert files[1].stat().st_size < 0.4 * full[1].stat().st_size
     assert 0 < typical_difference(fpn, opened(files[0])) < 0.1
+
+
+@pytest.mark.parametrize("decoder", ["maskformer", "mask2former"])
+def test_mask_decoders_in_bfloat16(decoder, tmp_path):
+    model = small(decoder)
+    half = save(model, tmp_path / "half.xml", "bf16")
+    assert typical_difference(model, opened(half[0], "bf16")) < 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decoder", ["maskformer", "mask2former"])
+def test_mask_decoders_in_int8(decoder, tmp_path):
+    pytest.importorskip("nncf")
+    model = small(decoder)
+    files = save(model, tmp_path / "int8.xml", "int8", smooth(4, (64, 96)).split(1))
+    assert 0 < typical_difference(model, opened(files[0])) < 0.3
+
+
+def test_products_of_activations_stay_as_they_are(full):
+    found = exporter.products(ov.Core().read_model(full[0]))
+    assert any("attention" in name for name in found)
+    assert not any(part in name for name in found for part in ("mlp", "qkv", "projection", "semantic_key"))
