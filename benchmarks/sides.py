@@ -126,7 +126,7 @@ def ours(case: Case, *, compiled: bool = False, bf16: bool = False) -> harness.S
     if bf16 and case.kind == "predict":
         model.use_bfloat16()
     if compiled:
-        model.compile(dynamic=True)
+        model.compile()
     if case.kind == "predict":
         return predicting(case, partial(labels, model, case=case))
     from semask.train import Training, parameter_groups  # needs the extra `train`

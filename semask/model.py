@@ -15,6 +15,8 @@ from semask.semantic.layer import Residual
 from semask.semantic.windows import pad_image
 from semask.weights.pretrained import LoadReport, load_pretrained
 
+PROGRAMS = 64
+"""Compiled programs that modules of one kind may have: for each width and shift, with and without gradients."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -152,7 +154,8 @@ class SeMask(nn.Module):
         Args:
             image: Normalised images [B, C, H, W] of any size.
             with_prior: Whether to decode the priors as well; None does so in training only.
-            masks_only: Keep neither features nor priors, which a large image needs much memory for.
+            masks_only: Keep neither features nor priors, which a large image needs much memory for, nor make masks of
+                a mask decoder's earlier layers, which only the loss looks at.
 
         Returns:
             Features, priors, class scores [B, K, H/4, W/4] or masks with their classes, and, with the prior,
@@ -163,7 +166,8 @@ class SeMask(nn.Module):
         # maps [B, C_i, h_i, w_i], priors [B, K, h_i, w_i]
         features = self.encoder(image, with_priors=not masks_only or bool(with_prior))
         # logits [B, K, h_0, w_0], or masks [B, Q, h_0, w_0] with classes [B, Q, K + 1]
-        prediction = self.decoder(features.maps)
+        options = {"auxiliary": not masks_only} if self.decoder.makes_masks else {}
+        prediction = self.decoder(features.maps, **options)
         prior_logits = None
         if features.priors and (self.training if with_prior is None else with_prior):
             prior_logits = self.prior_decoder(features.priors, features.maps[0].shape[-2:])  # [B, K, h_0, w_0]
@@ -178,6 +182,19 @@ class SeMask(nn.Module):
     def set_gradient_checkpointing(self, enabled: bool) -> None:
         """Trade time for memory in training: keep no activations inside the backbone's blocks, compute them again."""
         self.encoder.backbone.set_gradient_checkpointing(enabled)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile in place: the arguments are those of `torch.compile`, where `dynamic` is True unless given.
+
+        Blocks, semantic layers and decoder are compiled by themselves, those of one kind to one program for all sizes
+        of images. `torch.compile(model)` makes one of the whole, which takes it many minutes: sizes of windows depend
+        on those of the image through a chain of divisions that grows with every stage.
+        """
+        import torch._dynamo
+
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, PROGRAMS)
+        for part in (*self.encoder.parts(), self.decoder):
+            part.compile(*args, **{"dynamic": True, **kwargs})
 
     def use_bfloat16(self) -> "SeMask":
         """Predict in bfloat16 from now on, in place: less time and memory, and labels that differ where two are close.

@@ -39,8 +39,8 @@ class Training:
         precision: fp32, bf16, or fp16 (needs a GPU).
         clip_norm: Largest norm of the gradient; null does not clip.
         gradient_checkpointing: Keep no activations inside the backbone's blocks and compute them again: less memory.
-        compile: Let torch.compile make the kernels of encoder and decoder: minutes before the first step, less time a
-            step, above all on a GPU. Other rounding than without.
+        compile: Let torch.compile make the kernels: minutes before the first step, less time a step, above all on a
+            GPU. Other rounding than without.
         ema: Decay of the moving average of the weights, e.g. 0.999; the average is evaluated and saved. Null for none.
         sync_batchnorm: Share BatchNorm's statistics between the GPUs.
         pretrained: ImageNet weights of the backbone: timm name or local file; null for none.
@@ -286,9 +286,8 @@ def start(model: SeMask, training: Training, accelerator: Accelerator, out: Path
         model.set_gradient_checkpointing(True)
     if training.sync_batchnorm and accelerator.num_processes > 1 and accelerator.device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-    if training.compile:  # not the whole: what of it a run wraps or copies stays as it is
-        model.encoder.compile()
-        model.decoder.compile()
+    if training.compile:
+        model.compile()
     try:
         accelerator.init_trackers("tensorboard")
     except OSError as error:

@@ -114,7 +114,7 @@ def test_compiled(device):
     model = nano().to(device)
     images = [torch.randn(1, 3, *size, device=device) for size in SIZES]
     expected = [scores(model, image)[0] for image in images]
-    model.compile(dynamic=True)
+    model.compile()
     for image, wanted in zip(images, expected, strict=True):
         torch.testing.assert_close(scores(model, image)[0], wanted, atol=2e-3, rtol=2e-2)
 

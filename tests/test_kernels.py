@@ -124,6 +124,29 @@ def test_compiled_without_a_break_and_once_for_all_sizes():
     assert len(graphs) == 1
 
 
+@pytest.mark.parametrize("decoder", ["fpn", "maskformer"])
+def test_compiled_part_by_part_once_for_all_sizes(decoder):
+    torch.compiler.reset()
+    model = SeMask("swin_nano", decoder, num_classes=5, channels=64, semantic_window=(3, None, 2, None)).eval()
+    images = [torch.randn(1, 3, *size) for size in [(321, 353), (322, 415), (387, 500), (512, 512)]]
+    graphs = []
+
+    def count(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    with torch.no_grad():
+        expected = [model(image).prediction[:2] for image in images]
+        model.compile(backend=count, fullgraph=True)
+        made = []
+        for image, wanted in zip(images, expected, strict=True):
+            for found, right in zip(model(image).prediction[:2], wanted, strict=True):
+                if torch.is_tensor(right):
+                    torch.testing.assert_close(found, right, atol=1e-5, rtol=1e-4)
+            made.append(len(graphs))
+    assert made[0] == made[-1] == 2 * 4 + 4 + 1  # blocks with and without shift, semantic layers, decoder
+
+
 def test_compiled_training_step():
     torch.compiler.reset()
     model = SeMask("swin_nano", num_classes=5, channels=16, drop_path=0.0)

@@ -76,13 +76,15 @@ class Mask2Former(nn.Module):
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
 
-    def forward(self, maps: Sequence[Tensor]) -> MaskOutput:
-        """Decode the maps [B, C_i, h_i, w_i] to Q masks and their classes, after each layer."""
+    def forward(self, maps: Sequence[Tensor], *, auxiliary: bool = True) -> MaskOutput:
+        """Decode the maps [B, C_i, h_i, w_i] to Q masks and their classes, after each layer or only after the last."""
         mask_features, scales = self.pixel_decoder(maps)
         decoded = self.transformer(scales, mask_features)
+        first = 0 if auxiliary else -1
+        states, logits = decoded.intermediate_hidden_states[first:], decoded.masks_queries_logits[first:]
         layers = [
             (self.class_predictor(hidden.transpose(0, 1)), masks)  # [B, Q, K + 1], [B, Q, h_0, w_0]
-            for hidden, masks in zip(decoded.intermediate_hidden_states, decoded.masks_queries_logits, strict=True)
+            for hidden, masks in zip(states, logits, strict=True)
         ]
         return MaskOutput(*layers[-1], auxiliary=tuple(layers[:-1]))
 

@@ -58,6 +58,7 @@ class MaskFormer(nn.Module):
             dropout=dropout,
             attention_dropout=dropout,
             activation_dropout=dropout,
+            attn_implementation="eager",
         )
         *laterals, last = in_channels
         self.pixel_decoder = MaskFormerPixelDecoder(
@@ -79,19 +80,20 @@ class MaskFormer(nn.Module):
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
 
-    def forward(self, maps: Sequence[Tensor]) -> MaskOutput:
-        """Decode the maps [B, C_i, h_i, w_i] to Q masks and their classes, after each layer."""
+    def forward(self, maps: Sequence[Tensor], *, auxiliary: bool = True) -> MaskOutput:
+        """Decode the maps [B, C_i, h_i, w_i] to Q masks and their classes, after each layer or only after the last."""
         mask_features = self.pixel_decoder(list(maps)).last_hidden_state  # [B, M, h_0, w_0]
         memory = self.input_projection(maps[-1])
         positions = self.positions(memory.shape, memory.device, memory.dtype).flatten(2).transpose(1, 2)
         memory = memory.flatten(2).transpose(1, 2)  # [B, h_3 * w_3, C]
         query = self.queries.weight.expand(memory.shape[0], -1, -1)  # [B, Q, C]
         hidden, layers = torch.zeros_like(query), []
-        for layer in self.layers:
+        for number, layer in enumerate(self.layers, start=1):
             hidden = layer(hidden, None, positions, query, memory)
-            normed = self.norm(hidden)
-            masks = torch.einsum("bqc,bchw->bqhw", self.mask_embedding(normed), mask_features)
-            layers.append((self.class_predictor(normed), masks))
+            if auxiliary or number == len(self.layers):
+                normed = self.norm(hidden)
+                masks = torch.einsum("bqc,bchw->bqhw", self.mask_embedding(normed), mask_features)
+                layers.append((self.class_predictor(normed), masks))
         return MaskOutput(*layers[-1], auxiliary=tuple(layers[:-1]))
 
 

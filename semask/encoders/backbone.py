@@ -80,6 +80,10 @@ class Backbone(nn.Module):
     output_norms = True
     plain = False
 
+    def blocks(self) -> list[nn.Module]:
+        """Modules that repeat, to be compiled one by one; none: the encoder is compiled as a whole."""
+        return []
+
     def read(self, state: Any, stage: int) -> Tensor:
         """State after a stage -> map [B, h, w, C]."""
         return keep(self, state, stage)

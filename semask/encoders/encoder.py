@@ -66,6 +66,12 @@ class SemanticEncoder(nn.Module):
         )
         self.semantic_layers.apply(init_linear)
 
+    def parts(self) -> list[nn.Module]:
+        """What is compiled by itself: blocks and semantic layers, or all in one if the backbone names no blocks."""
+        blocks = self.backbone.blocks()
+        layers = [layer for layer in self.semantic_layers if isinstance(layer, SemanticLayer)]
+        return [*blocks, *layers] if blocks else [self]
+
     def forward(self, image: Tensor, *, with_priors: bool = True) -> Features:
         """Encode an image.
 

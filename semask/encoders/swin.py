@@ -17,7 +17,7 @@ from torchvision.ops import StochasticDepth
 from semask.encoders.backbone import Backbone
 from semask.encoders.encoder import init_linear
 from semask.kernels import MLP, TOKENS, Linear, recorded, sliced
-from semask.semantic.windows import crop, merge, pad_image, pad_to_windows, partition, windows_along
+from semask.semantic.windows import crop, merge, pad_image, pad_to_windows, partition, roll, windows_along
 
 
 class SwinSize(NamedTuple):
@@ -77,6 +77,10 @@ class Swin(Backbone):
             for i, (channels, depth, heads) in enumerate(zip(self.channels, size.depths, size.heads, strict=True))
         )
         self.apply(init_linear)
+
+    def blocks(self) -> list[nn.Module]:
+        """All transformer blocks."""
+        return [block for stage in self.stages for block in stage.blocks]
 
     def set_gradient_checkpointing(self, enabled: bool) -> None:
         """Keep no activations inside the blocks in training, compute them again."""
@@ -210,9 +214,9 @@ class WindowAttention(nn.Module):
         x = pad_to_windows(x, self.window)
         rows, columns = windows_along(h, self.window), windows_along(w, self.window)
         kinds = window_kinds(rows, columns, x.device).repeat(B) if s else None
-        x = x.roll((-s, -s), dims=(1, 2)) if s else x
+        x = roll(x, -s) if s else x
         x = self._attend(x, kinds)
-        x = x.roll((s, s), dims=(1, 2)) if s else x
+        x = roll(x, s) if s else x
         projected: Tensor = self.projection(crop(x, h, w))
         return projected
 

@@ -42,6 +42,16 @@ def pad(x: Tensor, multiple: int, dims: tuple[int, int]) -> Tensor:
     return F.pad(x, (0, 0) * (x.dim() - 1 - dims[1]) + (0, right, 0, bottom))
 
 
+def roll(x: Tensor, cells: int) -> Tensor:
+    """Roll the rows and the columns of a map [B, h, w, C] by a number of cells, towards the lower right."""
+    if not recorded():
+        return x.roll((cells, cells), dims=(1, 2))
+    for dim in (1, 2):  # two slices: torch's own roll is an index with remainders, on which torch.compile founders
+        last = x.shape[dim] - cells if cells > 0 else -cells
+        x = torch.cat([x.narrow(dim, last, x.shape[dim] - last), x.narrow(dim, 0, last)], dim)
+    return x
+
+
 def partition(x: Tensor, window: int) -> Tensor:
     """Cut a map that consists of whole windows.
 

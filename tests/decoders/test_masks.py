@@ -187,3 +187,14 @@ def test_settings(settings, message):
     else:
         with pytest.raises(ValueError, match=message):
             MaskLoss(**settings)
+
+
+@pytest.mark.parametrize("decoder", MASK_DECODERS)
+def test_prediction_makes_no_masks_of_earlier_layers(decoder):
+    model, image = small(decoder).eval(), torch.randn(1, 3, 64, 96)
+    with torch.inference_mode():
+        whole, alone = model(image).prediction, model(image, masks_only=True).prediction
+    assert len(whole.auxiliary) > 0
+    assert alone.auxiliary == ()
+    assert torch.equal(whole.classes, alone.classes)
+    assert torch.equal(whole.masks, alone.masks)
