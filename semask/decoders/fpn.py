@@ -65,7 +65,7 @@ class SemanticFPN(nn.Module):
         if self._is_large(maps[0]):
             return PixelOutput(self._by_rows(maps[0], parts))
         total = self.levels[0](maps[0])
-        for part, doubled in zip(parts, self.doubled[1:], strict=False):
+        for part, doubled in zip(parts, self.doubled[1:], strict=False):  # fewer parts only where all are doubled
             total = total + resize(double(part) if doubled else part, total.shape[-2:])
         return PixelOutput(self.classifier(self.dropout(total)))
 

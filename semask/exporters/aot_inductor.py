@@ -33,7 +33,7 @@ def save(request: Request) -> list[Path]:
         package_path=str(request.path),
         inductor_configs={
             "aot_inductor.metadata": {KEY: request.described},
-            "aot_inductor.compile_wrapper_opt_level": "O0",  # the wrapper only calls kernels; O1 takes twice as long
+            "aot_inductor.compile_wrapper_opt_level": "O0",  # it only calls the kernels, not worth a compiler's time
         },
     )
     return [request.path]

@@ -128,7 +128,7 @@ def check(values: Mapping[str, Any]) -> None:
     _require(_is_count(values["size_divisor"], 4096), "size_divisor is not a number from 1 to 4096")
     _require(isinstance(makes_masks, bool), "makes_masks is neither true nor false")
     _require(values["outputs"] == list(OUTPUTS[makes_masks]), f"outputs are not {', '.join(OUTPUTS[makes_masks])}")
-    size = values.get("size")  # files of version 0.1 have none
+    size = values.get("size")  # files from before there were such formats have none
     _require(
         size is None or (isinstance(size, list) and len(size) == 2 and all(_is_count(x, 2**16) for x in size)),
         "size is neither null nor height and width",
