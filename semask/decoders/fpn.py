@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from semask.kernels import predicts, recorded, sliced
+from semask.kernels import predicts, sliced
 from semask.outputs import PixelOutput, resize, resize_rows, source_rows
 
 CELLS = 2**14
@@ -50,53 +49,43 @@ class SemanticFPN(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        doublings = [(stride // strides[0]).bit_length() - 1 for stride in strides]
         self.levels = nn.ModuleList(
-            level(width, channels, doublings=n) for width, n in zip(in_channels, doublings, strict=True)
+            level(width, channels, doublings=(stride // strides[0]).bit_length() - 1)
+            for width, stride in zip(in_channels, strides, strict=True)
         )
-        self.doubled = [n > 0 for n in doublings]
-        """Whether what a level gives is doubled once more before it is added to the first one's."""
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = classifier(channels, num_classes)
 
     def forward(self, maps: Sequence[Tensor]) -> PixelOutput:
         """Decode the maps [B, C_i, h_i, w_i] to class scores [B, K, h_0, w_0]."""
-        parts = self._parts(maps)
         if self._is_large(maps[0]):
-            return PixelOutput(self._by_rows(maps[0], parts))
+            return PixelOutput(self._by_rows(maps))
         total = self.levels[0](maps[0])
-        for part, doubled in zip(parts, self.doubled[1:], strict=False):  # fewer parts only where all are doubled
-            total = total + resize(double(part) if doubled else part, total.shape[-2:])
-        return PixelOutput(self.classifier(self.dropout(total)))
-
-    def _parts(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """What the levels but the first give, before the last doubling [B, C, h, w].
-
-        Doubling is linear, so levels of one size are added before it, and the sum is doubled once.
-        """
-        parts: list[Tensor] = []
         for chain, x in zip(list(self.levels)[1:], maps[1:], strict=True):
-            part = chain(x)
-            if not parts or recorded() or not all(self.doubled[1:]) or part.shape != parts[-1].shape:
-                parts.append(part)
-            elif predicts(part):
-                parts[-1] += part
-            else:
-                parts[-1] = parts[-1] + part
-        return parts
+            total = total + resize(chain(x), total.shape[-2:])
+        return PixelOutput(self.classifier(self.dropout(total)))
 
     def _is_large(self, x: Tensor) -> bool:
         """Whether it is worth while to go through the rows of the first map in slices."""
-        return all(self.doubled[1:]) and not self.training and sliced(x) and x.shape[-2] * x.shape[-1] > CELLS
+        doubled = all(isinstance(chain[-1], nn.Upsample) for chain in cast(list[nn.Sequential], self.levels[1:]))
+        return doubled and not self.training and sliced(x) and x.shape[-2] * x.shape[-1] > CELLS
 
-    def _by_rows(self, x: Tensor, parts: Sequence[Tensor]) -> Tensor:
-        """Compute the same, but what is as large as the first map x in slices of its rows: [B, K, h_0, w_0]."""
-        first, size = self.levels[0], (x.shape[-2], x.shape[-1])
+    def _by_rows(self, maps: Sequence[Tensor]) -> Tensor:
+        """Compute the same, but what is as large as the first map in slices of its rows: [B, K, h_0, w_0]."""
+        (first,), *others = cast(list[nn.Sequential], list(self.levels))
+        size = (maps[0].shape[-2], maps[0].shape[-1])
+        parts: list[Tensor] = []
+        for chain, x in zip(others, maps[1:], strict=True):
+            part = chain[:-1](x)  # all but the last doubling, which is linear: of levels of one size it takes the sum
+            if parts and part.shape == parts[-1].shape:
+                parts[-1] += part
+            else:
+                parts.append(part)
         step = max(CELLS // size[1], 1)
         scores: Tensor | None = None
         for start in range(0, size[0], step):
             rows = range(start, min(start + step, size[0]))
-            total = rows_of(first, x, rows)
+            total = rows_of(first, maps[0], rows)
             for part in parts:
                 total += doubled_rows(part, size, rows)
             strip = self.classifier(total)
@@ -122,17 +111,13 @@ def doubled_rows(x: Tensor, size: tuple[int, int], rows: range) -> Tensor:
     return resize_rows(resize_rows(x, doubled, needed), size, rows, source=(needed.start, doubled[0]))
 
 
-def double(x: Tensor) -> Tensor:
-    """Double a map [B, C, h, w] bilinearly."""
-    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-
-
 def level(in_channels: int, channels: int, *, doublings: int) -> nn.Sequential:
-    """A convolution for each doubling of the map, at least one, and the doublings between them."""
-    chain: list[nn.Module] = [ConvNormReLU(in_channels, channels)]
-    for _ in range(doublings - 1):
-        chain.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
-        chain.append(ConvNormReLU(channels, channels))
+    """A convolution for each doubling of the map, at least one."""
+    chain: list[nn.Module] = []
+    for i in range(max(doublings, 1)):
+        chain.append(ConvNormReLU(in_channels if i == 0 else channels, channels))
+        if doublings:
+            chain.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
     return nn.Sequential(*chain)
 
 

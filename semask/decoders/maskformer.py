@@ -58,7 +58,7 @@ class MaskFormer(nn.Module):
             dropout=dropout,
             attention_dropout=dropout,
             activation_dropout=dropout,
-            attn_implementation="eager",
+            attn_implementation="eager",  # type: ignore[call-arg]  # of every configuration of transformers
         )
         *laterals, last = in_channels
         self.pixel_decoder = MaskFormerPixelDecoder(
