@@ -39,8 +39,8 @@ class Training:
         precision: fp32, bf16, or fp16 (needs a GPU).
         clip_norm: Largest norm of the gradient; null does not clip.
         gradient_checkpointing: Keep no activations inside the backbone's blocks and compute them again: less memory.
-        compile: Let torch.compile make the kernels: minutes before the first step, less time a step, above all on a
-            GPU. Other rounding than without.
+        compile: Let torch.compile make the kernels: minutes before the first step. Other rounding than without;
+            what it saves on a GPU is not measured.
         ema: Decay of the moving average of the weights, e.g. 0.999; the average is evaluated and saved. Null for none.
         sync_batchnorm: Share BatchNorm's statistics between the GPUs.
         pretrained: ImageNet weights of the backbone: timm name or local file; null for none.
