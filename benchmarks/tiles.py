@@ -1,23 +1,28 @@
 """Prediction in tiles: time and peak memory of large files, and what the seams cost, as tables in Markdown.
 
     python benchmarks/tiles.py size --sizes 2048 8192 20000
+    python benchmarks/tiles.py size --sizes 20000 --decoders fpn --kill-after 600
     python benchmarks/tiles.py seams --weights demo/run/best.safetensors
 
 `size` draws an N x N GeoTIFF and PNG, runs `semask predict --tile` on each in a process of its own, and gives seconds
-and peak resident memory (of the whole process, with Python and torch). `seams` compares, on one drawn image, class
-probabilities in tiles with those of the image in one piece: everywhere, and for pixels within 16 of a seam's middle.
+and peak resident memory (of the whole process, with Python and torch). With --kill-after the verb is killed (SIGKILL)
+after so many seconds and started again, which goes on; seconds are then the sum, the peak the larger. `seams` compares,
+on one drawn image, class probabilities in tiles with those of the image in one piece: everywhere, and for pixels within
+16 of a seam's middle.
 Without --weights the model has random weights, which say much about memory and little about seams.
 """
 
 import argparse
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 import torch
@@ -97,20 +102,33 @@ def size(options: argparse.Namespace) -> None:
 
 
 def run(weights: str, image: Path, out: Path, options: argparse.Namespace) -> tuple[float, float]:
-    """Seconds and peak MiB of one `semask predict`."""
+    """Seconds and peak MiB of one `semask predict`, or of one that is killed and the one that goes on."""
     command = [sys.executable, "-m", "semask.cli", "predict", weights, str(image), f"--out={out}", "--device=cpu"]
     command += [f"--tile={options.tile}", f"--overlap={options.overlap}", "--confidence"]
-    start = time.perf_counter()
-    with tempfile.TemporaryFile() as errors:
+    killed = start(command, options, kill_after=options.kill_after) if options.kill_after else (0.0, 0.0)
+    ended = start(command, options)
+    return killed[0] + ended[0], max(killed[1], ended[1])
+
+
+def start(command: list[str], options: argparse.Namespace, *, kill_after: float | None = None) -> tuple[float, float]:
+    """Seconds and peak MiB of a command, which may be killed after some seconds and must succeed otherwise."""
+    begin = time.perf_counter()
+    with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
-            command, stdout=errors, stderr=errors, env=os.environ | {"OMP_NUM_THREADS": str(options.threads)}
+            command, stdout=output, stderr=output, env=os.environ | {"OMP_NUM_THREADS": str(options.threads)}
         )
+        killer = Timer(kill_after or 0, process.kill)
+        if kill_after:
+            killer.start()
         _, status, usage = os.wait4(process.pid, 0)  # ru_maxrss of this child alone
+        killer.cancel()
         process.returncode = os.waitstatus_to_exitcode(status)
-        errors.seek(0)
-        if process.returncode:
-            raise SystemExit(errors.read().decode())
-    return time.perf_counter() - start, usage.ru_maxrss / 1024
+        output.seek(0)
+        said = output.read().decode()
+        if process.returncode not in (0, -signal.SIGKILL if kill_after else 0):
+            raise SystemExit(said)
+        print(said, end="", file=sys.stderr)
+    return time.perf_counter() - begin, usage.ru_maxrss / 1024
 
 
 def seams(options: argparse.Namespace) -> None:
@@ -185,6 +203,7 @@ def main() -> None:
     parser.add_argument("--encoder", default="swin_nano")
     parser.add_argument("--classes", type=int, default=150)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--kill-after", type=float, help="seconds after which the verb is killed and started again")
     parser.add_argument("--folder", help="where images and results are written for the sizes; they are deleted")
     options = parser.parse_args()
     print(f"{platform.machine()} CPU, {options.threads} threads, torch {torch.__version__}, tiles of {options.tile}\n")

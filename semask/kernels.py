@@ -66,16 +66,27 @@ class MLP(nn.Sequential):
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__(Linear(channels, hidden), nn.GELU(), Linear(hidden, channels))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, norm: nn.LayerNorm) -> Tensor:  # type: ignore[override]
+        """Normalise x [..., C] by the block's `norm`, then apply the three."""
         first, gelu, second = self
-        y: Tensor
         if predicts(x) and type(first) is Linear and onednn(x, first.weight):
-            y = second(onednn_linear(x, first.weight, first.bias, activation="gelu"))
-        elif recorded() or not torch.is_grad_enabled():
-            y = second(gelu(first(x)))
+            y: Tensor = second(onednn_linear(norm(x), first.weight, first.bias, activation="gelu"))
+            return y
+        hidden = norm_linear(norm, first, x)
+        if recorded() or not torch.is_grad_enabled():
+            y = second(gelu(hidden))
         else:
-            y = checkpoint(lambda h: second(gelu(h)), first(x), use_reentrant=False, preserve_rng_state=False)
+            y = checkpoint(lambda h: second(gelu(h)), hidden, use_reentrant=False, preserve_rng_state=False)
         return y
+
+
+def norm_linear(norm: nn.LayerNorm, linear: nn.Module, x: Tensor) -> Tensor:
+    """Compute linear(norm(x)), [..., C] -> [..., C']; oneDNN's form keeps nothing but x for the backward pass."""
+    if type(linear) is Linear and type(norm) is nn.LayerNorm and not predicts(x) and onednn(x, linear.weight):
+        y: Tensor = OneDNNNormLinear.apply(x, norm.weight, norm.bias, norm.eps, linear.weight, linear.bias)
+    else:
+        y = linear(norm(x))
+    return y
 
 
 class OneDNNLinear(torch.autograd.Function):
@@ -92,12 +103,49 @@ class OneDNNLinear(torch.autograd.Function):
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Compute the gradients of input, weight and bias."""
         x, weight = ctx.saved_tensors
-        rows = slope.reshape(-1, slope.shape[-1])
-        return (
-            onednn_linear(slope, weight.t(), None) if ctx.needs_input_grad[0] else None,
-            rows.t() @ x.reshape(-1, x.shape[-1]) if ctx.needs_input_grad[1] else None,
-            rows.sum(0) if ctx.needs_input_grad[2] else None,
-        )
+        return linear_gradients(slope, x, weight, ctx.needs_input_grad)
+
+
+class OneDNNNormLinear(torch.autograd.Function):
+    """LayerNorm and a linear layer by oneDNN; what the norm gives is computed again in the backward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, eps: float, weight: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        """Compute norm(x) weight^T + bias for x [..., C], the norm's scale and shift [C], weight [C', C], bias [C']."""
+        normed, mean, deviation = torch.native_layer_norm(x, x.shape[-1:], scale, shift, eps)
+        ctx.eps = eps
+        ctx.save_for_backward(x, mean, deviation, scale, shift, weight)
+        return onednn_linear(normed, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        """Compute the gradients of input, scale, shift, weight and bias."""
+        x, mean, deviation, scale, shift, weight = ctx.saved_tensors
+        needs_x, needs_scale, needs_shift, _, needs_weight, needs_bias = ctx.needs_input_grad
+        size, upstream = x.shape[-1:], (needs_x, needs_scale, needs_shift)
+        normed = torch.native_layer_norm(x, size, scale, shift, ctx.eps)[0]
+        inner, *outer = linear_gradients(slope, normed, weight, (any(upstream), needs_weight, needs_bias))
+        gradients = [None] * 3
+        if inner is not None:
+            gradients = torch.ops.aten.native_layer_norm_backward(
+                inner, x, size, mean, deviation, scale, shift, upstream
+            )
+        return (*gradients, None, *outer)
+
+
+def linear_gradients(
+    slope: Tensor, x: Tensor, weight: Tensor, needed: tuple[bool, bool, bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Compute a linear layer's gradients of input, weight and bias, as far as they are needed."""
+    rows = slope.reshape(-1, slope.shape[-1])
+    return (
+        onednn_linear(slope, weight.t(), None) if needed[0] else None,
+        rows.t() @ x.reshape(-1, x.shape[-1]) if needed[1] else None,
+        rows.sum(0) if needed[2] else None,
+    )
 
 
 def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, activation: str = "none") -> Tensor:

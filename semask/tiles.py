@@ -391,6 +391,6 @@ def identity(predictor: Predictor, path: Path) -> dict[str, Any]:
 def write_overlay(target: Path, parts: Parts, image: Raster, classes: Classes) -> None:
     """Write the colours of the label map over the image, both made smaller by a whole number."""
     factor = -(-max(image.height, image.width) // OVERVIEW)
-    label = np.stack([rows[0, ::factor] for rows in parts.rows("label", factor)])
+    label = np.stack([rows[0, ::factor].copy() for rows in parts.rows("label", factor)])  # a view would keep all rows
     with checkpoint.written_whole(target) as temporary:
         with_legend(overlay(image.overview(factor), label, classes), label, classes).save(temporary, format="JPEG")

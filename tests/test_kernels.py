@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from semask import PixelLoss, SeMask
-from semask.kernels import MLP, Linear, by_slices, onednn, predicts, recorded, sliced
+from semask.kernels import MLP, Linear, by_slices, norm_linear, onednn, predicts, recorded, sliced
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -32,16 +32,41 @@ def test_linear_of_a_view_that_is_not_contiguous():
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("grad", [True, False])
 def test_mlp_equals_torch(dtype, grad):
-    mlp, x = MLP(8, 32).to(dtype), torch.randn(3, 5, 8, dtype=dtype)
+    mlp, norm, x = MLP(8, 32).to(dtype), nn.LayerNorm(8).to(dtype), torch.randn(3, 5, 8, dtype=dtype)
     first, _, second = mlp
-    expected = F.linear(F.gelu(F.linear(x, first.weight, first.bias)), second.weight, second.bias)
+    expected = F.linear(F.gelu(F.linear(norm(x), first.weight, first.bias)), second.weight, second.bias)
     with torch.set_grad_enabled(grad):
-        y = mlp(x)
+        y = mlp(x, norm=norm)
     tolerance = 0.02 if dtype == torch.bfloat16 else 1e-5
     torch.testing.assert_close(y, expected, atol=tolerance, rtol=tolerance)
     if grad:
-        ours, theirs = (torch.autograd.grad(z.sum(), list(mlp.parameters())) for z in (y, expected))
+        ours, theirs = (torch.autograd.grad(z.sum(), [*mlp.parameters(), *norm.parameters()]) for z in (y, expected))
         torch.testing.assert_close(ours, theirs, atol=50 * tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("frozen", [(), ("norm",), ("linear",), ("x",), ("x", "norm"), ("x", "norm", "linear")])
+def test_norm_and_linear_equal_torch(frozen):
+    x, norm, linear = torch.randn(2, 5, 6, 8).permute(0, 2, 1, 3), nn.LayerNorm(8, eps=0.1), Linear(8, 3)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    x.requires_grad_("x" not in frozen)
+    norm.requires_grad_("norm" not in frozen)
+    linear.requires_grad_("linear" not in frozen)
+    y, expected = norm_linear(norm, linear, x), F.linear(norm(x), linear.weight, linear.bias)
+    torch.testing.assert_close(y, expected)
+    leaves = [leaf for leaf in (x, *norm.parameters(), *linear.parameters()) if leaf.requires_grad]
+    assert y.requires_grad == bool(leaves)
+    if leaves:
+        slope = torch.randn_like(y)
+        torch.testing.assert_close(torch.autograd.grad(y, leaves, slope), torch.autograd.grad(expected, leaves, slope))
+
+
+def test_norm_and_linear_keep_nothing_but_their_input():
+    kept = []
+    x, norm, linear = torch.randn(9, 8, requires_grad=True), nn.LayerNorm(8), Linear(8, 3)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        norm_linear(norm, linear, x)
+    assert [t.data_ptr() for t in kept if t.numel() == x.numel()] == [x.data_ptr()]
 
 
 def test_autocast_and_frozen_layers():
@@ -60,9 +85,9 @@ def test_hooks_and_replaced_layers_are_heard():
     mlp, seen = MLP(4, 8), []
     mlp[2].register_forward_hook(lambda *_: seen.append("second"))
     mlp[0] = nn.Sequential(nn.Linear(4, 8), nn.ReLU())  # what an adapter might put there
-    x = torch.randn(2, 4)
+    norm, x = nn.LayerNorm(4), torch.randn(2, 4)
     with torch.no_grad():
-        torch.testing.assert_close(mlp(x), F.linear(F.gelu(mlp[0](x)), mlp[2].weight, mlp[2].bias))
+        torch.testing.assert_close(mlp(x, norm=norm), F.linear(F.gelu(mlp[0](norm(x))), mlp[2].weight, mlp[2].bias))
     assert seen == ["second"]
 
 

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from semask import Inference, Predictor, SeMask, checkpoint
+from semask.data.dataset import Classes
 from semask.data.images import read_image
-from semask.raster import Unreadable
-from semask.tiles import Parts, Span, blend, check_grid, predict_file, rising, spans
+from semask.raster import Raster, Unreadable, gdal
+from semask.tiles import Parts, Span, blend, check_grid, predict_file, rising, spans, write_overlay
 from semask.views import probabilities
 
 rasterio = pytest.importorskip("rasterio")
@@ -354,6 +356,21 @@ def test_a_killed_command_goes_on(tmp_path, semask):
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"a.png", "a_overlay.jpg"}
     whole = predict_file(Predictor(model), path, tmp_path / "whole", **TILES)
     assert np.array_equal(mask(tmp_path / "out" / "a.png"), mask(whole))
+
+
+def test_an_overlay_is_made_without_the_whole_label_map(tmp_path):
+    height, width = 60_000, 200
+    path = write_tiff(tmp_path / "a.tif", np.zeros((height, width, 3), np.uint8))
+    with Parts(tmp_path / "parts", {"a": 1}) as parts, gdal():
+        for _ in range(20):
+            parts.finish({"label": torch.ones(height // 20, width, dtype=torch.uint8)})
+        image = Raster(path, channels=3)
+        tracemalloc.start()
+        write_overlay(tmp_path / "overlay.jpg", parts, image, Classes(("a", "b"), ((255, 0, 0), (0, 0, 255))))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < height * width / 2
+    assert Image.open(tmp_path / "overlay.jpg").height == 2000
 
 
 def test_parts_that_are_not_needed_any_more_are_deleted(tmp_path):

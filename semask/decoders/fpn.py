@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -71,12 +72,18 @@ class SemanticFPN(nn.Module):
         return doubled and not self.training and sliced(x) and x.shape[-2] * x.shape[-1] > CELLS
 
     def _by_rows(self, maps: Sequence[Tensor]) -> Tensor:
-        """Compute the same, but what is as large as the first map in slices of its rows: [B, K, h_0, w_0]."""
+        """Compute the same, but what is as large as the first map in slices of its rows: [B, K, h_0, w_0].
+
+        The last doubling and the classifier are linear. So levels of one size are summed before it, and where there
+        are fewer classes than channels it is the scores that are doubled.
+        """
         (first,), *others = cast(list[nn.Sequential], list(self.levels))
         size = (maps[0].shape[-2], maps[0].shape[-1])
+        classify = self.classifier.out_channels < self.classifier.in_channels
         parts: list[Tensor] = []
         for chain, x in zip(others, maps[1:], strict=True):
-            part = chain[:-1](x)  # all but the last doubling, which is linear: of levels of one size it takes the sum
+            part = chain[:-1](x)
+            part = F.conv2d(part, self.classifier.weight) if classify else part
             if parts and part.shape == parts[-1].shape:
                 parts[-1] += part
             else:
@@ -86,9 +93,10 @@ class SemanticFPN(nn.Module):
         for start in range(0, size[0], step):
             rows = range(start, min(start + step, size[0]))
             total = rows_of(first, maps[0], rows)
+            total = self.classifier(total) if classify else total
             for part in parts:
                 total += doubled_rows(part, size, rows)
-            strip = self.classifier(total)
+            strip = total if classify else self.classifier(total)
             if scores is None:
                 shape = (*strip.shape[:2], *size)
                 scores = torch.empty(shape, dtype=strip.dtype, memory_format=torch.channels_last)

@@ -16,7 +16,7 @@ from torchvision.ops import StochasticDepth
 
 from semask.encoders.backbone import Backbone
 from semask.encoders.encoder import init_linear
-from semask.kernels import MLP, TOKENS, Linear, recorded, sliced
+from semask.kernels import MLP, TOKENS, Linear, norm_linear, recorded, sliced
 from semask.semantic.windows import crop, merge, pad_image, pad_to_windows, partition, roll, windows_along
 
 
@@ -112,10 +112,15 @@ class PatchMerging(nn.Module):
         self.reduction = Linear(4 * channels, 2 * channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not sliced(x):
+            return self._merge(x)
+        rows = 2 * max(TOKENS // (2 * x.shape[0] * x.shape[2]), 1)  # else the peak of the whole model is here
+        return torch.cat([self._merge(part) for part in torch.split(x, rows, dim=1)], dim=1)
+
+    def _merge(self, x: Tensor) -> Tensor:
         x = pad_to_windows(x, 2)
         x = torch.cat([x[:, 0::2, 0::2], x[:, 1::2, 0::2], x[:, 0::2, 1::2], x[:, 1::2, 1::2]], dim=-1)
-        merged: Tensor = self.reduction(self.norm(x))
-        return merged
+        return norm_linear(self.norm, self.reduction, x)
 
 
 class Stage(nn.Module):
@@ -157,7 +162,7 @@ class Block(nn.Module):
         if sliced(x) and not self.training:
             return self._by_bands(x)
         x = x + self.drop_path(self.attention(self.norm1(x)))
-        x = x + self.drop_path(self.mlp(self.norm2(x)))
+        x = x + self.drop_path(self.mlp(x, norm=self.norm2))
         return x
 
     def _by_bands(self, x: Tensor) -> Tensor:
@@ -166,7 +171,7 @@ class Block(nn.Module):
         for band in self.attention.bands(x):
             part = x.index_select(1, band.rows)
             part += self.attention.attend_band(self.norm1(part), band)
-            part += self.mlp(self.norm2(part))
+            part += self.mlp(part, norm=self.norm2)
             result.index_copy_(1, band.rows, part)
         return result
 

@@ -61,10 +61,11 @@ def test_convolutions_before_batchnorm_have_no_bias():
     assert all(conv.bias is None for conv in convolutions)
 
 
+@pytest.mark.parametrize("classes", [5, 12])  # fewer and more than channels
 @pytest.mark.parametrize("cells", [1, 50, 200])
 @pytest.mark.parametrize("size", [(64, 96), (61, 83), (3, 160), (130, 9)])
-def test_a_large_map_is_decoded_in_slices_of_its_rows(size, cells, monkeypatch):
-    module, features = decoder().double().eval(), [x.double() for x in maps(*size)]
+def test_a_large_map_is_decoded_in_slices_of_its_rows(size, cells, classes, monkeypatch):
+    module, features = decoder(num_classes=classes).double().eval(), [x.double() for x in maps(*size)]
     for norm in (m for m in module.modules() if isinstance(m, nn.BatchNorm2d)):
         nn.init.normal_(norm.running_mean)
         nn.init.uniform_(norm.running_var, 0.5, 2)
