@@ -13,6 +13,7 @@ Without --weights the model has random weights, which say much about memory and 
 """
 
 import argparse
+import multiprocessing
 import os
 import platform
 import signal
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from threading import Timer
@@ -91,7 +93,10 @@ def size(options: argparse.Namespace) -> None:
             if not options.weights:
                 checkpoint.save(weights, random_model(options, decoder), {})
             for side in options.sizes:
-                for image in write_images(Path(folder), side):
+                # In a process of its own: a child's peak counts what its parent held when it was started.
+                with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                    images = pool.submit(write_images, Path(folder), side).result()
+                for image in images:
                     seconds, peak = run(weights, image, Path(folder) / "out", options)
                     print(
                         f"| {side} x {side} {image.suffix} | {decoder} | {seconds:.1f} "

@@ -38,6 +38,9 @@ MODULES: dict[str, str] = {"torch": "torch_program", "aotinductor": "aot_inducto
 OF_ONE_SIZE = ("aotinductor",)
 """Formats whose files take images of one size only."""
 
+ON_DEVICE = (".pt2", ".engine")
+"""Endings of files that run on the device they were exported for; others are run on the CPU to be checked."""
+
 
 @dataclass(frozen=True)
 class ExportReport:
@@ -269,7 +272,7 @@ def compare_file(
     file: Path, model: SeMask, images: Sequence[Picture], *, device: str
 ) -> tuple[Check, Latency, dict[str, Any]]:
     """Open an exported file and measure it against the model; also tells what ran it."""
-    runtime = load(file, device=None if device == "cpu" else device, trust=True)
+    runtime = load(file, device=device if file.suffix in ON_DEVICE and device != "cpu" else None, trust=True)
     inference, channels = recipe_inference(runtime), model.config["in_channels"]
     check = compare(model, runtime, (to_tensor(image, channels=channels) for image in images), inference)
     latency = measure(model, runtime, next(iter(Inputs(images, model, inference))).to(device))

@@ -5,12 +5,15 @@ prediction what has no reason to be whole is computed slice by slice: docs/bench
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
+
+M = TypeVar("M", bound=nn.Module)
 
 TOKENS = 4096
 """Tokens that are computed at once: few enough that what an MLP makes of them stays in a processor's cache."""
@@ -55,8 +58,8 @@ class Linear(nn.Linear):
 class MLP(nn.Sequential):
     """Linear, GELU, linear: [..., C] -> [..., C].
 
-    In prediction the GELU is part of oneDNN's first layer; in training it is computed again in the backward pass, since
-    what it gives is the largest tensor of a transformer's block.
+    On a CPU the GELU is part of oneDNN's first layer in prediction; in training it is computed again in the backward
+    pass, since what it gives is the largest tensor of a transformer's block.
 
     Args:
         channels: Channels C.
@@ -69,24 +72,34 @@ class MLP(nn.Sequential):
     def forward(self, x: Tensor, *, norm: nn.LayerNorm) -> Tensor:  # type: ignore[override]
         """Normalise x [..., C] by the block's `norm`, then apply the three."""
         first, gelu, second = self
-        if predicts(x) and type(first) is Linear and onednn(x, first.weight):
-            y: Tensor = second(onednn_linear(norm(x), first.weight, first.bias, activation="gelu"))
+        usual = untouched(gelu, nn.GELU) and gelu.approximate == "none"
+        y: Tensor
+        if usual and predicts(x) and untouched(first, Linear) and onednn(x, first.weight):
+            y = second(onednn_linear(norm(x), first.weight, first.bias, activation="gelu"))
             return y
         hidden = norm_linear(norm, first, x)
-        if recorded() or not torch.is_grad_enabled():
-            y = second(gelu(hidden))
-        else:
-            y = checkpoint(lambda h: second(gelu(h)), hidden, use_reentrant=False, preserve_rng_state=False)
+        if usual and torch.is_grad_enabled() and not recorded() and untouched(second, Linear):
+            if onednn(hidden, second.weight):
+                y = OneDNNGELULinear.apply(hidden, second.weight, second.bias)
+            else:
+                y = checkpoint(lambda h: second(gelu(h)), hidden, use_reentrant=False, preserve_rng_state=False)
+            return y
+        y = second(gelu(hidden))
         return y
 
 
-def norm_linear(norm: nn.LayerNorm, linear: nn.Module, x: Tensor) -> Tensor:
+def norm_linear(norm: nn.Module, linear: nn.Module, x: Tensor) -> Tensor:
     """Compute linear(norm(x)), [..., C] -> [..., C']; oneDNN's form keeps nothing but x for the backward pass."""
-    if type(linear) is Linear and type(norm) is nn.LayerNorm and not predicts(x) and onednn(x, linear.weight):
+    if untouched(norm, nn.LayerNorm) and untouched(linear, Linear) and not predicts(x) and onednn(x, linear.weight):
         y: Tensor = OneDNNNormLinear.apply(x, norm.weight, norm.bias, norm.eps, linear.weight, linear.bias)
     else:
         y = linear(norm(x))
     return y
+
+
+def untouched(module: nn.Module, kind: type[M]) -> TypeGuard[M]:
+    """Whether a module is what it was, without hooks, so that its result can be computed elsewhere."""
+    return type(module) is kind and not module._forward_hooks and not module._forward_pre_hooks
 
 
 class OneDNNLinear(torch.autograd.Function):
@@ -100,10 +113,28 @@ class OneDNNLinear(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         """Compute the gradients of input, weight and bias."""
         x, weight = ctx.saved_tensors
         return linear_gradients(slope, x, weight, ctx.needs_input_grad)
+
+
+class OneDNNGELULinear(torch.autograd.Function):
+    """GELU and a linear layer by oneDNN; what the GELU gives is computed again in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Compute gelu(x) weight^T + bias for x [..., C], weight [C', C], bias [C']."""
+        ctx.save_for_backward(x, weight)
+        return onednn_linear(F.gelu(x), weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        """Compute the gradients of input, weight and bias."""
+        x, weight = ctx.saved_tensors
+        inner, *others = linear_gradients(slope, F.gelu(x), weight, ctx.needs_input_grad)
+        return (None if inner is None else torch.ops.aten.gelu_backward(inner, x), *others)
 
 
 class OneDNNNormLinear(torch.autograd.Function):
@@ -127,13 +158,13 @@ class OneDNNNormLinear(torch.autograd.Function):
         needs_x, needs_scale, needs_shift, _, needs_weight, needs_bias = ctx.needs_input_grad
         size, upstream = x.shape[-1:], (needs_x, needs_scale, needs_shift)
         normed = torch.native_layer_norm(x, size, scale, shift, ctx.eps)[0]
-        inner, *outer = linear_gradients(slope, normed, weight, (any(upstream), needs_weight, needs_bias))
+        inner, *others = linear_gradients(slope, normed, weight, (any(upstream), needs_weight, needs_bias))
         gradients = [None] * 3
         if inner is not None:
             gradients = torch.ops.aten.native_layer_norm_backward(
                 inner, x, size, mean, deviation, scale, shift, upstream
             )
-        return (*gradients, None, *outer)
+        return (*gradients, None, *others)
 
 
 def linear_gradients(
@@ -162,8 +193,9 @@ def onednn(x: Tensor, weight: Tensor) -> bool:
         and (x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and predicts(x)))
         and not recorded()
         and not torch.is_autocast_enabled("cpu")
-        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        and bool(torch.backends.mkldnn.enabled)
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and (x.dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
     )
 
 

@@ -94,10 +94,11 @@ def resize_rows(x: Tensor, size: tuple[int, int], rows: range, *, source: tuple[
     if height == size[0]:
         part = x[:, :, rows.start - first : rows.stop - first]
     else:
-        upper, lower, share = neighbours(rows, height, size[0], x.device)
-        weight = share.to(x.dtype)[:, None, None]
+        upper, lower, share = neighbours(rows, height, size[0])
+        weight = share.to(x.dtype).to(x.device)[:, None, None]
         x = x.permute(0, 2, 3, 1)
-        part = torch.lerp(x.index_select(1, upper - first), x.index_select(1, lower - first), weight)
+        above, below = (x.index_select(1, (at - first).to(x.device)) for at in (upper, lower))
+        part = torch.lerp(above, below, weight)
         part = part.permute(0, 3, 1, 2)
     return resize(part, (len(rows), size[1]))
 
@@ -107,9 +108,12 @@ def at_once(x: Tensor, values: int) -> int:
     return max(STRIP_VALUES.get(x.device.type, STRIP_VALUES["cuda"]) // values, 1)
 
 
-def neighbours(rows: range, source: int, target: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Give for rows of a resized map the two rows that each is mixed from, and the share of the second, [len(rows)]."""
-    at = torch.tensor([source_row(row, source, target) for row in rows], dtype=torch.float64, device=device)
+def neighbours(rows: range, source: int, target: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Give for rows of a resized map the two rows that each is mixed from, and the share of the second, [len(rows)].
+
+    They are on the CPU: shares are float64, which not every device has.
+    """
+    at = torch.tensor([source_row(row, source, target) for row in rows], dtype=torch.float64)
     first = at.long()
     return first, (first + 1).clamp(max=source - 1), at - first
 

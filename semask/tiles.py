@@ -14,6 +14,7 @@ import hashlib
 import json
 import math
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import pairwise
@@ -275,9 +276,11 @@ class Parts:
             yield rest
 
     def remove(self) -> None:
-        """Delete the folder."""
-        self.lock.release()
+        """Delete the folder, while no other run can begin to use it."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        self.lock.release()
+        if sys.platform == "win32":  # where the lock's own file could not be deleted before
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _row(self, row: int) -> Path:
         return self.folder / f"row-{row}.safetensors"

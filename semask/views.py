@@ -32,7 +32,10 @@ class View(NamedTuple):
 
     def rows(self, rows: range) -> Tensor:
         """Scores of the classes in some rows of the image, [B, K, len(rows), W]."""
-        scores = resize_rows(self.scores.float(), self.padded, rows)[..., : self.size[1]]
+        height = self.scores.shape[-2]
+        needed = source_rows(rows, height, self.padded[0])
+        scores = self.scores[:, :, needed.start : needed.stop].float()
+        scores = resize_rows(scores, self.padded, rows, source=(needed.start, height))[..., : self.size[1]]
         if self.classes is not None:
             scores = (scores.permute(0, 2, 3, 1).sigmoid() @ self.classes[:, None]).permute(0, 3, 1, 2)
         return scores.flip(-1) if self.mirrored else scores
@@ -120,7 +123,7 @@ def agreed(view: View, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         highest, negative = (F.max_pool2d(F.pad(x, (0, 1, 0, 1), mode="replicate"), 2, 1) for x in (highest, -lowest))
         label, sure = highest[:, 0].to(torch.uint8), (highest == -negative)[:, 0]
         for axis in (0, 1):
-            cells = neighbours(range(target[axis]), source[axis], target[axis], label.device)[0]
+            cells = neighbours(range(target[axis]), source[axis], target[axis])[0].to(label.device)
             label, sure = label.index_select(axis + 1, cells), sure.index_select(axis + 1, cells)
     return label, sure
 
@@ -169,18 +172,18 @@ class Mixtures(NamedTuple):
 
 def mixtures(cells: int, padded: int, length: int, target: int, device: torch.device) -> Mixtures:
     """Follow rows of scores: `cells` are resized to `padded`, of which `length` are kept and resized to `target`."""
-    outer = neighbours(range(target), length, target, device)
-    inner = neighbours(range(padded), cells, padded, device)
+    outer = neighbours(range(target), length, target)
+    inner = neighbours(range(padded), cells, padded)
     rows, shares = [], []
     for row, share in ((outer[0], 1 - outer[2]), (outer[1], outer[2])):
         for cell, part in ((inner[0], 1 - inner[2]), (inner[1], inner[2])):
             rows.append(cell[row])
             shares.append(share * part[row])
     offsets = torch.stack(rows, dim=1) - rows[0][:, None]
-    sums = torch.zeros(target, int(offsets.max()) + 1, dtype=torch.float64, device=device)
+    sums = torch.zeros(target, int(offsets.max()) + 1, dtype=torch.float64)
     sums.scatter_add_(1, offsets, torch.stack(shares, dim=1))
-    places = rows[0][:, None] + torch.arange(sums.shape[1], device=device)
-    return Mixtures(places.clamp(max=cells - 1), sums.float())
+    places = rows[0][:, None] + torch.arange(sums.shape[1])
+    return Mixtures(places.clamp(max=cells - 1).to(device), sums.float().to(device))
 
 
 def strips(views: Sequence[View], size: tuple[int, int]) -> list[range]:

@@ -1,7 +1,12 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import prune
 
 from semask import PixelLoss, SeMask
 from semask.kernels import MLP, Linear, by_slices, norm_linear, onednn, predicts, recorded, sliced
@@ -81,14 +86,64 @@ def test_autocast_and_frozen_layers():
     torch.testing.assert_close(x.grad, layer.weight.sum(0).expand(3, 4))
 
 
-def test_hooks_and_replaced_layers_are_heard():
-    mlp, seen = MLP(4, 8), []
-    mlp[2].register_forward_hook(lambda *_: seen.append("second"))
+@pytest.mark.parametrize("grad", [True, False])
+def test_hooks_are_heard(grad):
+    mlp, norm, seen = MLP(4, 8), nn.LayerNorm(4), []
+    for name, module in {"norm": norm, "first": mlp[0], "gelu": mlp[1], "second": mlp[2]}.items():
+        module.register_forward_hook(lambda *_, name=name: seen.append(name))
+    with torch.set_grad_enabled(grad):
+        mlp(torch.randn(2, 4), norm=norm)
+    assert seen == ["norm", "first", "gelu", "second"]
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_replaced_layers_are_called(grad):
+    mlp, norm, x = MLP(4, 8), nn.LayerNorm(4), torch.randn(2, 4)
     mlp[0] = nn.Sequential(nn.Linear(4, 8), nn.ReLU())  # what an adapter might put there
-    norm, x = nn.LayerNorm(4), torch.randn(2, 4)
-    with torch.no_grad():
-        torch.testing.assert_close(mlp(x, norm=norm), F.linear(F.gelu(mlp[0](norm(x))), mlp[2].weight, mlp[2].bias))
-    assert seen == ["second"]
+    mlp[1] = nn.GELU(approximate="tanh")
+    with torch.set_grad_enabled(grad):
+        y = mlp(x, norm=norm)
+        hidden = F.gelu(mlp[0](norm(x)), approximate="tanh")
+        torch.testing.assert_close(y, F.linear(hidden, mlp[2].weight, mlp[2].bias))
+
+
+def test_a_layer_that_draws_is_not_computed_again():
+    mlp, norm, calls = MLP(4, 8), nn.LayerNorm(4), []
+    mlp[2] = nn.Sequential(Linear(8, 4), nn.Dropout(0.5))
+    mlp[2][1].register_forward_hook(lambda *_: calls.append(1))
+    mlp(torch.randn(2, 4), norm=norm).sum().backward()
+    assert calls == [1]
+
+
+def test_pruned_layers_train():
+    mlp, norm, x = MLP(4, 8), nn.LayerNorm(4), torch.randn(2, 4)
+    for layer in (mlp[0], mlp[2]):
+        prune.l1_unstructured(layer, "weight", 0.5)
+    for _ in range(2):
+        mlp(x, norm=norm).sum().backward()
+
+
+def test_switched_off():
+    layer, x = Linear(4, 4), torch.randn(3, 4)
+    assert onednn(x, layer.weight)
+    enabled = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        assert not onednn(x, layer.weight)
+    finally:
+        torch._C._set_mkldnn_enabled(enabled)
+
+
+def test_bfloat16_without_its_instructions():
+    code = """
+import torch
+from semask.kernels import Linear
+with torch.inference_mode():
+    print(Linear(8, 8).bfloat16()(torch.randn(4, 8).bfloat16()).dtype)
+"""
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "torch.bfloat16"
 
 
 @pytest.mark.parametrize("dim", [0, 1])

@@ -99,7 +99,8 @@ class SemanticFPN(nn.Module):
             strip = total if classify else self.classifier(total)
             if scores is None:
                 shape = (*strip.shape[:2], *size)
-                scores = torch.empty(shape, dtype=strip.dtype, memory_format=torch.channels_last)
+                last = torch.channels_last
+                scores = torch.empty(shape, dtype=strip.dtype, device=strip.device, memory_format=last)
             scores[:, :, start : rows.stop] = strip
         assert scores is not None
         return scores
@@ -138,10 +139,10 @@ class ConvNormReLU(nn.Sequential):
         super().__init__(conv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training or not predicts(x):
+        conv, norm = cast(nn.Conv2d, self[0]), cast(nn.BatchNorm2d, self[1])
+        if conv.training or norm.training or not predicts(x):
             y: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
             return y
-        conv, norm = cast(nn.Conv2d, self[0]), cast(nn.BatchNorm2d, self[1])
         y = fuse_conv_bn_eval(conv, norm)(x)  # BatchNorm would need another large map
         return y.relu_()
 

@@ -38,15 +38,15 @@ def save(request: Request) -> list[Path]:
     return write(graph, request.path)
 
 
-def make(request: Request) -> Any:
-    """Make the ONNX graph of a model, in the precision that is asked for; see `save`."""
+def make(request: Request, *, symmetric: bool = False) -> Any:
+    """Make the ONNX graph of a model, in the precision that is asked for; see `save` and `quantized`."""
     require("onnx")
     require("onnxruntime")
     if request.precision == "bf16":
         raise ValueError("onnxruntime computes in no bfloat16 on a CPU: take fp16, or --format openvino for bf16")
     graph = record(request.model, request.sample)
     if request.precision == "int8":
-        return quantized(graph, request.calibration)
+        return quantized(graph, request.calibration, symmetric=symmetric)
     if request.precision == "fp16":
         from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 

@@ -13,12 +13,13 @@ LAST = r".*/(classifier|class_predictor)/.*"
 """Nodes of the last layer, which stay as they are; so do products of activations: attention, masks."""
 
 
-def quantized(graph: Any, calibration: Iterable[Tensor]) -> Any:
+def quantized(graph: Any, calibration: Iterable[Tensor], *, symmetric: bool = False) -> Any:
     """Quantise an `onnx.ModelProto`: weights by channel, activations by tensor.
 
     Args:
         graph: In float32.
         calibration: Normalised images [1, C, H, W].
+        symmetric: Whether 0 stays 0 in activations too, as TensorRT asks for; else their range is used better.
 
     Raises:
         ValueError: If there are no images.
@@ -54,8 +55,9 @@ def quantized(graph: Any, calibration: Iterable[Tensor]) -> Any:
                 per_channel=True,
                 op_types_to_quantize=["Conv", "MatMul"],
                 nodes_to_exclude=kept,
-                activation_type=QuantType.QUInt8,
+                activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
+                extra_options={"ActivationSymmetric": symmetric},
             )
         finally:
             logging.root.setLevel(level)

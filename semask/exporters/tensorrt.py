@@ -24,7 +24,7 @@ def save(request: Request) -> list[Path]:
     """
     if find_spec("tensorrt") is None or not torch.cuda.is_available():
         raise ValueError("TensorRT engines need an NVIDIA GPU and the package tensorrt: take --format onnx")
-    request.path.write_bytes(build(onnx.make(request), request.sample))
+    request.path.write_bytes(build(onnx.make(request, symmetric=True), request.sample))
     beside = request.path.with_name(f"{request.path.name}.json")
     beside.write_text(request.described, encoding="utf-8")
     return [request.path, beside]

@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from semask.data.dataset import IGNORE_INDEX
 from semask.kernels import recorded
@@ -158,7 +159,8 @@ class CrossEntropySum(torch.autograd.Function):
         valid = label != IGNORE_INDEX
         index = label.where(valid, 0)
         share = valid.to(logits.dtype) if weights is None else valid * weights[index]  # [B, H, W]
-        gradient = torch.zeros_like(logits)
+        learns = ctx.needs_input_grad[0]
+        gradient = torch.zeros_like(logits) if learns else None
         total = logits.new_zeros(())
         step = at_once(logits, K * size[1])
         for image in range(B):
@@ -167,13 +169,14 @@ class CrossEntropySum(torch.autograd.Function):
                 needed = source_rows(rows, h, size[0])
                 source = slice(needed.start, needed.stop)
                 pixels = (image, slice(rows.start, rows.stop))
-                with torch.enable_grad():
-                    part = logits[image : image + 1, :, source].detach().requires_grad_()
+                with torch.set_grad_enabled(learns):
+                    part = logits[image : image + 1, :, source].detach()
+                    part = part.requires_grad_() if learns else part
                     scores = resize_rows(part, size, rows, source=(needed.start, h))[..., : label.shape[2]]
                     scores = scores.permute(0, 2, 3, 1)[0]  # [rows, W, K]: the classes lie side by side
                 log_p = scores.detach().log_softmax(dim=-1)
                 total -= (log_p.gather(-1, index[pixels][..., None])[..., 0] * share[pixels]).sum()
-                if ctx.needs_input_grad[0]:
+                if gradient is not None:
                     slope = log_p.exp_()  # of the cross-entropy: probability, less 1 for the label's class
                     slope.scatter_add_(-1, index[pixels][..., None], -torch.ones_like(slope[..., :1]))
                     slope *= share[pixels][..., None]
@@ -182,6 +185,7 @@ class CrossEntropySum(torch.autograd.Function):
         return total
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, None, None, None]:
         """Scale the gradient that the forward pass left."""
         (gradient,) = ctx.saved_tensors

@@ -66,13 +66,15 @@ def onnx(path: Path, options: Options) -> Engine:
 
     check_external_data(path)
     device = options.device or "cpu"
-    provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(device.split(":")[0])
+    kind, _, index = device.partition(":")
+    provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(kind)
     if provider is None or provider not in onnxruntime.get_available_providers():
         raise ValueError(f"device {device} can't run {path}: give cpu, or cuda with onnxruntime-gpu installed")
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.threads
     settings.log_severity_level = 4  # what it says comes as an exception too
-    session = onnxruntime.InferenceSession(path, settings, providers=[provider])
+    which = {"device_id": index} if index else {}
+    session = onnxruntime.InferenceSession(path, settings, providers=[(provider, which)])
     name = session.get_inputs()[0].name
 
     def run(image: Tensor) -> list[Tensor]:
@@ -183,13 +185,15 @@ def tensorrt(path: Path, options: Options) -> Engine:
     beside = path.with_name(f"{path.name}.json")
     text = beside.read_text(encoding="utf-8") if beside.is_file() else None
     device = torch.device(options.device or "cuda")
-    engine = trt.Runtime(trt.Logger(trt.Logger.ERROR)).deserialize_cuda_engine(path.read_bytes())
+    with torch.cuda.device(device):
+        engine = trt.Runtime(trt.Logger(trt.Logger.ERROR)).deserialize_cuda_engine(path.read_bytes())
+        context = engine and engine.create_execution_context()
     if engine is None:
         raise ValueError(f"{path}: TensorRT {trt.__version__} can't read it: engines fit one version and one GPU only")
     tensors = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
     inputs = [x for x in tensors if engine.get_tensor_mode(x) == trt.TensorIOMode.INPUT]
     outputs = tuple(x for x in tensors if x not in inputs)
-    context, lock = engine.create_execution_context(), threading.Lock()
+    lock = threading.Lock()
 
     def run(image: Tensor) -> list[Tensor]:
         with lock, torch.cuda.device(device):

@@ -61,6 +61,17 @@ def test_convolutions_before_batchnorm_have_no_bias():
     assert all(conv.bias is None for conv in convolutions)
 
 
+def test_batchnorm_that_goes_on_learning_without_gradients():
+    module, features = decoder().eval(), maps(64, 96)
+    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.train()
+    before = [norm.running_mean.clone() for norm in norms]
+    with torch.no_grad():
+        module(features)
+    assert not any(norm.running_mean.equal(mean) for norm, mean in zip(norms, before, strict=True))
+
+
 @pytest.mark.parametrize("classes", [5, 12])  # fewer and more than channels
 @pytest.mark.parametrize("cells", [1, 50, 200])
 @pytest.mark.parametrize("size", [(64, 96), (61, 83), (3, 160), (130, 9)])

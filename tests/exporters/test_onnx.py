@@ -83,6 +83,17 @@ def test_int8_is_calibrated_and_spares_what_is_sensitive(fpn, tmp_path):
     assert not any("classifier" in name or re.search(r"attentions?(\.0)?/MatMul", name) for name in quantised)
 
 
+def test_symmetric_int8_for_tensorrt(fpn, tmp_path):
+    request = Request(fpn, tmp_path / "model.onnx", SAMPLE, "int8", {}, smooth(4, (64, 96)).split(1))
+    graph = exporter.make(request, symmetric=True)
+    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
+    zeros = [arrays[node.input[2]] for node in graph.graph.node if node.op_type == "QuantizeLinear"]
+    assert zeros
+    assert all(zero.dtype == "int8" and not zero.any() for zero in zeros)
+    onnx.save(graph, tmp_path / "int8.onnx")
+    assert 0 < typical_difference(fpn, onnxruntime(tmp_path / "int8.onnx")) < 0.05
+
+
 @pytest.mark.parametrize("decoder", MASK_DECODERS)
 def test_mask_decoders_in_16_and_8_bits(decoder, tmp_path):
     model = small(decoder)

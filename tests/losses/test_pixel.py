@@ -39,6 +39,21 @@ def test_plain_cross_entropy(weights):
     torch.testing.assert_close(losses.total, main + 0.3 * side)
 
 
+def test_of_what_was_predicted_without_gradients():
+    logits, prior, label = sample()
+    expected = PixelLoss()(output(logits, prior), label).total
+    with torch.inference_mode():
+        predicted = output(logits * 1, prior * 1)
+    torch.testing.assert_close(PixelLoss()(predicted, label).total, expected.detach())
+
+
+def test_second_derivatives_are_refused():
+    logits, prior, label = sample()
+    (slope,) = torch.autograd.grad(PixelLoss()(output(logits, prior), label).total, logits, create_graph=True)
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        slope.square().sum().backward()
+
+
 def test_average_over_all_pixels():
     logits, prior, label = sample()
     losses = PixelLoss(average="all")(output(logits, prior), label)
