@@ -21,7 +21,7 @@ bench() { # name, seconds, arguments of run.py
   part "$name" "$limit" "$python" benchmarks/run.py "$@" --device cuda --json "$out/$name.json"
 }
 
-part tests 150 "$python" -m pytest -m gpu
-bench throughput 150 throughput --sides reference eager-bf16 compiled-bf16 --batches 1 8 32
+part tests 130 "$python" -m pytest -v -m gpu
+bench throughput 180 throughput --sides reference eager-bf16 compiled-bf16 --batches 1 8 32
 bench train 150 train --sides reference eager-bf16 compiled-bf16 --batches 16
-bench attention 60 attention --cells 4096 16384 65536
+bench attention 110 attention --cells 4096 16384 65536

@@ -135,13 +135,13 @@ def peak_memory(build: Builder, case: Any, settings: Settings) -> tuple[float, f
     """Peak of a step that ran before, and its growth over what there was before the first step; MiB."""
     step = build(case)
     if settings.device.startswith("cuda"):
-        before = torch.cuda.memory_allocated()
+        before = torch.cuda.memory_allocated(settings.device)
         step()
         torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.reset_peak_memory_stats(settings.device)
         step()
         torch.cuda.synchronize()
-        peak = torch.cuda.max_memory_allocated()
+        peak = torch.cuda.max_memory_allocated(settings.device)
         return peak / MIB, (peak - before) / MIB
     gc.collect()
     before = resident("VmRSS")

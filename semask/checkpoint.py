@@ -95,6 +95,8 @@ def load(source: str | Path, *, device: torch.device | str = "cpu", into: SeMask
     model.load_state_dict(tensors)
     model.metadata = metadata
     try:
+        if torch.device(device).type == "meta":
+            raise RuntimeError("it holds no numbers")
         return model.to(device).eval()
     except (AssertionError, RuntimeError) as error:  # what torch raises differs from build to build
         raise ValueError(f"device {device} can't be used ({str(error).splitlines()[0]}): try cpu") from error

@@ -22,9 +22,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"semask: error: {message}{origin(arguments) if isinstance(error, ArgumentError) else ''}", file=sys.stderr
         )
         sys.exit(2)
+    except (MemoryError, RuntimeError) as error:
+        if os.environ.get("SEMASK_TRACEBACK") or not out_of_memory(error):
+            raise
+        hint = "take a smaller --scale, --tile or batch, or --precision bf16"
+        print(
+            f"semask: error: there is not enough memory ({str(error).splitlines()[0][:200]}): {hint}", file=sys.stderr
+        )
+        sys.exit(2)
     except KeyboardInterrupt:
         print("semask: stopped; training goes on with --resume, tiles with the same command", file=sys.stderr)
         sys.exit(130)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether a device or the system had no memory left."""
+    words = ("out of memory", "can't allocate memory", "bad_alloc", "not enough memory")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
 
 
 def run(arguments: list[str]) -> int:
@@ -57,7 +71,7 @@ def with_values(arguments: list[str], parser: ArgumentParser) -> list[str]:
     completed: list[str] = []
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
         completed.append(argument)
-        if argument in switches and following.lower() not in ("true", "false", "null"):
+        if argument in switches and following.lower() not in ("true", "false", "null", "yes", "no", "on", "off"):
             completed.append("true")
     return completed
 

@@ -191,7 +191,7 @@ def export(
             engine=engine,
             versions=checkpoint.versions(),
             machine=machine(torch.device(device)),
-            remarks=remarks(check, chosen),
+            remarks=remarks(check, chosen, seen=calibrated and len(chosen.images) < checks + samples),
         )
         print_report(report)
         finish(report, files, target)
@@ -211,10 +211,19 @@ def output_file(weights: str, format: str, out: str | None) -> Path:
         target = Path(f"{name or 'model'}{ending}")
         if target.exists():
             raise ValueError(f"{target}: is there already: give it as --out to replace it, or another name")
-        return target
-    if not out.endswith(ending) or Path(out).is_dir():
-        raise ValueError(f"{out}: {format} files end in {ending}: give such a name as --out, or another --format")
-    return Path(out)
+    else:
+        target = Path(out)
+        others = [x for x in ENDINGS.values() if x.endswith(ending) and x != ending and out.endswith(x)]
+        if not out.endswith(ending) or target.name == ending or others or target.is_dir():
+            raise ValueError(f"{out}: {format} files end in {ending}: give such a name as --out, or another --format")
+    beside = target.with_suffix(".bin") if format == "openvino" else target.with_name(f"{target.name}.data")
+    named = (f"{target.name}.json", f"{target.name}.report.json")
+    for file in (beside, *(target.with_name(name) for name in named)):
+        if file.exists() and not target.exists():  # with the target it is replaced, alone it may be anything
+            raise ValueError(
+                f"{file}: would be replaced, and is not of an earlier {target}: move it, or give another --out"
+            )
+    return target
 
 
 def in_windows(inference: Inference, size: tuple[int, int] | None, format: str) -> Inference:
@@ -288,9 +297,11 @@ def opset(file: Path) -> int:
     return next(int(entry.version) for entry in graph.opset_import if entry.domain in ("", "ai.onnx"))
 
 
-def remarks(check: Check, samples: Samples) -> tuple[str, ...]:
-    """Say what a reader of the report should know."""
+def remarks(check: Check, samples: Samples, *, seen: bool = False) -> tuple[str, ...]:
+    """Say what a reader of the report should know; `seen`: int8 was calibrated on images of the check too."""
     notes = []
+    if seen:
+        notes.append("a weak check: some of its images were calibrated on as well; give more with --images")
     if samples.drawn:
         notes.append("a weak check: drawn scenes, not images like those it will see; give some with --images")
     lead = check.largest_lead

@@ -1,5 +1,6 @@
 """From a model and an image to a label map: whole image, sliding window, several scales and flips, in strips."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from semask.data.images import read_image
 from semask.data.transforms import Normalization, fitted_size
 from semask.model import SeMask
 from semask.outputs import MaskOutput, SeMaskOutput
-from semask.views import View, label_map
+from semask.views import View, label_map, require_numbers
 from semask.views import confidence as confidence_of
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Inference:
             raise ValueError(
                 f"inference stride {self.stride} is larger than crop {self.crop}: pixels would be left out"
             )
-        if not self.ratios or min(self.ratios) <= 0:
+        if not self.ratios or not all(0 < ratio < math.inf for ratio in self.ratios):
             raise ValueError(f"inference ratios are {self.ratios}: give at least one factor above 0")
 
 
@@ -199,12 +200,13 @@ class Predictor:
             priors: Whether to give the prior of each stage too.
 
         Raises:
-            ValueError: If the image can't be read or has another number of bands than the model takes, or priors are
-                asked of an exported file.
+            ValueError: If the image can't be read or has another number of bands than the model takes, the model gives
+                scores that are no numbers, or priors are asked of an exported file.
         """
         pixels = to_tensor(image, channels=self.model.config["in_channels"])
         size = (pixels.shape[-2], pixels.shape[-1])
         maps = self.views(pixels, priors=priors)
+        require_numbers(maps[0])
         label, *favoured = (label_map(views, size)[0].cpu().numpy() for views in maps)
         return Prediction(
             label=label,

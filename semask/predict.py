@@ -1,6 +1,9 @@
 """The verb `predict`: masks, overlays, priors and confidence maps of image files."""
 
 import glob as globbing
+import itertools
+import re
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -17,6 +20,9 @@ from semask.pictures import colorize, confidence_map, index_mask, overlay, with_
 from semask.raster import Unreadable, import_rasterio
 from semask.runtime import is_exported
 from semask.tiles import check_grid, predict_file
+
+BESIDE = re.compile(r"_(confidence|prior\d+)$")
+"""Endings of what is written beside a mask and has the same suffix."""
 
 
 @dataclass
@@ -79,6 +85,8 @@ def predict(
     if tile is not None:
         check_tiles(tile, overlap, scale=scale, priors=priors)
     files = find_images(images)
+    if not out or (Path(out).exists() and not Path(out).is_dir()):
+        raise ValueError(f"out is {out!r}, which is no folder: give one to write to, e.g. --out predictions")
     if priors and is_exported(weights):
         raise ValueError(f"{weights}: an exported file gives no priors: give the checkpoint, or leave out --priors")
     model = open_model(weights, device=device, trust=trust, precision=precision)
@@ -154,6 +162,8 @@ def find_images(sources: list[str]) -> list[Path]:
     found: dict[Path, Path] = {}
     for source in sources:
         path = Path(source)
+        if not source:
+            raise ValueError("an image has an empty name: give a file, a folder (. for this one), or a pattern")
         if path.is_dir():
             files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
         elif path.exists():
@@ -186,18 +196,30 @@ def require_other_files(files: list[Path], names: dict[Path, str], out: Path, *,
 def output_names(files: list[Path]) -> dict[Path, str]:
     """Name the outputs after the files: the stem, with suffix, folder or a number where that is not unique.
 
+    A name that another image's further outputs have (x_confidence, x_prior1) counts as not unique.
+
     >>> list(output_names([Path("a/x.jpg"), Path("a/x.png"), Path("y.jpg")]).values())
     ['x_jpg', 'x_png', 'y']
     """
     names: dict[Path, str] = {}
+    stems = {p.stem for p in files}
     for make in (
         lambda p: p.stem,
         lambda p: f"{p.stem}_{p.suffix.lstrip('.')}",
         lambda p: f"{p.parent.name}_{p.stem}_{p.suffix.lstrip('.')}",
     ):
         candidates = {p: make(p) for p in files if p not in names}
-        counts = list(candidates.values())
-        names |= {p: name for p, name in candidates.items() if counts.count(name) == 1 and name not in names.values()}
-    for i, p in enumerate(files):
-        names.setdefault(p, f"{p.stem}_{i}")
+        counts = Counter(candidates.values())
+        taken = set(names.values())
+        names |= {
+            p: name
+            for p, name in candidates.items()
+            if counts[name] == 1 and name not in taken and BESIDE.sub("", name) not in stems - {name}
+        }
+    taken = set(names.values())
+    numbers = itertools.count()
+    for p in files:
+        if p not in names:
+            names[p] = next(name for i in numbers if (name := f"{p.stem}_{i}") not in taken)
+            taken.add(names[p])
     return {p: names[p] for p in files}

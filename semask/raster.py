@@ -60,6 +60,7 @@ class Raster:
         kinds = [kind.name for kind in data.colorinterp]
         self.palette = data.colormap(1) if kinds[0] == "palette" else None
         self.is_tiff = data.driver == "GTiff"
+        self.negative = data.tags(1, ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES" and not self.palette
         self.bands = list(range(1, channels + 1))
         self.mode: str | None = None
         if self.palette or data.count != channels:
@@ -132,6 +133,8 @@ class Raster:
             pixels = pixels * np.uint8(255 // (2**self.bits - 1))
         else:
             pixels = (pixels >> (self.bits - 8)).astype(np.uint8)
+        if self.negative:
+            pixels = 255 - pixels
         if self.mode is None:
             return pixels
         converted = np.array(to_image(torch.from_numpy(pixels)).convert(self.mode))

@@ -37,7 +37,7 @@ from semask.inference import Predictor, starts
 from semask.outputs import at_once, source_rows
 from semask.pictures import overlay, with_legend
 from semask.raster import BLOCK, Raster, Unreadable, gdal, write
-from semask.views import View, probabilities
+from semask.views import View, probabilities, require_numbers
 
 OVERVIEW = 2048
 """Longest side of an overlay in pixels."""
@@ -145,6 +145,7 @@ def _blend_tile(
     with torch.inference_mode():
         size = (len(row.tile), len(column.tile))
         views = predictor.views(pixels[..., _slice(column.tile)])[0]
+        require_numbers(views)
         above: list[View] = []
         if row.rise:
             above = restored(bands[at[0] - 1, at[1]], views, before.inside(row.rise), size)

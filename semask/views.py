@@ -41,6 +41,19 @@ class View(NamedTuple):
         return scores.flip(-1) if self.mirrored else scores
 
 
+def require_numbers(views: Sequence[View]) -> None:
+    """Refuse what a broken model says.
+
+    Raises:
+        ValueError: If a score is NaN or infinitely large.
+    """
+    if not all(bool(x.amax().isfinite()) for view in views for x in (view.scores, view.classes) if x is not None):
+        raise ValueError(
+            "the model gives scores that are no numbers (NaN or infinite): its weights are damaged, or the image needs "
+            "more than 16 bits; try fp32 or another checkpoint"
+        )
+
+
 def probabilities(views: Sequence[View], size: tuple[int, int], rows: range | None = None) -> Tensor:
     """Average the class probabilities of several views of one image.
 

@@ -41,6 +41,7 @@ def test_version(semask):
         (["train", "--out", "x"], "(see semask train --help)"),
         (["predict", "a.safetensors", "b.jpg", "--sharpness", "3"], "--sharpness"),
         (["evaluate", "a.safetensors", "--mode", "sliding"], "sliding"),
+        (["predict", "a.safetensors", "b.jpg", "--overlays", "perhaps"], "perhaps"),
         (["evaluate", "a.safetensors", "--workers", "two"], "two"),
         (["evaluate", "a.safetensors", "--flip", "--scale", "512"], "scale"),
     ],

@@ -247,6 +247,8 @@ def test_int8_is_calibrated_on_images_only(semask, tmp_path):
     [
         (["--out", "model.xml"], "model.xml: onnx files end in .onnx"),
         (["--format", "openvino", "--out", "model.onnx"], "model.onnx: openvino files end in .xml"),
+        (["--format", "torch", "--out", "model.aoti.pt2"], "torch files end in .pt2"),
+        (["--out", ".onnx"], "onnx files end in .onnx"),
         (["--limit", "101"], "limit 101"),
         (["--checks", "0"], "checks 0"),
         (["--samples", "0"], "samples 0"),
@@ -267,6 +269,23 @@ def test_a_file_that_was_not_named_is_not_replaced(semask, trained, tmp_path, mo
     Path("run.onnx").write_text("mine")
     assert semask.refused("export", trained).startswith("run.onnx: is there already: give it as --out")
     assert Path("run.onnx").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("format", "name", "beside"),
+    [
+        ("openvino", "a.xml", "a.bin"),
+        ("openvino", "a.xml", "a.xml.report.json"),
+        ("onnx", "a.onnx", "a.onnx.data"),
+        ("tensorrt", "a.engine", "a.engine.json"),
+    ],
+)
+def test_nor_is_one_beside_it(format, name, beside, tmp_path):
+    (tmp_path / beside).write_text("mine")
+    with pytest.raises(ValueError, match=f"{beside}: would be replaced"):
+        output_file("run", format, str(tmp_path / name))
+    (tmp_path / name).touch()  # an earlier export
+    assert output_file("run", format, str(tmp_path / name)) == tmp_path / name
 
 
 def test_names(tmp_path):

@@ -218,3 +218,11 @@ def test_picture_of_an_image(bands):
     picture = np.asarray(to_image(tensor))
     shown = photo(bands=bands)[..., [0, 1, 2] if bands >= 3 else [0, 0, 0]]
     np.testing.assert_array_equal(picture, shown)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_scores_that_are_no_numbers_are_refused(wrong):
+    model = SeMask(encoder="swin_nano", num_classes=3, channels=8)
+    model.decoder.classifier.bias.data[1] = wrong
+    with pytest.raises(ValueError, match="no numbers"):
+        Predictor(model)(np.zeros((32, 48, 3), np.uint8))

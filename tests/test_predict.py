@@ -184,6 +184,17 @@ def test_names_are_unique_whatever_the_files_are_called():
     assert len(set(names.values())) == len(files)
 
 
+def test_a_number_is_no_other_image_s_name():
+    names = output_names([Path("p/x/a.jpg"), Path("q/x/a.jpg"), Path("a_0.jpg"), Path("a_1.jpg")])
+    assert len(set(names.values())) == 4
+
+
+@pytest.mark.parametrize("name", ["a_confidence", "a_prior1", "a_prior12"])
+def test_no_image_is_called_like_what_is_written_beside_another(name):
+    names = output_names([Path("a.png"), Path(f"{name}.png"), Path("b_confidence.png")])
+    assert list(names.values()) == ["a", f"{name}_png", "b_confidence"]
+
+
 @pytest.mark.parametrize("source", ["nothing.jpg", "empty", "*.jpg"])
 def test_no_image_there(semask, trained, tmp_path, source):
     (tmp_path / "empty").mkdir()
@@ -209,7 +220,27 @@ def test_images_are_not_written_over(semask, trained, photos, tmp_path):
 def test_an_output_that_cannot_be_written(semask, trained, photos, tmp_path):
     (tmp_path / "file").touch()
     message = semask.refused("predict", trained, photos[0], "--out", tmp_path / "file")
+    assert "file', which is no folder" in message
+    message = semask.refused("predict", trained, photos[0], "--out", tmp_path / "file" / "below")
     assert "could not be written" in message
+
+
+def test_empty_names(semask, trained, photos):
+    assert "empty name" in semask.refused("predict", trained, "")
+    assert "which is no folder" in semask.refused("predict", trained, photos[0], "--out", "")
+
+
+def test_there_is_no_such_device(semask, trained, photos, tmp_path):
+    message = semask.refused("predict", trained, photos[0], "--device", "meta", "--out", tmp_path)
+    assert message.startswith("device meta can't be used")
+
+
+def test_memory_runs_out(semask, trained, photos, tmp_path, monkeypatch):
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 12 bytes")
+
+    monkeypatch.setattr("semask.predict.Predictor.__call__", fails)
+    assert semask.refused("predict", trained, photos[0], "--out", tmp_path).startswith("there is not enough memory")
 
 
 def test_one_image_is_in_memory_at_a_time(semask, trained, photos, tmp_path, monkeypatch):

@@ -40,7 +40,21 @@ def sixteen_bit(path: Path) -> Path:
     return path.with_suffix(".png")
 
 
+def negative(bits: int):
+    def make(path: Path) -> Path:
+        grey = photo()[..., 0]
+        stored = 255 - grey if bits == 8 else (255 - grey).astype(np.uint16) * 257
+        kind = {"driver": "GTiff", "dtype": stored.dtype, "count": 1, "photometric": "MINISWHITE"}
+        with rasterio.open(path.with_suffix(".tif"), "w", height=100, width=150, **kind) as file:
+            file.write(stored, 1)
+        return path.with_suffix(".tif")
+
+    return make
+
+
 KINDS = {
+    "negative of 8 bits": negative(8),
+    "negative of 16 bits": negative(16),
     "grey": saved(".png", "L"),
     "one bit": saved(".png", "1"),
     "one bit TIFF": saved(".tif", "1"),
@@ -69,3 +83,8 @@ def test_files_are_read_as_read_image_reads_them(make, channels, tmp_path):
         assert np.array_equal(seen.permute(1, 2, 0), expected[window.start : window.stop])
     assert raster.invalid(range(10)) is None
     raster.close()
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_negatives(bits, tmp_path):
+    assert np.array_equal(np.array(read_image(negative(bits)(tmp_path / "a"), channels=1)), photo()[..., 0])

@@ -26,6 +26,7 @@ _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")
 _LOSSY_FORMATS = ("JPEG", "MPO", "WEBP")  # MPO: the JPEG of phones, with several pictures
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 # Pillow stretches grey files of 2 and 4 bits to 0..255; a mask needs the numbers of the file.
+_PHOTOMETRIC, _MIN_IS_WHITE = 262, 0  # of a TIFF; with 8 bits Pillow turns the samples itself
 _STRETCH = {"L;2": 85, "L;4": 17}
 
 
@@ -157,7 +158,9 @@ def _line(error: Exception) -> str:
 
 def _eight_bit(image: Image.Image, path: str | Path) -> Image.Image:
     if image.mode.startswith("I;16"):
-        return Image.fromarray((np.array(image) >> 8).astype(np.uint8))
+        samples = (np.array(image) >> 8).astype(np.uint8)
+        negative = image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _MIN_IS_WHITE  # type: ignore[attr-defined]
+        return Image.fromarray(255 - samples if negative else samples)
     if image.mode in ("I", "F"):
         raise ValueError(f"samples of 32 bits have no known range: convert {Path(path).name} to 8 or 16 bits")
     return image

@@ -93,7 +93,7 @@ def read(text: str | None, path: str | Path) -> dict[str, Any]:
         version = values["format_version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path}: its description is damaged ({type(error).__name__}): export it again") from error
-    if version != FORMAT_VERSION:
+    if version != FORMAT_VERSION or isinstance(version, bool):
         raise ValueError(
             f"{path}: described in format {version!r}, this semask reads {FORMAT_VERSION}: update it, or export again"
         )
@@ -138,6 +138,12 @@ def check(values: Mapping[str, Any]) -> None:
     data, evaluation = values["recipe"]["data"], values["recipe"]["evaluation"]
     Data(**{**data, "root": ""})
     tuples: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in evaluation.items()}
+    for name in ("scale", "crop", "stride"):
+        pair = evaluation.get(name)
+        _require(pair is None or all(_is_count(x, 2**16) for x in pair), f"evaluation.{name} is not of whole numbers")
+    for name in ("flip", "antialias"):
+        _require(isinstance(evaluation.get(name, False), bool), f"evaluation.{name} is neither true nor false")
+    _require(_is_count(evaluation.get("window_batch", 1), 2**16), "evaluation.window_batch is no number of windows")
     Inference(**tuples)
     published = values["published"]
     _require(

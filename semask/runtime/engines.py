@@ -62,6 +62,7 @@ def onnx(path: Path, options: Options) -> Engine:
         require(module)
     import onnxruntime
 
+    onnxruntime.disable_telemetry_events()
     from semask.exporters.onnx import check_external_data
 
     check_external_data(path)

@@ -65,6 +65,13 @@ def test_a_mask_decoder_has_two_outputs():
 
 
 WRONG = [
+    ("recipe.evaluation.scale", [100.5, 90]),
+    ("recipe.evaluation.crop", [64, True]),
+    ("recipe.evaluation.flip", "yes"),
+    ("recipe.evaluation.antialias", 1),
+    ("recipe.evaluation.window_batch", 2.5),
+    ("recipe.evaluation.ratios", [float("nan")]),
+    ("recipe.evaluation.ratios", [float("inf")]),
     ("config", 3),
     ("config", {}),
     ("config.num_classes", 0),
@@ -148,6 +155,11 @@ def test_none_at_all(text):
 def test_another_version():
     with pytest.raises(ValueError, match="described in format 2, this semask reads 1"):
         metadata.read('{"format_version": 2}', "x.onnx")
+
+
+def test_a_version_is_a_number():
+    with pytest.raises(ValueError, match="described in format True"):
+        metadata.read('{"format_version": true}', "x.onnx")
 
 
 def test_the_recipe_s_inference_survives():
