@@ -60,7 +60,7 @@ class Raster:
         kinds = [kind.name for kind in data.colorinterp]
         self.palette = data.colormap(1) if kinds[0] == "palette" else None
         self.is_tiff = data.driver == "GTiff"
-        self.negative = data.tags(1, ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES" and not self.palette
+        self.negative = data.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES" and not self.palette
         self.bands = list(range(1, channels + 1))
         self.mode: str | None = None
         if self.palette or data.count != channels:
