@@ -42,17 +42,26 @@ def save(path: str | Path, model: SeMask, metadata: Mapping[str, Any]) -> Path:
     if path.suffix != ".safetensors":
         raise ValueError(f"{path}: checkpoints are .safetensors files: give such a name")
     metadata = {**metadata, "recipe": {**metadata.get("recipe", {}), "model": model.config}, "versions": versions()}
+    require_finite(path, model)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    for name, tensor in tensors.items():
+    write_tensors(path, tensors, metadata)
+    with written_whole(path.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps(metadata, indent=1, ensure_ascii=False), encoding="utf-8")
+    return path
+
+
+def require_finite(path: Path, model: SeMask) -> None:
+    """Refuse to go on to a checkpoint of a model whose training went wrong.
+
+    Raises:
+        ValueError: If a weight is not finite.
+    """
+    for name, tensor in model.state_dict().items():
         if not tensor.isfinite().all():
             raise ValueError(
                 f"{path}: not written, because {name} is not finite any more: lower training.lr or set "
                 "training.clip_norm; what was there before is untouched"
             )
-    write_tensors(path, tensors, metadata)
-    with written_whole(path.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(metadata, indent=1, ensure_ascii=False), encoding="utf-8")
-    return path
 
 
 def load(source: str | Path, *, device: torch.device | str = "cpu", into: SeMask | None = None) -> SeMask:

@@ -21,7 +21,7 @@ from semask.metrics import ConfusionMatrix, Scores
 from semask.model import SeMask
 from semask.runtime import Runtime, is_exported, weights_beside
 from semask.runtime import load as load_exported
-from semask.views import label_map
+from semask.views import label_map, require_numbers
 from semask.weights.published import MULTISCALE, find
 
 
@@ -172,6 +172,7 @@ def evaluate_model(
         for image, label, _ in bar.track(loader, description="evaluating"):
             size = (label.shape[-2], label.shape[-1])
             for matrix, views in zip(matrices, predictor.views(image[0], priors=priors), strict=True):
+                require_numbers(views)
                 matrix.update(label_map(views, size), label.to(device))
     model.train(was_training)
     if world_size > 1:

@@ -145,6 +145,7 @@ class Run:
 
     def evaluate(self, inference: Inference, dataset: SegmentationDataset, *, workers: int) -> None:
         """Measure the model, log scores and sample predictions, and keep the checkpoint if it is the best so far."""
+        checkpoint.require_finite(self.out / "best.safetensors", self.trained)
         predictor = Predictor(self.trained, inference)
         if self.accelerator.num_processes > 1:
             for buffer in predictor.model.buffers():  # BatchNorm's statistics differ where they are not shared
