@@ -214,7 +214,9 @@ def output_names(files: list[Path]) -> dict[Path, str]:
         names |= {
             p: name
             for p, name in candidates.items()
-            if counts[name] == 1 and name not in taken and BESIDE.sub("", name) not in stems - {name}
+            if counts[name] == 1
+            and name not in taken
+            and not (BESIDE.search(name) and BESIDE.sub("", name) in stems)  # another image's file beside its mask
         }
     taken = set(names.values())
     numbers = itertools.count()
