@@ -5,11 +5,9 @@ people to read. Files are written beside their place and moved there when comple
 a good one. Nothing is ever unpickled.
 """
 
-import contextlib
 import json
-import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from semask.files import written_whole
 from semask.model import SeMask
 
 FORMAT = "semask-1"
@@ -178,33 +177,6 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError(
             f"{path}: not a safetensors checkpoint, or damaged ({str(error).splitlines()[0]}): copy or train it again"
         ) from error
-
-
-@contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`, and move it there when it was written without an error.
-
-    Raises:
-        ValueError: If writing failed; `path` is then what it was before.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # safetensors makes files that only their owner can read
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(
-            f"{path}: could not be written ({str(error).splitlines()[0]}): free some space or choose another folder; "
-            "what was there before is untouched"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def versions() -> dict[str, str]:

@@ -15,6 +15,7 @@ from semask import checkpoint
 from semask.data import Augmentation, Classes, Data, SegmentationDataset
 from semask.data.synthetic import write_synthetic
 from semask.evaluate import Evaluation, evaluate_model, percent
+from semask.files import written_whole
 from semask.inference import Inference, Predictor, to_image
 from semask.losses import PixelLoss
 from semask.metrics import ConfusionMatrix
@@ -66,7 +67,7 @@ def demo(*, out: str = "demo", steps: int = 400, seed: int = 0) -> Path:
     result = evaluate_model(predictor, val_set, progress=True)
     largest = largest_class_miou(val_set)
     page = folder / "index.html"
-    with checkpoint.written_whole(page) as temporary:
+    with written_whole(page) as temporary:
         temporary.write_text(render(predictor, val_set, result, largest, read_losses(run)), encoding="utf-8")
     console.print(f"mIoU {percent(result.scores.miou)} % (always predicting the largest class: {percent(largest)} %)")
     console.print(f"Look at {page}", highlight=False, soft_wrap=True)

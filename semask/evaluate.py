@@ -16,6 +16,7 @@ from torch import Tensor
 
 from semask import checkpoint
 from semask.data import Data, SegmentationDataset, evaluation_loader
+from semask.files import written_whole
 from semask.inference import Inference, Predictor, recipe_inference
 from semask.metrics import ConfusionMatrix, Scores
 from semask.model import SeMask
@@ -129,7 +130,7 @@ def evaluate(
     }
     print_report(report)
     if out is not None:
-        with checkpoint.written_whole(Path(out)) as temporary:
+        with written_whole(Path(out)) as temporary:
             temporary.write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
     return report
 

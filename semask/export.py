@@ -21,6 +21,7 @@ from semask.exporters.check import LIMITS, NEAR_TIE, Check, Latency, compare, me
 from semask.exporters.metadata import Precision, metadata
 from semask.exporters.request import Request
 from semask.exporters.samples import Inputs, Picture, Samples, choose_samples
+from semask.files import written_whole
 from semask.inference import Inference, recipe_inference, to_tensor
 from semask.model import SeMask
 from semask.runtime import load
@@ -320,7 +321,7 @@ def finish(report: ExportReport, files: Sequence[Path], target: Path) -> None:
     text = json.dumps(asdict(report), indent=1, ensure_ascii=False)
     rejected = target.with_name(f"{target.name}.rejected.json")
     if not report.passed:
-        with checkpoint.written_whole(rejected) as temporary:
+        with written_whole(rejected) as temporary:
             temporary.write_text(text, encoding="utf-8")
         notes = "".join(f"; {note}" for note in report.remarks)
         raise ValueError(

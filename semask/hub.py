@@ -18,6 +18,7 @@ import torch
 import yaml
 
 from semask import checkpoint
+from semask.files import written_whole
 from semask.model import SeMask
 
 WEIGHTS, CARD = "model.safetensors", "README.md"
@@ -210,6 +211,7 @@ USE = """## Use
 
 ```python
 import semask
+from semask.files import written_whole
 
 model = semask.load("{name}")
 prediction = semask.Predictor(model)("photo.jpg")  # prediction.label: the class of each pixel
@@ -331,7 +333,7 @@ def _yaml(values: Mapping[str, Any]) -> str:
 def _write_card(path: Path, text: str) -> None:
     if path.is_file() and MARK.encode() not in path.read_bytes():
         return
-    with checkpoint.written_whole(path) as temporary:
+    with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -12,9 +12,9 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
-from semask import checkpoint
 from semask.data.images import IMAGE_SUFFIXES, read_image
 from semask.evaluate import open_model
+from semask.files import written_whole
 from semask.inference import Prediction, Predictor, recipe_inference
 from semask.pictures import colorize, confidence_map, index_mask, overlay, with_legend
 from semask.raster import Unreadable, import_rasterio
@@ -149,7 +149,7 @@ def write(stem: Path, image: Image.Image | None, prediction: Prediction) -> None
     if prediction.confidence is not None:
         pictures[f"{stem.name}_confidence.png"] = confidence_map(prediction.confidence)
     for name, picture in pictures.items():
-        with checkpoint.written_whole(stem.with_name(name)) as temporary:
+        with written_whole(stem.with_name(name)) as temporary:
             picture.save(temporary, format="JPEG" if name.endswith(".jpg") else "PNG")
 
 

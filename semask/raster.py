@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from semask import checkpoint
 from semask.data.dataset import IGNORE_INDEX, Color
 from semask.data.images import read_image
+from semask.files import written_whole
 from semask.inference import to_image
 
 READ_ROWS = 64
@@ -203,7 +203,7 @@ def write(
         ValueError: If it can't be written; what was there before is untouched.
     """
     rasterio = import_rasterio()
-    with checkpoint.written_whole(target) as temporary:
+    with written_whole(target) as temporary:
         tiff = temporary if like.is_tiff else scratch / f"{target.stem}.tif"
         place = {"crs": like.dataset.crs, "transform": like.dataset.transform} if like.is_tiff else {}
         with rasterio.open(

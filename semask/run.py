@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from semask import checkpoint
 from semask.data import SegmentationDataset
 from semask.evaluate import Evaluation, describe, evaluate_model
+from semask.files import written_whole
 from semask.inference import Inference, Predictor, to_image
 from semask.losses import Losses
 from semask.model import SeMask
@@ -180,7 +181,7 @@ class Run:
             prediction = predictor(image, confidence=False, priors=True)
             maps = [label.numpy(), prediction.label, *prediction.priors]
             picture = side_by_side([to_image(image), *(colorize(x, dataset.classes) for x in maps)])
-            with checkpoint.written_whole(self.out / "samples" / f"{i:05d}_step{self.step}.png") as temporary:
+            with written_whole(self.out / "samples" / f"{i:05d}_step{self.step}.png") as temporary:
                 picture.save(temporary, format="PNG")
             tracker = self.accelerator.get_tracker("tensorboard")
             tracker.log_images({f"sample/{i}": np.asarray(picture)[None]}, step=self.step, dataformats="NHWC")
@@ -286,7 +287,7 @@ class Run:
             lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
             kept = [line for line in lines[1:] if int(line.split(",")[0]) <= self.step]
             if kept:
-                with checkpoint.written_whole(path) as temporary:
+                with written_whole(path) as temporary:
                     temporary.write_text("\n".join([lines[0], *kept]) + "\n", encoding="utf-8")
             else:
                 path.unlink(missing_ok=True)

@@ -33,6 +33,7 @@ from torch import Tensor
 
 from semask import checkpoint
 from semask.data.dataset import IGNORE_INDEX, Classes
+from semask.files import written_whole
 from semask.inference import Predictor, starts
 from semask.outputs import at_once, source_rows
 from semask.pictures import overlay, with_legend
@@ -236,7 +237,7 @@ class Parts:
         if not note.is_file() or note.read_text(encoding="utf-8") != text:
             for part in folder.glob("*.*"):
                 part.unlink()
-            with checkpoint.written_whole(note) as temporary:
+            with written_whole(note) as temporary:
                 temporary.write_text(text, encoding="utf-8")
         self.done = 0
         while self._row(self.done).is_file():
@@ -252,12 +253,12 @@ class Parts:
         return load_file(self._band(*key))
 
     def __setitem__(self, key: tuple[int, int], value: dict[str, Tensor]) -> None:
-        with checkpoint.written_whole(self._band(*key)) as temporary:
+        with written_whole(self._band(*key)) as temporary:
             save_file({name: tensor.cpu() for name, tensor in value.items()}, temporary)
 
     def finish(self, maps: dict[str, Tensor]) -> None:
         """Write the maps [n, W] of the next row; the row above it is not needed any more."""
-        with checkpoint.written_whole(self._row(self.done)) as temporary:
+        with written_whole(self._row(self.done)) as temporary:
             save_file(maps, temporary)
         for band in self.folder.glob(self._band(self.done - 1, "*").name):
             band.unlink()
@@ -396,5 +397,5 @@ def write_overlay(target: Path, parts: Parts, image: Raster, classes: Classes) -
     """Write the colours of the label map over the image, both made smaller by a whole number."""
     factor = -(-max(image.height, image.width) // OVERVIEW)
     label = np.stack([rows[0, ::factor].copy() for rows in parts.rows("label", factor)])  # a view would keep all rows
-    with checkpoint.written_whole(target) as temporary:
+    with written_whole(target) as temporary:
         with_legend(overlay(image.overview(factor), label, classes), label, classes).save(temporary, format="JPEG")

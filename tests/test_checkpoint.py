@@ -14,7 +14,8 @@ from torch import nn
 
 import semask
 from semask import SeMask, load, save
-from semask.checkpoint import FORMAT, read_tensors, write_tensors, written_whole
+from semask.checkpoint import FORMAT, read_tensors, write_tensors
+from semask.files import written_whole
 
 METADATA = {
     "classes": {"names": ["Straße", "空"]},
