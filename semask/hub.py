@@ -211,7 +211,6 @@ USE = """## Use
 
 ```python
 import semask
-from semask.files import written_whole
 
 model = semask.load("{name}")
 prediction = semask.Predictor(model)("photo.jpg")  # prediction.label: the class of each pixel
