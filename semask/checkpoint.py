@@ -19,7 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from semask.build import build_for, require_weights
 from semask.files import written_whole
+from semask.metadata import check
 from semask.model import SeMask
 
 FORMAT = "semask-1"
@@ -34,13 +36,14 @@ def save(path: str | Path, model: SeMask, metadata: Mapping[str, Any]) -> Path:
         metadata: What else to store, as JSON: "classes", "recipe", "step", "metrics".
 
     Raises:
-        ValueError: If it can't be written (no space, no permission) or a weight is not finite; the old file is then
-            untouched.
+        ValueError: If it can't be written (no space, no permission), the metadata is not of its form, or a weight is
+            not finite; the old file is then untouched.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"{path}: checkpoints are .safetensors files: give such a name")
     metadata = {**metadata, "recipe": {**metadata.get("recipe", {}), "model": model.config}, "versions": versions()}
+    check(json.loads(json.dumps(metadata)), path)  # or it could be written, but never read again
     require_finite(path, model)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_tensors(path, tensors, metadata)
@@ -86,20 +89,10 @@ def load(source: str | Path, *, device: torch.device | str = "cpu", into: SeMask
             f"{source}: an exported file, not a checkpoint: predict and evaluate take it, and semask.runtime.load does"
         )
     path = find(source)
-    tensors, metadata = read_tensors(path)
-    try:
-        model = SeMask(**metadata["recipe"]["model"]) if into is None else into
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path}: its recipe does not describe a model ({error}): was it made by another version?"
-        ) from error
-    expected = model.state_dict()
-    wrong = sorted(expected.keys() ^ tensors.keys()) or [n for n in expected if expected[n].shape != tensors[n].shape]
-    if wrong:
-        raise ValueError(
-            f"{path}: the weights belong to another model than its recipe: {len(wrong)} tensors are missing, unknown "
-            f"or of another shape, e.g. {wrong[0]}"
-        )
+    tensors, found = read_tensors(path)
+    metadata = check(found, path)
+    model = build_for(metadata["recipe"]["model"], tensors, path) if into is None else into
+    require_weights(model.state_dict(), tensors, path)
     model.load_state_dict(tensors)
     model.metadata = metadata
     try:

@@ -1,12 +1,24 @@
 """The command line: verb -> function, nothing else."""
 
+import argparse
+import dataclasses
 import itertools
+import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import docstring_parser
+import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+from semask.recipe import read_recipe
+from semask.schema import field_hints, from_plain
+from semask.text import one_line, reason
+
+LONGEST_ERROR = 2000
+"""Characters of an error line: what it quotes is cut before."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -17,18 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ValueError, OSError, ArgumentError) as error:
         if os.environ.get("SEMASK_TRACEBACK"):
             raise
-        message = " ".join(str(error).split())
-        print(
-            f"semask: error: {message}{origin(arguments) if isinstance(error, ArgumentError) else ''}", file=sys.stderr
-        )
+        hint = origin(arguments) if isinstance(error, ArgumentError) else ""
+        print(f"semask: error: {reason(error, longest=LONGEST_ERROR)}{hint}", file=sys.stderr)
         sys.exit(2)
     except (MemoryError, RuntimeError) as error:
         if os.environ.get("SEMASK_TRACEBACK") or not out_of_memory(error):
             raise
         hint = "take a smaller --scale, --tile or batch, or --precision bf16"
-        print(
-            f"semask: error: there is not enough memory ({str(error).splitlines()[0][:200]}): {hint}", file=sys.stderr
-        )
+        print(f"semask: error: there is not enough memory ({reason(error)}): {hint}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("semask: stopped; training goes on with --resume, tiles with the same command", file=sys.stderr)
@@ -49,7 +57,7 @@ def run(arguments: list[str]) -> int:
     parser.exit_on_error = False
     verbs = parser.add_subcommands(dest="verb")
     for verb, (describe, help) in VERBS.items():
-        subparser = ArgumentParser(description=f"{help}.", exit_on_error=False)
+        subparser = ArgumentParser(description=f"{help}.", exit_on_error=False, print_config=None)
         if verb in arguments[:1]:  # only what is called is imported
             call = describe(subparser)
             arguments = with_values(arguments, subparser)
@@ -60,7 +68,7 @@ def run(arguments: list[str]) -> int:
 
 def origin(arguments: list[str]) -> str:
     """Say where options that could not be understood came from, and where they are explained."""
-    recipes = [file for option, file in itertools.pairwise(arguments) if option == "--config"]
+    recipes = [one_line(file) for option, file in itertools.pairwise(arguments) if option == "--config"]
     command = " ".join(["semask", *(verb for verb in arguments[:1] if verb in VERBS), "--help"])
     return f" ({''.join(f'in {file} or on the command line; ' for file in recipes)}see {command})"
 
@@ -83,17 +91,15 @@ def train_options(parser: ArgumentParser) -> Call:
     """Settings of `train`; the groups are those of a recipe in configs/."""
     import torch
 
+    from semask.build import ModelSettings
     from semask.data import Augmentation, Data
     from semask.inference import Inference
     from semask.losses import MaskLoss, PixelLoss
     from semask.model import SeMask
     from semask.train import Training, train
 
-    parser.add_argument(
-        "--config", action="config", help="Recipe to start from; what follows on the line overrides it."
-    )
-    parser.add_class_arguments(SeMask, "model", instantiate=False)
     groups: dict[str, Any] = {
+        "model": ModelSettings,
         "data": Data,
         "augmentation": Augmentation,
         "loss": PixelLoss,
@@ -101,20 +107,93 @@ def train_options(parser: ArgumentParser) -> Call:
         "training": Training,
         "evaluation": Inference,
     }
-    for name, group in groups.items():
-        parser.add_class_arguments(group, name, instantiate=False)
-    parser.add_function_arguments(train, skip={"model", *groups})
+    parser.add_argument(
+        "--config",
+        action=ReadRecipe,
+        groups=groups,
+        help="Recipe to start from; what follows on the line overrides it.",
+    )
+    parser.add_argument(
+        "--print_config", type=bool, default=False, help="Print the whole recipe that the line makes, and stop."
+    )
+    for name, kind in groups.items():
+        add_settings(parser, name, kind)
+    parser.add_function_arguments(train, skip=set(groups))
 
     def call(options: Namespace) -> int:
-        settings: dict[str, Any] = {name: group(**options[name].as_dict()) for name, group in groups.items()}
+        sections = {name: options[name].as_dict() for name in groups}
+        if options.print_config:
+            print(yaml.safe_dump(json.loads(json.dumps(sections)), sort_keys=False, default_flow_style=None), end="")
+            return 0
+        settings: dict[str, Any] = {name: kind(**sections[name]) for name, kind in groups.items()}
         torch.manual_seed(settings["training"].seed)
-        model, mask_loss = SeMask(**options.model.as_dict()), settings.pop("mask_loss")
+        model, mask_loss = SeMask(**dataclasses.asdict(settings.pop("model"))), settings.pop("mask_loss")
         if model.decoder.makes_masks:
             settings["loss"] = mask_loss
-        train(model, out=options.out, resume=options.resume, **settings)
+        others = {name: value for name, value in options.as_dict().items() if name not in (*groups, *RECIPE_OPTIONS)}
+        train(model, **others, **settings)
         return 0
 
     return call
+
+
+RECIPE_OPTIONS = ("config", "print_config")
+
+
+def add_settings(parser: ArgumentParser, group: str, kind: Any) -> None:
+    """Add the fields of a dataclass as options --GROUP.FIELD, each a plain value, explained by its docstring."""
+    document = docstring_parser.parse(kind.__doc__)
+    section = parser.add_argument_group(f"{group}: {document.short_description}")
+    explained = {entry.arg_name: " ".join((entry.description or "").split()) for entry in document.params}
+    for field in dataclasses.fields(kind):
+        required = field.default is dataclasses.MISSING
+        section.add_argument(
+            f"--{group}.{field.name}",
+            type=field_hints(kind)[field.name],
+            help=explained[field.name],
+            **({"required": True} if required else {"default": field.default}),
+        )
+
+
+def recipe_values(file: str, groups: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a recipe as {"GROUP.FIELD": value}.
+
+    Raises:
+        ValueError: If it can't be read, or a setting is unknown or not admitted.
+    """
+    found: dict[str, Any] = {}
+    for group, section in read_recipe(file).items():
+        if group not in groups:
+            raise ValueError(
+                f"{one_line(file)}: has a section {one_line(repr(group), longest=80)}: a recipe has {', '.join(groups)}"
+            )
+        try:
+            values = from_plain(groups[group], section, group)
+        except ValueError as error:
+            raise ValueError(f"{one_line(file)}: {error}") from error
+        found |= {f"{group}.{name}": value for name, value in values.items()}
+    if "model.encoder" in found:
+        from semask.build import require_name
+
+        require_name(found["model.encoder"], file)
+    return found
+
+
+class ReadRecipe(argparse.Action):
+    """Put the settings of a recipe where the line would have put them.
+
+    Not jsonargparse's own way to read files: that would import what a `class_path` names.
+    """
+
+    def __init__(self, *arguments: Any, groups: Mapping[str, Any], **others: Any) -> None:
+        super().__init__(*arguments, **others)
+        self.groups = groups
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        """Read the recipe."""
+        for name, value in recipe_values(str(values), self.groups).items():
+            namespace[name] = value
+        namespace[self.dest] = str(values)
 
 
 def evaluate_options(parser: ArgumentParser) -> Call:
@@ -182,7 +261,8 @@ def info_options(parser: ArgumentParser) -> Call:
     """Settings of `info`."""
     from semask.info import info
 
-    parser.add_function_arguments(info, as_positional=True)
+    parser.add_argument("source", type=str, help="Checkpoint or recipe (.yaml).")
+    parser.add_function_arguments(info, skip={"source"})
 
     def call(options: Namespace) -> int:
         info(**options.as_dict())

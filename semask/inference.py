@@ -1,10 +1,9 @@
 """From a model and an image to a label map: whole image, sliding window, several scales and flips, in strips."""
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from semask.data.images import read_image
 from semask.data.transforms import Normalization, fitted_size
 from semask.model import SeMask
 from semask.outputs import MaskOutput, SeMaskOutput
+from semask.schema import Length, Range, Sides, require_fields
 from semask.views import View, label_map, require_numbers
 from semask.views import confidence as confidence_of
 
@@ -46,28 +46,23 @@ class Inference:
         ValueError: If a setting is out of its range.
     """
 
-    scale: tuple[int, int] | None = None
+    scale: Sides | None = None
     mode: Mode = "whole"
-    crop: tuple[int, int] = (512, 512)
-    stride: tuple[int, int] = (341, 341)
-    window_batch: int = 4
-    ratios: tuple[float, ...] = (1.0,)
+    crop: Sides = (512, 512)
+    stride: Sides = (341, 341)
+    window_batch: Annotated[int, Range(1, 256)] = 4
+    ratios: Annotated[tuple[Annotated[float, Range(0, 16, above=True)], ...], Length(1, 32)] = (1.0,)
     flip: bool = False
     antialias: bool = False
 
     def __post_init__(self) -> None:
-        if self.mode not in get_args(Mode):
-            raise ValueError(f"inference mode is {self.mode!r}: choose one of {', '.join(get_args(Mode))}")
-        if self.scale is not None and not self.scale[0] >= self.scale[1] >= 1:
-            raise ValueError(f"inference scale is {self.scale}: give the long side, then the short side, in pixels")
-        if min(*self.crop, *self.stride, self.window_batch) < 1:
-            raise ValueError("inference crop, stride and window_batch must be at least 1")
+        require_fields(self, "evaluation")
+        if self.scale is not None and self.scale[0] < self.scale[1]:
+            raise ValueError(f"evaluation.scale is {self.scale}: give the long side, then the short side, in pixels")
         if any(stride > crop for stride, crop in zip(self.stride, self.crop, strict=True)):
             raise ValueError(
-                f"inference stride {self.stride} is larger than crop {self.crop}: pixels would be left out"
+                f"evaluation.stride {self.stride} is larger than crop {self.crop}: pixels would be left out"
             )
-        if not self.ratios or not all(0 < ratio < math.inf for ratio in self.ratios):
-            raise ValueError(f"inference ratios are {self.ratios}: give at least one factor above 0")
 
 
 def look(

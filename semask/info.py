@@ -4,12 +4,12 @@ import contextlib
 import copy
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-import yaml
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -17,9 +17,13 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 from semask import checkpoint
+from semask.build import settings_of_file
 from semask.encoders.swin import Block
 from semask.model import SeMask
+from semask.recipe import read_recipe
+from semask.schema import Sides, require
 from semask.semantic import SemanticLayer
+from semask.text import one_line
 
 
 def info(source: str | SeMask, *, size: tuple[int, int] = (512, 512)) -> dict[str, Any]:
@@ -38,8 +42,7 @@ def info(source: str | SeMask, *, size: tuple[int, int] = (512, 512)) -> dict[st
     Raises:
         ValueError: If the source can't be read or the size is not positive.
     """
-    if min(size) < 1:
-        raise ValueError(f"size is {size}: give height and width of at least 1 pixel")
+    require(size, Sides, "size")
     model = source if isinstance(source, SeMask) else open_model(source)
     report: dict[str, Any] = {
         "parameters": parameters(model),
@@ -68,10 +71,12 @@ def open_model(source: str) -> SeMask:
     path = Path(source)
     if path.suffix not in (".yaml", ".yml"):
         return checkpoint.load(source)
-    try:
-        return SeMask(**yaml.safe_load(path.read_text(encoding="utf-8"))["model"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: no recipe with a section `model` ({' '.join(str(error).split())})") from error
+    recipe = read_recipe(path)
+    if "model" not in recipe:
+        raise ValueError(f"{one_line(path)}: a recipe without a section `model`: give one that has it")
+    settings = settings_of_file(recipe["model"], path)
+    with torch.device("meta"):  # shapes are enough, whatever size the recipe asks for
+        return SeMask(**asdict(settings))
 
 
 def parameters(module: nn.Module) -> int:

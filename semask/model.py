@@ -1,58 +1,41 @@
 """SeMask: the spine. Every step of the model by name; nothing else knows all of them."""
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from semask.build import ModelSettings
 from semask.decoders import PriorDecoder, build_decoder
 from semask.encoders import SIZES, Backbone, SemanticEncoder, Swin
+from semask.encoders.backbone import LibraryBackbone
 from semask.outputs import SeMaskOutput
-from semask.semantic.layer import Residual
 from semask.semantic.windows import pad_image
 from semask.weights.pretrained import LoadReport, load_pretrained
 
 PROGRAMS = 64
 """Compiled programs that modules of one kind may have: for each width and shift, with and without gradients."""
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class SeMask(nn.Module):
     """Semantic segmentation with semantic attention inside a hierarchical transformer (arXiv 2112.12782).
 
     Args:
-        encoder: Backbone under the semantic layers: swin_nano, swin_tiny, swin_small, swin_base, swin_large as
-            published; timm/MODEL, transformers/mit_b0 or transformers/OWNER/NAME (docs/backbones.md); in Python also a
-            `SemanticEncoder`, e.g. of `semask.attach`.
-        decoder: What makes masks of the features: fpn (Semantic FPN), maskformer, mask2former, mask2former_fapn,
-            mask2former_msfapn as published; segmenter, upernet and others of docs/decoders.md.
-        num_classes: Classes K of the masks.
-        prior_classes: Classes of the semantic priors; null for num_classes. The published COCO-Stuff models have 171
-            classes, but priors of 150.
-        in_channels: Bands of the image.
-        encoder_options: Further arguments of a library's backbone, e.g. {img_size: 512}.
-        window: Side of the backbone's own attention windows in cells; null for the published one (12 for Base and
-            Large, 7 for the others).
-        drop_path: Stochastic depth of the backbone's last block, rising linearly from 0; null for the published 0.3
-            (0.1 for nano).
-        semantic_window: Scope of the semantic attention of each stage: side of its windows in cells, null for global.
-        semantic_depths: Semantic attention blocks of each stage, one number for all or one a stage; 0 is the plain
-            backbone, the baseline of the paper.
-        residual: What a semantic layer adds its refinement to: normed (its normalised input, as published) or input
-            (its input as it came: a fresh layer leaves a pretrained backbone untouched).
-        channels: Width of the decoder.
-        decoder_options: Settings that only this decoder has, e.g. {level: 2} for segmenter (docs/decoders.md).
-        dropout: Share of the decoder's channels that is dropped in training (fpn and maskformer).
-        queries: Masks that a mask decoder makes.
-        decoder_layers: Transformer layers of a mask decoder; null for the published 6 (maskformer) or 9.
-        mean: Mean of each band that images are normalised with, for values in [0, 1]; the default is ImageNet's.
-        std: Standard deviation of each band, likewise.
+        encoder: Backbone under the semantic layers, by name; in Python also a `SemanticEncoder`, e.g. of
+            `semask.attach`.
+        decoder: What makes masks of the features, by name or as a module; see `decoders` for what it has to offer.
+        settings: num_classes, semantic_window, channels and all others that `build.ModelSettings` explains.
+
+    Attributes:
+        config: All settings by name, as JSON holds them.
+        metadata: What the checkpoint says beside the weights: classes, recipe, metrics, versions; empty for a fresh
+            model.
+        size_divisor: Images are padded with zeros, at the right and the bottom, to a multiple of this.
 
     Raises:
-        ValueError: If a name is unknown or the numbers contradict each other.
+        ValueError: If a name is unknown, a number out of range, or numbers contradict each other.
 
     >>> import torch
     >>> model = SeMask(encoder="swin_nano", num_classes=5, channels=32).eval()
@@ -65,83 +48,45 @@ class SeMask(nn.Module):
         self,
         encoder: str | SemanticEncoder = "swin_tiny",
         decoder: str | nn.Module = "fpn",
-        *,
-        num_classes: int = 150,
-        prior_classes: int | None = None,
-        in_channels: int = 3,
-        encoder_options: dict[str, Any] | None = None,
-        window: int | None = None,
-        drop_path: float | None = None,
-        semantic_window: Sequence[int | None] = (7, 7, None, None),
-        semantic_depths: int | Sequence[int] = 1,
-        residual: Residual = "normed",
-        channels: int = 256,
-        decoder_options: dict[str, Any] | None = None,
-        dropout: float = 0.1,
-        queries: int = 100,
-        decoder_layers: int | None = None,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
+        **settings: Any,
     ) -> None:
         super().__init__()
-        counts = {"num_classes": num_classes, "prior_classes": prior_classes, "in_channels": in_channels}
-        for name, count in {**counts, "window": window, "channels": channels, "queries": queries}.items():
-            if count is not None and count < 1:
-                raise ValueError(f"{name} is {count}: give at least 1")
-        if not 0 <= (drop_path or 0) <= 1:
-            raise ValueError(f"drop_path is {drop_path}: give a share from 0 to 1, or null for the published one")
-        if not len(mean) == len(std) == in_channels:
-            raise ValueError(
-                f"mean has {len(mean)} and std {len(std)} values for in_channels={in_channels}: give one a band"
-            )
-        self.config: dict[str, Any] = {
-            "encoder": encoder if isinstance(encoder, str) else type(encoder).__name__,
-            "decoder": decoder if isinstance(decoder, str) else type(decoder).__name__,
-            "num_classes": num_classes,
-            "prior_classes": prior_classes,
-            "in_channels": in_channels,
-            "encoder_options": encoder_options,
-            "window": window,
-            "drop_path": drop_path,
-            "semantic_window": list(semantic_window),
-            "semantic_depths": semantic_depths if isinstance(semantic_depths, int) else list(semantic_depths),
-            "residual": residual,
-            "channels": channels,
-            "decoder_options": decoder_options,
-            "dropout": dropout,
-            "queries": queries,
-            "decoder_layers": decoder_layers,
-            "mean": list(mean),
-            "std": list(std),
-        }
+        names = [part if isinstance(part, str) else type(part).__name__ for part in (encoder, decoder)]
+        s = ModelSettings(*names, **settings)
+        self.config: dict[str, Any] = s.as_dict()
         self.metadata: dict[str, Any] = {}
-        """What the checkpoint says beside the weights: classes, recipe, metrics, versions; empty for a fresh model."""
         if isinstance(encoder, str):
+            backbone = build_backbone(
+                encoder,
+                in_channels=s.in_channels,
+                window=s.window,
+                drop_path=s.drop_path,
+                options=s.encoder_options,
+            )
+            if isinstance(backbone, LibraryBackbone):  # what building it again takes, without a folder or the Hub
+                self.config |= backbone.described()
             encoder = SemanticEncoder(
-                build_backbone(
-                    encoder, in_channels=in_channels, window=window, drop_path=drop_path, options=encoder_options
-                ),
-                num_classes=prior_classes or num_classes,
-                semantic_window=semantic_window,
-                semantic_depths=semantic_depths,
-                residual=residual,
+                backbone,
+                num_classes=s.prior_classes or s.num_classes,
+                semantic_window=s.semantic_window,
+                semantic_depths=s.semantic_depths,
+                residual=s.residual,
             )
         self.encoder = encoder
-        self.decoder: Any = decoder  # see `decoders` for what it has to offer
+        self.decoder: Any = decoder
         if isinstance(decoder, str):
             self.decoder = build_decoder(
                 decoder,
                 encoder.channels,
                 encoder.strides,
-                num_classes=num_classes,
-                channels=channels,
-                dropout=dropout,
-                queries=queries,
-                layers=decoder_layers,
-                options=decoder_options,
+                num_classes=s.num_classes,
+                channels=s.channels,
+                dropout=s.dropout,
+                queries=s.queries,
+                layers=s.decoder_layers,
+                options=s.decoder_options,
             )
         self.size_divisor: int = math.lcm(self.decoder.size_divisor, self.encoder.backbone.size_divisor)
-        """Images are padded with zeros, at the right and the bottom, to a multiple of this."""
         self.prior_decoder = PriorDecoder(
             encoder.semantic_strides,
             first_stride=encoder.strides[0],

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from semask.inference import Inference
 from semask.losses import MaskLoss, PixelLoss
 from semask.model import SeMask
 from semask.run import STATE, Run
+from semask.schema import Probability, Range, require_fields
+
+Beta = Annotated[float, Range(0, 1, below=True)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,41 +57,34 @@ class Training:
         ValueError: If a setting is out of its range.
     """
 
-    steps: int = 80_000
-    batch_size: int = 16
-    accumulate: int = 1
-    lr: float = 1e-4
-    encoder_lr: float = 1.0
-    weight_decay: float = 1e-4
-    betas: tuple[float, float] = (0.9, 0.999)
-    warmup_steps: int = 1500
-    warmup_ratio: float = 1e-6
-    power: float = 1.0
-    min_lr: float = 0.0
+    steps: Annotated[int, Range(1, 10**8)] = 80_000
+    batch_size: Annotated[int, Range(1, 2**16)] = 16
+    accumulate: Annotated[int, Range(1, 2**12)] = 1
+    lr: Annotated[float, Range(0, 100, above=True)] = 1e-4
+    encoder_lr: Annotated[float, Range(0, 1e4, above=True)] = 1.0
+    weight_decay: Annotated[float, Range(0, 100)] = 1e-4
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    warmup_steps: Annotated[int, Range(0, 10**8)] = 1500
+    warmup_ratio: Probability = 1e-6
+    power: Annotated[float, Range(0, 10)] = 1.0
+    min_lr: Annotated[float, Range(0, 100)] = 0.0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    clip_norm: float | None = None
+    clip_norm: Annotated[float, Range(0, 1e9, above=True)] | None = None
     gradient_checkpointing: bool = False
     compile: bool = False
-    ema: float | None = None
+    ema: Annotated[float, Range(0, 1, above=True, below=True)] | None = None
     sync_batchnorm: bool = True
     pretrained: str | None = None
-    seed: int = 0
-    log_every: int = 50
-    save_every: int = 8000
-    evaluate_every: int = 8000
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
+    log_every: Annotated[int, Range(1, 10**8)] = 50
+    save_every: Annotated[int, Range(1, 10**8)] = 8000
+    evaluate_every: Annotated[int, Range(0, 10**8)] = 8000
     cpu: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulate", "log_every", "save_every", "lr", "encoder_lr"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"training.{name} is {getattr(self, name)}: give more than 0")
-        for name in ("warmup_steps", "weight_decay", "min_lr", "evaluate_every", "seed"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"training.{name} is {getattr(self, name)}: give 0 or more")
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise ValueError(f"training.ema is {self.ema}: give a decay between 0 and 1, e.g. 0.999, or null")
-        if self.clip_norm is not None and self.clip_norm <= 0:
-            raise ValueError(f"training.clip_norm is {self.clip_norm}: give more than 0, or null")
+        require_fields(self, "training")
+        if self.pretrained is not None and "://" in self.pretrained:
+            raise ValueError("training.pretrained is an address: give a name, or download the file and give its path")
 
     def lr_at(self, step: int) -> float:
         """Learning rate of a step (from 0): polynomial decay, times a linear warm-up.

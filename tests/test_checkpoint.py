@@ -18,7 +18,7 @@ from semask.checkpoint import FORMAT, read_tensors, write_tensors
 from semask.files import written_whole
 
 METADATA = {
-    "classes": {"names": ["Straße", "空"]},
+    "classes": {"classes": ["Straße", "空"]},
     "step": 7,
     "metrics": {"miou": 0.25},
     "recipe": {"data": {"root": "x"}},
@@ -139,7 +139,7 @@ def test_other_files(tmp_path):
             "tensors are missing, unknown",
         ),
         ({"encoder": "swin_nano", "colour": "red"}, "its recipe does not describe a model"),
-        (None, "its recipe does not describe a model"),
+        (None, "it has no recipe with a model"),
     ],
 )
 def test_recipe_of_another_model(tmp_path, recipe, message):

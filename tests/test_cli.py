@@ -71,14 +71,16 @@ def test_a_switch_needs_no_value_and_takes_no_other_argument(semask, tmp_path, a
 def test_the_line_overrides_the_recipe_and_both_are_printed(semask, recipe, tmp_path):
     (tmp_path / "recipe.yaml").write_text("training: {steps: 7, lr: 0.5}\nmodel: {encoder: swin_small}\n")
     printed = semask(
-        *recipe(tmp_path / "run")[:2], "--config", tmp_path / "recipe.yaml", "--training.lr", 0.25, "--print_config"
+        *recipe(tmp_path / "run")[:2],
+        *("--config", tmp_path / "recipe.yaml", "--training.lr", 0.25, "--data.root", "x", "--out", "y"),
+        "--print_config",
     )
     settings = yaml.safe_load(printed.out)
     assert settings["training"]["steps"] == 7
     assert settings["training"]["lr"] == 0.25
     assert settings["model"]["encoder"] == "swin_small"
     (tmp_path / "printed.yaml").write_text(printed.out)
-    again = semask("train", "--config", tmp_path / "printed.yaml", "--print_config")
+    again = semask("train", "--config", tmp_path / "printed.yaml", "--print_config", "--out", "y")
     assert again.out == printed.out
 
 

@@ -67,17 +67,29 @@ def test_checkpoint_and_recipe(tmp_path):
     assert reports[0] == reports[1] == reports[2]
 
 
-@pytest.mark.parametrize("content", ["training: {}", "[1, 2]", "model: {colour: red}", "a: b: c", ""])
-def test_recipes_that_describe_no_model(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("training: {}", "a recipe without a section `model`"),
+        ("[1, 2]", "not a recipe: expected sections"),
+        ("model: {colour: red}", "model has no setting 'colour'"),
+        ("model: {num_classes: 1}", "two classes: background and object"),
+        ("model: {encoder: transformers/../folder}", "a file can name no path"),
+        ("a: b: c", "not a readable recipe"),
+        ("", "not a recipe: expected sections"),
+    ],
+)
+def test_recipes_that_describe_no_model(tmp_path, content, reason):
     path = tmp_path / "recipe.yaml"
     path.write_text(content)
-    with pytest.raises(ValueError, match=r"recipe\.yaml: no recipe with a section `model`") as caught:
+    with pytest.raises(ValueError, match=r"recipe\.yaml: ") as caught:
         info(str(path))
+    assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_other_faults(tmp_path):
-    with pytest.raises(ValueError, match=r"nowhere\.yaml: no recipe"):
+    with pytest.raises(ValueError, match=r"nowhere\.yaml: no such file"):
         info(str(tmp_path / "nowhere.yaml"))
     with pytest.raises(ValueError, match="no such checkpoint"):
         info(str(tmp_path / "nowhere.safetensors"))

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from semask import PixelLoss, SeMask
+from semask.build import ModelSettings
 from semask.encoders import SemanticEncoder, Swin, SwinSize
 from semask.encoders.swin import Block, Stage
 
@@ -33,16 +34,15 @@ def test_prior_logits_in_training_or_when_asked_for():
     torch.testing.assert_close(asked.prior_logits, module.prior_decoder(asked.priors, (16, 16)))
 
 
-def test_config_is_the_signature():
+def test_config_holds_all_settings():
     config = model(in_channels=4, mean=[0.5] * 4, std=[0.2] * 4).config
-    assert list(config) == list(inspect.signature(SeMask).parameters)
+    assert list(config) == list(ModelSettings().as_dict())
     rebuilt = SeMask(**json.loads(json.dumps(config)))
     assert rebuilt.config == config
     shapes = {name: x.shape for name, x in rebuilt.state_dict().items()}
     assert shapes == {name: x.shape for name, x in SeMask(**config).state_dict().items()}
-    changed = {
-        name: config[name] for name in config if config[name] != inspect.signature(SeMask).parameters[name].default
-    }
+    defaults = ModelSettings().as_dict()
+    changed = {name: config[name] for name in config if config[name] != defaults[name]}
     assert changed.keys() == {"encoder", "num_classes", "channels", "semantic_window", "in_channels", "mean", "std"}
 
 
@@ -113,12 +113,12 @@ def test_gradient_checkpointing_is_switched_everywhere():
         ({"encoder": "resnet"}, "encoder is 'resnet': choose one of swin_nano, swin_tiny"),
         ({"decoder_options": {"level": 2}}, "decoder_options has level, which fpn does not know: its own are none"),
         ({"decoder": "upernet"}, "decoder is 'upernet': choose one of alignseg, encnet, fcn, fpn, "),
-        ({"num_classes": 0}, "num_classes is 0: give at least 1"),
+        ({"num_classes": 0}, "num_classes is 0: give a whole number from 2 to 255"),
         ({"prior_classes": 0}, "prior_classes is 0"),
         ({"window": 0}, "window is 0"),
         ({"channels": -1}, "channels is -1"),
         ({"drop_path": 1.5}, "drop_path is 1.5"),
-        ({"in_channels": 4}, "mean has 3 and std 3 values for in_channels=4"),
+        ({"in_channels": 4}, "mean has 3 and model.std 3 values for in_channels=4"),
         ({"residual": "none"}, "residual is 'none'"),
         ({"semantic_window": (7, 7, 7)}, "semantic_window has 3 values"),
     ],

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from semask.data.images import read_image, read_mask, read_size
+from semask.schema import Range, require_fields
 
 IGNORE_INDEX = 255
 """Label of the pixels that neither losses nor metrics count."""
@@ -373,15 +374,14 @@ class Data:
     val_split: str | None = None
     check: CheckLevel = "full"
     allow_empty_masks: bool = False
-    workers: int = 2
-    channels: int = 3
+    workers: Annotated[int, Range(0, 256)] = 2
+    channels: Annotated[int, Range(1, 4)] = 3
     image_dir: str = "images"
     label_dir: str = "annotations"
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be meant."""
-        if self.workers < 0:
-            raise ValueError(f"workers={self.workers}: expected 0 or more processes")
+        require_fields(self, "data")
         if self.channels not in (1, 3, 4) or (self.channels != 3 and self.format != "folder"):
             raise ValueError(f"data.channels is {self.channels}: give 3, or for the format folder 1, 3 or 4")
 

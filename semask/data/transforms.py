@@ -7,7 +7,7 @@ Every step is a torchvision v2 transform on `tv_tensors`; the random ones draw f
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from semask.data.dataset import IGNORE_INDEX
+from semask.schema import Length, Probability, Range, Sides, require_fields
 
 Transform = Callable[..., Any]
 """Takes (image, label) or an image alone and returns the same."""
@@ -55,6 +56,10 @@ class Normalization:
         return normalized
 
 
+Ratio = Annotated[float, Range(0, 16, above=True)]
+CropSide = Annotated[int, Range(1, 2**13)]
+
+
 @dataclass(frozen=True)
 class Augmentation:
     """How training images are varied, in the published order.
@@ -76,31 +81,26 @@ class Augmentation:
         ValueError: A number is out of range, or not exactly one of scale_ratios and scale_range is given.
     """
 
-    scale: tuple[int, int] | None = (2048, 512)
-    scale_ratios: tuple[float, ...] | None = None
-    scale_range: tuple[float, float] | None = (0.5, 2.0)
-    crop: tuple[int, int] = (512, 512)
-    largest_class: float = 0.75
-    flip: float = 0.5
+    scale: Sides | None = (2048, 512)
+    scale_ratios: Annotated[tuple[Ratio, ...], Length(1, 256)] | None = None
+    scale_range: tuple[Ratio, Ratio] | None = (0.5, 2.0)
+    crop: tuple[CropSide, CropSide] = (512, 512)
+    largest_class: Annotated[float, Range(0, 1, above=True)] = 0.75
+    flip: Probability = 0.5
     photometric: bool = True
 
     def __post_init__(self) -> None:
         """Validate."""
-        ratios = self.scale_ratios or self.scale_range
-        if ratios is None or (self.scale_ratios is not None) == (self.scale_range is not None):
+        require_fields(self, "augmentation")
+        if (self.scale_ratios is None) == (self.scale_range is None):
             raise ValueError(
-                "give scale_ratios (to choose from) or scale_range (least, greatest) and set the other to null"
+                "give augmentation.scale_ratios (to choose from) or scale_range (least, greatest) and set the other to "
+                "null"
             )
-        if min(ratios) <= 0 or (self.scale_range is not None and self.scale_range[0] > self.scale_range[1]):
-            raise ValueError(f"scale ratios {ratios}: expected numbers above 0, for scale_range the least first")
-        if self.scale is not None and not self.scale[0] >= self.scale[1] >= 1:
-            raise ValueError(f"scale={self.scale}: expected (long side, short side) in pixels, the long one first")
-        if min(self.crop) < 1:
-            raise ValueError(f"crop={self.crop}: expected height and width of at least 1 pixel")
-        if not 0 < self.largest_class <= 1:
-            raise ValueError(f"largest_class={self.largest_class}: expected a share above 0 and up to 1 (1 = off)")
-        if not 0 <= self.flip <= 1:
-            raise ValueError(f"flip={self.flip}: expected a probability of 0..1")
+        if self.scale_range is not None and self.scale_range[0] > self.scale_range[1]:
+            raise ValueError(f"augmentation.scale_range is {self.scale_range}: give the least ratio first")
+        if self.scale is not None and self.scale[0] < self.scale[1]:
+            raise ValueError(f"augmentation.scale is {self.scale}: give the long side, then the short side, in pixels")
 
 
 def training_transform(augmentation: Augmentation, normalization: Normalization) -> Transform:

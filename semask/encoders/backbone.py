@@ -6,6 +6,7 @@ to get from what passes between them to a map and back. The model itself and the
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -117,6 +118,13 @@ class LibraryBackbone(Backbone):
         self.channels, self.strides, self.plain = plan.channels, plan.strides, plan.plain
         self.size_divisor = plan.size_divisor
         self.checkpointing = False
+
+    def described(self) -> dict[str, Any]:
+        """Settings of `SeMask` that build it again, without the folder that its configuration was read from."""
+        name, kind = self.name, self.options.get("model_type")
+        if kind is not None and Path(name.removeprefix("transformers/")).is_dir():
+            name = f"transformers/{kind}"
+        return {"encoder": name, "encoder_options": self.options or None}
 
     def stem(self, image: Tensor) -> Any:
         """Run the stem."""

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import accumulate
+from operator import mul
 from typing import Any, NamedTuple
 
 import torch
@@ -239,14 +241,14 @@ def segformer(model: Any) -> Plan:
     """Mix Transformer of `transformers`."""
     names = [f"stages.{i}" for i in range(len(model.stages))]
     config = model.config
-    strides = torch.tensor(config.strides).cumprod(0).tolist()
+    strides = tuple(accumulate(config.strides, mul))
     return sequence(model, names, names, channels=config.hidden_sizes, strides=strides)
 
 
 def pvt(model: Any) -> Plan:
     """PVT of `transformers`: patch embeddings and blocks in lists; a class token in the last stage."""
     config = model.config
-    strides = tuple(torch.tensor(config.strides).cumprod(0).tolist())
+    strides = tuple(accumulate(config.strides, mul))
     stages = tuple(partial(pvt_stage, index=i) for i in range(len(config.depths)))
     return Plan(nothing, stages, tuple(config.hidden_sizes), strides, read=keep, write=replace)
 
@@ -266,7 +268,7 @@ def pvt_stage(model: Any, x: Tensor, *, index: int) -> Tensor:
 def pvt_v2(model: Any) -> Plan:
     """PVTv2 of `transformers`."""
     config = model.config
-    strides = tuple(torch.tensor(config.strides).cumprod(0).tolist())
+    strides = tuple(accumulate(config.strides, mul))
     stages = tuple(partial(pvt_v2_stage, index=i) for i in range(len(config.depths)))
     return Plan(nothing, stages, tuple(config.hidden_sizes), strides, read=keep, write=replace)
 

@@ -1,7 +1,8 @@
 """Backbones of timm and transformers by name, and models that you already have."""
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,10 @@ from torch import Tensor, nn
 from semask.encoders.backbone import Backbone, LibraryBackbone, flattened, probe, sequence
 from semask.encoders.encoder import SemanticEncoder
 from semask.encoders.families import plan_of
+from semask.encoders.options import TIMM, TRANSFORMERS, Kind
+from semask.schema import admits, require_known
 from semask.semantic.layer import Residual
+from semask.text import one_line, reason
 
 SIZE_OPTIONS: tuple[dict[str, Any], ...] = (
     {"strict_img_size": False, "always_partition": True},  # Swin: or the last stage loses its shift
@@ -37,32 +41,53 @@ def library_backbone(
     """Build a backbone of timm or transformers, with fresh weights.
 
     Args:
-        name: timm/MODEL; transformers/mit_b0 ... mit_b5; or transformers/OWNER/NAME, whose configuration is read from
-            the Hugging Face Hub or a local folder.
-        in_channels: Bands of the image.
+        name: timm/MODEL; transformers/mit_b0 ... mit_b5; transformers/KIND, a model of a known kind whose numbers are
+            all in `options`; or transformers/OWNER/NAME, whose configuration is read from the Hugging Face Hub or a
+            local folder.
+        in_channels: Channels of the image.
         drop_path: Stochastic depth; None for the library's own.
-        options: Further arguments of the library's constructor (timm) or configuration (transformers).
+        options: Numbers and flags for the library's constructor (timm) or configuration (transformers), of those in
+            `encoders.options`.
+
+    Returns:
+        The backbone; its `options` are all that building it again takes, without reading or fetching anything.
 
     Raises:
-        ValueError: If there is no such model, or it can't be run stage by stage.
+        ValueError: If there is no such model, an option is not admitted, or it can't be run stage by stage.
     """
     library, _, model_name = name.partition("/")
-    make = {"timm": _timm, "transformers": _transformers}.get(library)
-    if make is None or not model_name:
-        raise ValueError(f"encoder is {name!r}: give a name of ours, timm/MODEL or transformers/MODEL")
-    model = make(model_name, in_channels, drop_path, options or {})
+    if library not in ("timm", "transformers") or not model_name:
+        raise ValueError(f"encoder is {one_line(repr(name))}: give a name of ours, timm/MODEL or transformers/MODEL")
+    admitted = TIMM if library == "timm" else TRANSFORMERS
+    try:
+        require_known(options or {}, admitted, "encoder_options")
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; for anything else build the backbone in Python and give it to semask.attach"
+        ) from error
+    options = dict(options or {})
+    if library == "timm":
+        model = _timm(model_name, in_channels, drop_path, options)
+    else:
+        if "model_type" not in options and not model_name.startswith("mit_") and model_name not in get_args(Kind):
+            options = {**read_configuration(model_name), **options}
+        model = _transformers(_described(model_name, options), in_channels, drop_path)
     try:
         return LibraryBackbone(model, plan_of(model), name=name, options=options)
     except ValueError as error:
-        raise ValueError(f"encoder is {name!r}: {error}") from error
+        raise ValueError(f"encoder is {one_line(repr(name))}: {error}") from error
 
 
 def _timm(name: str, in_channels: int, drop_path: float | None, options: dict[str, Any], **more: Any) -> nn.Module:
     """A model of timm with its features in view; `more` goes to timm as it is."""
     import timm
 
-    if not timm.is_model(name.split(".")[0]):
-        raise ValueError(f"encoder is 'timm/{name}': timm {timm.__version__} has no such model (timm.list_models())")
+    # A registered name only: others are addresses and folders to timm.
+    if not timm.is_model(name.split(".")[0]) or ":" in name or "/" in name:
+        raise ValueError(
+            f"encoder is {one_line(repr(f'timm/{name}'))}: timm {timm.__version__} has no such model "
+            "(timm.list_models())"
+        )
     arguments = {"in_chans": in_channels, "features_only": True, **options, **more}
     if drop_path is not None:
         arguments["drop_path_rate"] = drop_path
@@ -72,9 +97,9 @@ def _timm(name: str, in_channels: int, drop_path: float | None, options: dict[st
             break
         except TypeError as error:
             if not size_options or not any(option in str(error) for option in size_options):
-                raise ValueError(f"encoder is 'timm/{name}': timm says: {error}") from error
-        except RuntimeError as error:
-            raise ValueError(f"encoder is 'timm/{name}': timm says: {str(error).splitlines()[0]}") from error
+                raise ValueError(f"encoder is 'timm/{name}': timm says: {reason(error)}") from error
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f"encoder is 'timm/{name}': timm says: {reason(error)}") from error
     return unwrapped(model)
 
 
@@ -84,26 +109,88 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return inner if type(model).__name__ == "FeatureGetterNet" and isinstance(inner, nn.Module) else model
 
 
-def _transformers(name: str, in_channels: int, drop_path: float | None, options: dict[str, Any]) -> nn.Module:
-    """A model of transformers, without its head."""
+def _described(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """All numbers of a model of transformers, with its `model_type`, from its name and its options.
+
+    Raises:
+        ValueError: If there is no Mix Transformer of that name.
+    """
+    if not name.startswith("mit_"):
+        return {"model_type": name, **options}
+    if (size := name.removeprefix("mit_")) not in MIT:
+        raise ValueError(f"encoder is {one_line(repr(f'transformers/{name}'))}: choose one of mit_{', mit_'.join(MIT)}")
+    channels, depths = MIT[size]
+    return {"model_type": "segformer", "hidden_sizes": list(channels), "depths": list(depths), **options}
+
+
+def read_configuration(name: str, *, local_only: bool = False) -> dict[str, Any]:
+    """Read the configuration of a model from the Hub or a local folder: what is admitted of it, and no code ever.
+
+    Args:
+        name: OWNER/NAME on the Hugging Face Hub, or a folder.
+        local_only: Use only what was downloaded before.
+
+    Raises:
+        ValueError: If there is none, or it is of a kind that is not known.
+    """
+    config_class = _transformers_module().AutoConfig
     try:
-        from transformers import AutoConfig, AutoModel, SegformerConfig
+        # Not given, it would ask on the terminal whether to run the code of the folder.
+        config = config_class.from_pretrained(name, trust_remote_code=False, local_files_only=local_only)
+    except Exception as error:  # what a failed connection or a wrong file raises differs
+        raise ValueError(
+            f"encoder is {one_line(repr(f'transformers/{name}'))}: no configuration to be had ({reason(error)})"
+        ) from error
+    values = config.to_dict()
+    if values.get("model_type") not in get_args(Kind):
+        raise ValueError(
+            f"encoder is {one_line(repr(f'transformers/{name}'))}: a model of kind "
+            f"{one_line(repr(values.get('model_type')), longest=80)}, known are {', '.join(get_args(Kind))}"
+        )
+    return {key: values[key] for key, hint in TRANSFORMERS.items() if key in values and admits(values[key], hint)}
+
+
+def without_network(name: str, options: dict[str, Any] | None, file: str | Path) -> dict[str, Any]:
+    """Options of a backbone of transformers that a file of anybody names, without fetching anything for it.
+
+    Files of semask 0.1 do not hold the configuration of transformers/OWNER/NAME; it is taken from earlier downloads.
+
+    Raises:
+        ValueError: If it is not among these.
+    """
+    options = dict(options or {})
+    model = name.removeprefix("transformers/")
+    if "/" not in model or "model_type" in options:
+        return options
+    try:
+        return {**read_configuration(model, local_only=True), **options}
+    except ValueError as error:
+        raise ValueError(
+            f"{one_line(file)}: does not hold the configuration of its encoder {name}, and nothing is fetched because "
+            f"a file says so: build it with semask.SeMask({name!r}, ...) and load it with semask.load(FILE, into=model)"
+        ) from error
+
+
+def _transformers_module() -> Any:
+    try:
+        import transformers
     except ImportError as error:
-        raise ValueError(f"encoder transformers/{name} needs the mask extra: pip install 'semask[mask]'") from error
-    more = {"num_channels": in_channels, **({} if drop_path is None else {"drop_path_rate": drop_path}), **options}
-    size = name.removeprefix("mit_")
-    if name.startswith("mit_"):
-        if size not in MIT:
-            raise ValueError(f"encoder is 'transformers/{name}': choose one of mit_{', mit_'.join(MIT)}")
-        channels, depths = MIT[size]
-        config: Any = SegformerConfig(hidden_sizes=list(channels), depths=list(depths), **more)
-    else:
-        try:
-            config = AutoConfig.from_pretrained(name, **more)
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ValueError(f"encoder is 'transformers/{name}': no configuration to be had ({reason})") from error
-    model: nn.Module = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
+        raise ValueError("encoders transformers/... need the mask extra: pip install 'semask[mask]'") from error
+    return transformers
+
+
+def _transformers(options: dict[str, Any], in_channels: int, drop_path: float | None) -> nn.Module:
+    """A model of transformers, without its head."""
+    library = _transformers_module()
+    numbers = {key: value for key, value in options.items() if key != "model_type"}
+    more = {"num_channels": in_channels, **({} if drop_path is None else {"drop_path_rate": drop_path})}
+    lists = {key: list(value) if isinstance(value, tuple) else value for key, value in numbers.items()}
+    kind = options["model_type"]
+    try:
+        config = library.AutoConfig.for_model(kind, **{**lists, **more})
+        model: nn.Module = library.AutoModel.from_config(config, trust_remote_code=False)
+    except Exception as error:  # what transformers raises when numbers do not fit together
+        raise ValueError(f"encoder_options do not describe a {kind} of transformers ({reason(error)})") from error
     return model
 
 
@@ -246,11 +333,11 @@ def load_library_weights(backbone: LibraryBackbone, source: str, *, in_channels:
 
             if name.removeprefix("mit_") in MIT:
                 name = f"nvidia/mit-{name.removeprefix('mit_')}"
-            state = with_bands(AutoModel.from_pretrained(name).state_dict(), backbone.model.state_dict())
-    except (OSError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
+            fetched = AutoModel.from_pretrained(name, trust_remote_code=False)
+            state = with_bands(fetched.state_dict(), backbone.model.state_dict())
+    except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(
-            f"could not get the weights {name!r} of {library} ({reason}): check name and network"
+            f"could not get the weights {one_line(repr(name))} of {library} ({reason(error)}): check name and network"
         ) from error
     fill(backbone.model, state, name)
     return list(state)

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from semask.data.dataset import IGNORE_INDEX
 from semask.losses.pixel import Losses
 from semask.outputs import MaskOutput, SeMaskOutput
+from semask.schema import Range, Weight, require_fields
 
 
 @dataclass(frozen=True)
@@ -29,19 +31,15 @@ class MaskLoss:
         prior_weight: Weight of the prior's loss, the paper's alpha.
     """
 
-    class_weight: float = 2.0
-    mask_weight: float = 5.0
-    dice_weight: float = 5.0
-    no_object_weight: float = 0.1
-    points: int | None = 12544
-    prior_weight: float = 0.4
+    class_weight: Weight = 2.0
+    mask_weight: Weight = 5.0
+    dice_weight: Weight = 5.0
+    no_object_weight: Weight = 0.1
+    points: Annotated[int, Range(1, 2**22)] | None = 12544
+    prior_weight: Weight = 0.4
 
     def __post_init__(self) -> None:
-        for name in ("class_weight", "mask_weight", "dice_weight", "no_object_weight", "prior_weight"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"mask_loss.{name} is {getattr(self, name)}: give 0 (off) or more")
-        if self.points is not None and self.points < 1:
-            raise ValueError(f"mask_loss.points is {self.points}: give at least 1 point, or null for all pixels")
+        require_fields(self, "mask_loss")
 
     def __call__(self, output: SeMaskOutput, label: Tensor) -> Losses:
         """Compare what a model gave with the label.

@@ -1,7 +1,7 @@
 """The loss of per-pixel decoders: cross-entropy of the logits plus the weighted cross-entropy of the prior."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 from semask.data.dataset import IGNORE_INDEX
 from semask.kernels import recorded
 from semask.outputs import PixelOutput, SeMaskOutput, at_once, resize, resize_rows, source_rows
+from semask.schema import Range, Weight, require_fields
 
 Average = Literal["valid", "all"]
 
@@ -53,26 +54,18 @@ class PixelLoss:
     tensor(0.9704)
     """
 
-    prior_weight: float = 0.4
-    class_weights: tuple[float, ...] | None = None
-    ohem_min_kept: int | None = None
-    ohem_threshold: float | None = None
-    auxiliary_weight: float = 0.4
-    presence_weight: float = 0.2
+    prior_weight: Weight = 0.4
+    class_weights: tuple[Weight, ...] | None = None
+    ohem_min_kept: Annotated[int, Range(1, 2**31)] | None = None
+    ohem_threshold: Annotated[float, Range(0, 1, above=True)] | None = None
+    auxiliary_weight: Weight = 0.4
+    presence_weight: Weight = 0.2
     average: Average = "valid"
 
     def __post_init__(self) -> None:
-        for name in ("prior_weight", "auxiliary_weight", "presence_weight"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"loss.{name} is {getattr(self, name)}: give 0 (off) or more")
-        if self.average not in get_args(Average):
-            raise ValueError(f"loss.average is {self.average!r}: choose one of {get_args(Average)}")
-        if self.ohem_min_kept is not None and self.ohem_min_kept < 1:
-            raise ValueError(f"loss.ohem_min_kept is {self.ohem_min_kept}: give at least 1 pixel per image, or null")
-        if self.ohem_threshold is not None and (self.ohem_min_kept is None or not 0 < self.ohem_threshold <= 1):
-            raise ValueError("loss.ohem_threshold needs loss.ohem_min_kept and a probability above 0 and at most 1")
-        if self.class_weights is not None and min(self.class_weights, default=0) < 0:
-            raise ValueError("loss.class_weights has a negative weight: give 0 or more for each class")
+        require_fields(self, "loss")
+        if self.ohem_threshold is not None and self.ohem_min_kept is None:
+            raise ValueError("loss.ohem_threshold is given without loss.ohem_min_kept: give both, or set it to null")
 
     def __call__(self, output: SeMaskOutput, label: Tensor) -> Losses:
         """Compare what a model gave with the label.
