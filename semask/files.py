@@ -68,17 +68,14 @@ def read_text(path: str | Path, *, most: int = MOST_TEXT, otherwise: str = "give
 
 
 def parse_json(text: str, *, deepest: int = DEEPEST) -> Any:
-    """Read JSON of anybody: no deeper than `deepest`, without NaN and infinity.
+    """Read JSON of anybody, no deeper than `deepest`.
 
     Raises:
         ValueError: If it is not such JSON.
     """
 
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no number")
-
     try:
-        value = json.loads(text, parse_constant=refuse)
+        value = json.loads(text)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     require_shallow(value, deepest)

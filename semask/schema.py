@@ -41,7 +41,7 @@ class Range(NamedTuple):
 
     def __str__(self) -> str:
         """Say the range in words."""
-        last = f"below {_short(self.high)}" if self.below else f"to {_short(self.high)}"
+        last = f"below {_short(self.high)}" if self.below else f"{'up ' * self.above}to {_short(self.high)}"
         return f"above {self.low:g} and {last}" if self.above else f"from {self.low:g} {last}"
 
     def __repr__(self) -> str:

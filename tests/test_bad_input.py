@@ -189,14 +189,14 @@ def test_masks_without_a_label_are_accepted_when_asked_for(semask, recipe, scene
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("training: {stepps: 3}", "training.stepps"),
+        ("training: {stepps: 3}", "training has no setting 'stepps'"),
         ("trainings: {steps: 3}", "trainings"),
         ("training: {steps: many}", "training.steps"),
         ("training: {precision: fp8}", "fp8"),
         ("model: {num_classes: '11 or 12'}", "model.num_classes"),
         ("data: {workers: 1.5}", "data.workers"),
         ("training: [", "flow node"),
-        ("- a\n- b", "config"),
+        ("- a\n- b", "not a recipe"),
     ],
 )
 def test_recipes_with_mistakes(semask, recipe, tmp_path, text, reason):
@@ -204,13 +204,13 @@ def test_recipes_with_mistakes(semask, recipe, tmp_path, text, reason):
     path.write_text(text, encoding="utf-8")
     message = semask.refused("train", "--config", path, *recipe(tmp_path / "run")[1:])
     assert reason in message
-    assert f"in {path} or on the command line; see semask train --help" in message
+    assert message.startswith(f"{path}: ")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_recipe_that_is_not_there(semask, recipe, tmp_path):
     message = semask.refused("train", "--config", tmp_path / "none.yaml", *recipe(tmp_path / "run")[1:])
-    assert f"'{tmp_path / 'none.yaml'}'" in message
+    assert message.startswith(f"{tmp_path / 'none.yaml'}: no such file")
 
 
 class Executed:

@@ -198,13 +198,13 @@ def test_images_that_are_refused(model, image, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"mode": "tiles"}, "inference mode is 'tiles': choose one of whole, slide"),
+        ({"mode": "tiles"}, "evaluation.mode is 'tiles': give one of whole, slide"),
         ({"scale": (100, 200)}, "give the long side, then the short side"),
-        ({"crop": (0, 5)}, "must be at least 1"),
-        ({"window_batch": 0}, "must be at least 1"),
+        ({"crop": (0, 5)}, "whole number from 1 to"),
+        ({"window_batch": 0}, "whole number from 1 to 256"),
         ({"crop": (64, 64), "stride": (65, 64)}, "larger than crop"),
-        ({"ratios": ()}, "ratios are"),
-        ({"ratios": (1.0, 0.0)}, "ratios are"),
+        ({"ratios": ()}, "evaluation.ratios is"),
+        ({"ratios": (1.0, 0.0)}, "evaluation.ratios is"),
     ],
 )
 def test_settings_out_of_range(settings, message):

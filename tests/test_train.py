@@ -230,7 +230,7 @@ def test_fp16_needs_a_gpu(semask, recipe, tmp_path):
         ({"loss.class_weights": [1, 2]}, "loss.class_weights has 2 values for 11 classes"),
         ({"loss.prior_weight": -1}, "loss.prior_weight is -1"),
         ({"model.encoder": "swin_huge"}, "encoder is 'swin_huge': choose one of swin_nano"),
-        ({"augmentation.flip": 2}, "flip=2"),
+        ({"augmentation.flip": 2}, "augmentation.flip is 2"),
         ({"evaluation.stride": [600, 600]}, "stride .600, 600. is larger than crop"),
         ({"pretrained": "/nowhere/weights.safetensors"}, "/nowhere/weights.safetensors"),
     ],

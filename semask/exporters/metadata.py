@@ -4,17 +4,20 @@ An exported file travels without its checkpoint and may come from anybody, so it
 `read` checks each value before anything else looks at it.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from semask.data.dataset import Classes, Data
+from semask.build import ModelSettings
+from semask.data.dataset import Classes
 from semask.data.transforms import Normalization
+from semask.files import parse_json
 from semask.hub import without_paths
-from semask.inference import Inference, model_classes
+from semask.inference import model_classes
+from semask.metadata import check_facts, check_recipe
 from semask.model import SeMask
+from semask.schema import from_plain
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 
@@ -89,9 +92,9 @@ def read(text: str | None, path: str | Path) -> dict[str, Any]:
     if not text:
         raise ValueError(f"{path}: not exported by semask: it does not say its classes; make it with `semask export`")
     try:
-        values = json.loads(text)
+        values = parse_json(text)
         version = values["format_version"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: its description is damaged ({type(error).__name__}): export it again") from error
     if version != FORMAT_VERSION or isinstance(version, bool):
         raise ValueError(
@@ -113,10 +116,8 @@ def check(values: Mapping[str, Any]) -> None:
         KeyError: If one is missing.
         TypeError: If one is of another type.
     """
-    config, makes_masks = values["config"], values["makes_masks"]
-    _require(isinstance(config, dict), "config is no object")
-    for name, largest in (("num_classes", 255), ("in_channels", 1024)):
-        _require(_is_count(config[name], largest), f"{name} is not a number from 1 to {largest}")
+    makes_masks = values["makes_masks"]
+    config = ModelSettings(**from_plain(ModelSettings, values["config"], "config")).as_dict()
     classes = Classes.from_dict(values["classes"])
     _require(len(classes) == config["num_classes"], f"{len(classes)} names for {config['num_classes']} classes")
     for name in ("mean", "std"):
@@ -135,22 +136,9 @@ def check(values: Mapping[str, Any]) -> None:
     )
     _require(values["precision"] in get_args(Precision), f"precision is not one of {', '.join(get_args(Precision))}")
     _require(isinstance(values["licence"], str), "licence is no text")
-    data, evaluation = values["recipe"]["data"], values["recipe"]["evaluation"]
-    Data(**{**data, "root": ""})
-    tuples: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in evaluation.items()}
-    for name in ("scale", "crop", "stride"):
-        pair = evaluation.get(name)
-        _require(pair is None or all(_is_count(x, 2**16) for x in pair), f"evaluation.{name} is not of whole numbers")
-    for name in ("flip", "antialias"):
-        _require(isinstance(evaluation.get(name, False), bool), f"evaluation.{name} is neither true nor false")
-    _require(_is_count(evaluation.get("window_batch", 1), 2**16), "evaluation.window_batch is no number of windows")
-    Inference(**tuples)
-    published = values["published"]
-    _require(
-        published is None
-        or (isinstance(published["name"], str) and all(_is_finite(published[x]) for x in ("miou", "miou_multiscale"))),
-        "published is not a name with its two mIoU",
-    )
+    recipe = values["recipe"]
+    check_recipe({name: recipe[name] for name in ("data", "evaluation")})
+    check_facts({name: values[name] for name in ("step", "sha256", "published")})
 
 
 def _require(holds: bool, otherwise: str) -> None:

@@ -52,10 +52,10 @@ def test_normalization_checks():
     [
         ({"scale_ratios": (1.0,)}, "set the other to null"),
         ({"scale_range": None}, "set the other to null"),
-        ({"scale_range": None, "scale_ratios": ()}, "set the other to null"),
-        ({"scale_range": (2.0, 0.5)}, "the least first"),
+        ({"scale_range": None, "scale_ratios": ()}, "1 to 256 of them"),
+        ({"scale_range": (2.0, 0.5)}, "give the least ratio first"),
         ({"scale_range": (0.0, 0.5)}, "above 0"),
-        ({"scale": (512, 2048)}, "the long one first"),
+        ({"scale": (512, 2048)}, "the long side, then the short side"),
         ({"crop": (0, 4)}, "crop"),
         ({"largest_class": 0.0}, "largest_class"),
         ({"flip": 1.5}, "flip"),

@@ -152,11 +152,11 @@ def test_double_precision_is_kept():
     ("settings", "message"),
     [
         ({"prior_weight": -1}, "prior_weight is -1"),
-        ({"average": "sum"}, "average is 'sum': choose one of"),
+        ({"average": "sum"}, "average is 'sum': give one of"),
         ({"ohem_min_kept": 0}, "ohem_min_kept is 0"),
-        ({"ohem_threshold": 0.7}, "ohem_threshold needs loss.ohem_min_kept"),
-        ({"ohem_min_kept": 5, "ohem_threshold": 1.5}, "a probability above 0 and at most 1"),
-        ({"class_weights": (1.0, -1.0)}, "class_weights has a negative weight"),
+        ({"ohem_threshold": 0.7}, "ohem_threshold is given without loss.ohem_min_kept"),
+        ({"ohem_min_kept": 5, "ohem_threshold": 1.5}, "a number above 0 and up to 1"),
+        ({"class_weights": (1.0, -1.0)}, "give a list of numbers from 0"),
     ],
 )
 def test_settings_out_of_range(settings, message):
