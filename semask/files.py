@@ -73,7 +73,6 @@ def parse_json(text: str, *, deepest: int = DEEPEST) -> Any:
     Raises:
         ValueError: If it is not such JSON.
     """
-
     try:
         value = json.loads(text)
     except RecursionError as error:

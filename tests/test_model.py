@@ -111,7 +111,7 @@ def test_gradient_checkpointing_is_switched_everywhere():
     ("settings", "message"),
     [
         ({"encoder": "resnet"}, "encoder is 'resnet': choose one of swin_nano, swin_tiny"),
-        ({"decoder_options": {"level": 2}}, "decoder_options has level, which fpn does not know: its own are none"),
+        ({"decoder_options": {"level": 2}}, "decoder_options of fpn has no setting 'level': its own are none"),
         ({"decoder": "upernet"}, "decoder is 'upernet': choose one of alignseg, encnet, fcn, fpn, "),
         ({"num_classes": 0}, "num_classes is 0: give a whole number from 2 to 255"),
         ({"prior_classes": 0}, "prior_classes is 0"),

@@ -12,14 +12,16 @@ mask2former.py. A new decoder is a new file.
 import contextlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from torch import nn
 
 from semask.decoders.fpn import SemanticFPN
 from semask.decoders.prior import PriorDecoder
+from semask.schema import require_known
 
 SHARED = ("channels", "dropout", "queries", "layers")
 """Settings that several decoders have, and `SeMask` names."""
@@ -63,13 +65,16 @@ def build_decoder(
     known = inspect.signature(make).parameters
     settings = {setting: value for setting, value in settings.items() if setting in known}
     given = {"in_channels", "strides", "num_classes", *SHARED, *getattr(make, "keywords", ())}
-    own = [option for option in known if option not in given]
-    if unknown := [option for option in options or {} if option not in own]:
-        raise ValueError(
-            f"decoder_options has {', '.join(unknown)}, which {name} does not know: its own are "
-            f"{', '.join(own) or 'none'}"
-        )
+    what = f"decoder_options of {name}"
+    require_known(options or {}, {x: hint for x, hint in hints_of(make).items() if x not in given}, what)
     return make(in_channels, strides, num_classes=num_classes, **settings, **(options or {}))
+
+
+def hints_of(make: Callable[..., nn.Module]) -> dict[str, Any]:
+    """Annotations of what a decoder is built with; those of its own options have ranges, since files give them too."""
+    constructor: Any = make.func if isinstance(make, partial) else make
+    hints = get_type_hints(constructor.__init__, include_extras=True)
+    return {name: hints.get(name, Any) for name in inspect.signature(make).parameters}
 
 
 def find(name: str) -> Callable[..., nn.Module]:

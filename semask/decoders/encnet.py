@@ -1,6 +1,7 @@
 """EncNet: what is in the whole image decides which channels count."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from semask.decoders.fcn import AuxiliaryHead, refuse_single_cell
 from semask.decoders.fpn import ConvNormReLU, classifier
 from semask.outputs import PixelOutput, resize
+from semask.schema import Range
 
 FINEST_STRIDE = 8
 
@@ -51,7 +53,7 @@ class EncNet(nn.Module):
         num_classes: int,
         channels: int = 256,
         dropout: float = 0.1,
-        codewords: int = 32,
+        codewords: Annotated[int, Range(1, 1024)] = 32,
     ) -> None:
         super().__init__()
         self.gather = GatheredMaps(in_channels, strides, channels=channels)

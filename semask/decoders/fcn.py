@@ -1,12 +1,14 @@
 """FCN: convolutions on the coarsest map, and an auxiliary head on the one before it."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
 from semask.decoders.fpn import ConvNormReLU, classifier
 from semask.outputs import PixelOutput
+from semask.schema import Range
 
 
 class FCN(nn.Module):
@@ -48,7 +50,7 @@ class FCN(nn.Module):
         num_classes: int,
         channels: int = 256,
         dropout: float = 0.1,
-        convs: int = 2,
+        convs: Annotated[int, Range(0, 16)] = 2,
     ) -> None:
         super().__init__()
         if convs < 1:

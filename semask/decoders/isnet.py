@@ -1,6 +1,7 @@
 """ISNet: each cell looks at the whole image, and at the cells of its own class."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from semask.decoders.encnet import GatheredMaps, PointNormReLU
 from semask.decoders.fpn import ConvNormReLU, classifier
 from semask.outputs import PixelOutput, resize
+from semask.schema import Range
 
 
 class ISNet(nn.Module):
@@ -47,7 +49,7 @@ class ISNet(nn.Module):
         num_classes: int,
         channels: int = 256,
         dropout: float = 0.1,
-        shortcut: int = 48,
+        shortcut: Annotated[int, Range(1, 4096)] = 48,
     ) -> None:
         super().__init__()
         self.gather = GatheredMaps(in_channels, strides, channels=channels)

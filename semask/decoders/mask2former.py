@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 from torch import Tensor, nn
 from transformers import Mask2FormerConfig
@@ -11,6 +11,7 @@ from transformers.models.mask2former.modeling_mask2former import Mask2FormerTran
 from semask.decoders.deformable import SinePositions
 from semask.decoders.fapn import DeformablePixelDecoder, FaPN
 from semask.outputs import MaskOutput
+from semask.schema import Range
 
 
 class Mask2Former(nn.Module):
@@ -44,9 +45,9 @@ class Mask2Former(nn.Module):
         channels: int = 256,
         queries: int = 100,
         layers: int = 9,
-        encoder_layers: int = 6,
-        feedforward: int = 2048,
-        mask_channels: int | None = None,
+        encoder_layers: Annotated[int, Range(1, 64)] = 6,
+        feedforward: Annotated[int, Range(1, 2**15)] = 2048,
+        mask_channels: Annotated[int, Range(1, 8192)] | None = None,
         pixel_decoder: Literal["deformable", "fapn", "msfapn"] = "deformable",
     ) -> None:
         super().__init__()

@@ -1,6 +1,7 @@
 """MaskFormer: a transformer decoder over the coarsest map gives masks on the finest one."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from transformers.models.maskformer.modeling_maskformer import (
 
 from semask.decoders.deformable import SinePositions
 from semask.outputs import MaskOutput
+from semask.schema import Range
 
 
 class MaskFormer(nn.Module):
@@ -47,8 +49,8 @@ class MaskFormer(nn.Module):
         dropout: float = 0.1,
         queries: int = 100,
         layers: int = 6,
-        feedforward: int = 2048,
-        mask_channels: int | None = None,
+        feedforward: Annotated[int, Range(1, 2**15)] = 2048,
+        mask_channels: Annotated[int, Range(1, 8192)] | None = None,
     ) -> None:
         super().__init__()
         mask_channels = mask_channels or channels

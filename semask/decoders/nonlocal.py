@@ -1,11 +1,13 @@
 """Non-local head: the convolutions of FCN with self-attention over all cells between them."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semask.decoders.fcn import FCN
+from semask.schema import Range
 
 
 class NonLocal(FCN):
@@ -38,8 +40,8 @@ class NonLocal(FCN):
         num_classes: int,
         channels: int = 256,
         dropout: float = 0.1,
-        convs: int = 2,
-        reduction: int = 2,
+        convs: Annotated[int, Range(0, 16)] = 2,
+        reduction: Annotated[int, Range(1, 256)] = 2,
     ) -> None:
         super().__init__(in_channels, strides, num_classes=num_classes, channels=channels, dropout=dropout, convs=convs)
         if not 1 <= reduction <= channels:

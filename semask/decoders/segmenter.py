@@ -1,6 +1,7 @@
 """Segmenter: one token a class goes through a transformer with the cells of a map; their products are the masks."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from semask.encoders.encoder import init_linear
 from semask.outputs import PixelOutput
+from semask.schema import Range
 
 
 class Segmenter(nn.Module):
@@ -51,7 +53,7 @@ class Segmenter(nn.Module):
         channels: int = 256,
         dropout: float = 0.1,
         layers: int = 2,
-        level: int | None = None,
+        level: Annotated[int, Range(0, 15)] | None = None,
     ) -> None:
         super().__init__()
         if level is None:

@@ -1,6 +1,7 @@
 """SFNet: coarse maps flow to where fine ones show that they belong."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from semask.decoders.encnet import PointNormReLU
 from semask.decoders.fcn import AuxiliaryHead, refuse_single_cell
 from semask.decoders.fpn import ConvNormReLU, classifier
 from semask.outputs import PixelOutput, resize
+from semask.schema import Length, Range
 
 
 class SFNet(nn.Module):
@@ -50,7 +52,7 @@ class SFNet(nn.Module):
         num_classes: int,
         channels: int = 256,
         dropout: float = 0.1,
-        bins: Sequence[int] = (1, 2, 3, 6),
+        bins: Annotated[tuple[Annotated[int, Range(1, 64)], ...], Length(1, 8)] = (1, 2, 3, 6),
     ) -> None:
         super().__init__()
         *laterals, last = in_channels

@@ -179,7 +179,7 @@ def test_the_loss_has_to_fit_the_decoder():
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"points": 0}, "at least 1 point"), ({"dice_weight": -1.0}, "dice_weight is -1.0"), ({}, None)],
+    [({"points": 0}, "whole number from 1 to"), ({"dice_weight": -1.0}, "dice_weight is -1.0"), ({}, None)],
 )
 def test_settings(settings, message):
     if message is None:
