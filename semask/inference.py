@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
 from semask.data.dataset import Classes
-from semask.data.images import read_image
+from semask.data.images import max_pixels, read_image
 from semask.data.transforms import Normalization, fitted_size
 from semask.model import SeMask
 from semask.outputs import MaskOutput, SeMaskOutput
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from semask.runtime import Runtime  # builds on this module
 
 Mode = Literal["whole", "slide"]
+MOST_WINDOWS = 2**15
+"""Windows of one image, so that settings of anybody's file end some time."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,13 @@ def slide(run: Callable[[Tensor], list[View]], image: Tensor, inference: Inferen
     """
     B, _, H, W = image.shape
     height, width = min(inference.crop[0], H), min(inference.crop[1], W)
-    corners = [(y, x) for y in starts(H, height, inference.stride[0]) for x in starts(W, width, inference.stride[1])]
+    rows, columns = starts(H, height, inference.stride[0]), starts(W, width, inference.stride[1])
+    if len(rows) * len(columns) > MOST_WINDOWS:
+        raise ValueError(
+            f"an image of {H} x {W} has {len(rows) * len(columns):,} windows of {height} x {width}, a stride of "
+            f"{inference.stride} apart, more than {MOST_WINDOWS:,}: set evaluation.crop and evaluation.stride larger"
+        )
+    corners = [(y, x) for y in rows for x in columns]
     totals: list[Tensor] = []
     views: list[View] = []
     count = image.new_zeros(H, W)
@@ -230,10 +238,24 @@ class Predictor:
         """Normalised [1, C, h, w] at every ratio, plain and mirrored."""
         for ratio in self.inference.ratios:
             size = fitted_size((image.shape[-2], image.shape[-1]), self.inference.scale, ratio=ratio)
+            require_pixels(size)
             x = self.normalization(TF.resize(image, list(size), antialias=self.inference.antialias))[None]
             yield x, False
             if self.inference.flip:
                 yield x.flip(-1), True
+
+
+def require_pixels(size: tuple[int, int]) -> None:
+    """Refuse to enlarge an image beyond what is read from a file.
+
+    Raises:
+        ValueError: If the settings ask for it.
+    """
+    if size[0] * size[1] > (most := max_pixels()):
+        raise ValueError(
+            f"evaluation.scale and ratios make an image of {size[0]:,} x {size[1]:,}, more than {most:,} pixels: set "
+            "them lower, or SEMASK_MAX_PIXELS higher"
+        )
 
 
 def recipe_inference(model: "SeMask | Runtime") -> Inference:

@@ -115,7 +115,7 @@ def _load(path: str | Path, *, upright: bool) -> tuple[Image.Image, str]:
 
 
 def _open(path: str | Path) -> ImageFile.ImageFile:
-    limit = _max_pixels()
+    limit = max_pixels()
     if Image.MAX_IMAGE_PIXELS is not None and limit > 2 * Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = limit  # Pillow has no other way to let a larger image pass
     image = Image.open(path, formats=_FORMATS)
@@ -125,7 +125,8 @@ def _open(path: str | Path) -> ImageFile.ImageFile:
     return image
 
 
-def _max_pixels() -> int:
+def max_pixels() -> int:
+    """Largest image in pixels: `MAX_PIXELS`, or what the environment variable SEMASK_MAX_PIXELS says."""
     text = os.environ.get("SEMASK_MAX_PIXELS", str(MAX_PIXELS))
     if not text.isdecimal() or int(text) == 0:
         raise _Setting(f"the environment variable SEMASK_MAX_PIXELS is {text!r}: expected a number of pixels")
