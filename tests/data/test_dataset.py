@@ -221,7 +221,7 @@ def test_data_describes_and_builds_the_splits(tmp_path):
 
 
 def test_data_refuses_negative_workers():
-    with pytest.raises(ValueError, match="data.workers is -1"):
+    with pytest.raises(ValueError, match=r"data\.workers is -1"):
         Data("x", workers=-1)
 
 
