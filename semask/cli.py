@@ -111,7 +111,7 @@ def train_options(parser: ArgumentParser) -> Call:
         model, mask_loss = SeMask(**options.model.as_dict()), settings.pop("mask_loss")
         if model.decoder.makes_masks:
             settings["loss"] = mask_loss
-        train(model, out=options.out, resume=options.resume, **settings)
+        train(model, out=options.out, resume=options.resume, resume_changed=options.resume_changed, **settings)
         return 0
 
     return call
