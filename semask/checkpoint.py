@@ -1,13 +1,16 @@
 """Checkpoints: the weights and everything that is needed to use them, in one safetensors file.
 
-The file's own header carries the JSON (recipe, classes, metrics, versions); a copy of it lies beside the file for
-people to read. Files are written beside their place and moved there when complete, so a half-written one never replaces
-a good one. Nothing is ever unpickled.
+The file's own header carries the JSON (recipe, classes, metrics, versions) and a digest of everything; a copy of the
+JSON lies beside the file for people to read. Files are written beside their place and moved there when complete, so a
+half-written one never replaces a good one. Nothing is ever unpickled.
 """
 
+import hashlib
 import json
+import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +23,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from semask.build import build_for, require_weights
-from semask.files import written_whole
+from semask.files import parse_json, require_file, write_whole, written_whole
 from semask.metadata import check
 from semask.model import SeMask
+from semask.text import one_line, reason
 
 FORMAT = "semask-1"
 
@@ -47,8 +51,7 @@ def save(path: str | Path, model: SeMask, metadata: Mapping[str, Any]) -> Path:
     require_finite(path, model)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_tensors(path, tensors, metadata)
-    with written_whole(path.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(metadata, indent=1, ensure_ascii=False), encoding="utf-8")
+    write_whole(path.with_suffix(".json"), json.dumps(metadata, indent=1, ensure_ascii=False))
     return path
 
 
@@ -136,40 +139,117 @@ def is_hub_name(path: Path) -> bool:
     return len(path.parts) == 2 and path.suffix != ".safetensors" and not path.exists() and not path.parent.is_dir()
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write tensors with a JSON header, whole or not at all.
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], *, keep: Path | None = None
+) -> None:
+    """Write tensors with a JSON header and a digest of both, whole or not at all.
+
+    Args:
+        path: File to write.
+        tensors: Tensors in main memory.
+        metadata: JSON; numbers have to be finite.
+        keep: Name that the file of before gets; null replaces it. See `files.written_whole`.
 
     Raises:
         ValueError: If the file can't be written.
     """
-    header = {"format": FORMAT, "semask": json.dumps(metadata, ensure_ascii=False)}
+    try:
+        text = json.dumps(metadata, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise ValueError(f"{one_line(path)}: not written, its metadata can't be JSON ({reason(error)})") from error
     places: set[int] = set()
     separate = {}
     for name, tensor in tensors.items():  # one norm of FaPN has two names; safetensors wants a copy for each
         separate[name] = tensor.clone() if tensor.data_ptr() in places else tensor
         places.add(tensor.data_ptr())
-    with written_whole(path) as temporary:
+    header = {"format": FORMAT, "semask": text, "digest": digest(separate, text)}
+    with written_whole(path, keep=keep) as temporary:
         save_file(separate, temporary, metadata=header)
+        with safe_open(temporary, framework="pt"):  # refuses a file that is shorter than its header says
+            pass
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read tensors and the JSON header that `write_tensors` wrote.
+    """Read tensors and the JSON header that `write_tensors` wrote, and check that nothing of them has changed.
 
     Raises:
         ValueError: If the file is missing, damaged, or was not written by semask.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such checkpoint")
+    require_file(path, otherwise="give a checkpoint that `semask train` wrote")
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            if header.get("format") != FORMAT:
-                raise ValueError(f"{path}: not a semask checkpoint: give a file that `semask train` wrote")
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(header["semask"])  # noqa: SIM118
-    except (SafetensorError, OSError, json.JSONDecodeError, KeyError) as error:
+            metadata = read_metadata(path, header)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise damaged(path, error) from error
+    written = header.get("digest")
+    if written is not None and written != digest(tensors, header["semask"]):  # files of semask 0.1 have none
         raise ValueError(
-            f"{path}: not a safetensors checkpoint, or damaged ({str(error).splitlines()[0]}): copy or train it again"
-        ) from error
+            f"{one_line(path)}: damaged, it is not what was written (another digest): copy or train it again"
+        )
+    return tensors, metadata
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Read only the JSON of a file that `write_tensors` wrote; the digest is not checked.
+
+    Raises:
+        ValueError: If the file is missing, damaged, or was not written by semask.
+    """
+    require_file(path, otherwise="give a checkpoint that `semask train` wrote")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return read_metadata(path, file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise damaged(path, error) from error
+
+
+def read_metadata(path: Path, header: Mapping[str, str]) -> dict[str, Any]:
+    """JSON in the header of a file.
+
+    Raises:
+        ValueError: If it is not of semask, or damaged.
+    """
+    if header.get("format") != FORMAT:
+        raise ValueError(f"{one_line(path)}: not a semask checkpoint: give a file that `semask train` wrote")
+    try:
+        metadata = parse_json(header["semask"])
+    except (KeyError, ValueError) as error:
+        raise damaged(path, error) from error
+    if not isinstance(metadata, dict):
+        raise damaged(path, ValueError("its metadata are no JSON object"))
+    return metadata
+
+
+def damaged(path: Path, error: Exception) -> ValueError:
+    """Say that a file can't be read."""
+    return ValueError(
+        f"{one_line(path)}: not a safetensors checkpoint, or damaged ({reason(error)}): copy or train it again"
+    )
+
+
+def digest(tensors: Mapping[str, Tensor], text: str) -> str:
+    """Hash tensors (name, type, shape, bytes) and the text that belongs to them, e.g. "sha256:5f1c...".
+
+    A few threads take the tensors, since hashlib lets others run meanwhile.
+    """
+    workers = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    largest_first = sorted(tensors, key=lambda name: -tensors[name].nbytes)
+    with ThreadPoolExecutor(workers) as pool:
+        parts = pool.map(hash_tensors, [[(x, tensors[x]) for x in largest_first[i::workers]] for i in range(workers)])
+        lines = sorted(line for part in parts for line in part)
+    whole = hashlib.sha256("\n".join([*lines, text]).encode("utf-8", "surrogatepass"))
+    return f"sha256:{whole.hexdigest()}"
+
+
+def hash_tensors(tensors: Sequence[tuple[str, Tensor]]) -> list[str]:
+    """One line for each tensor: JSON of name, type, shape and hash."""
+    lines = []
+    for name, tensor in tensors:
+        content = tensor.detach().reshape(-1).view(torch.uint8).numpy()
+        lines.append(json.dumps([name, str(tensor.dtype), list(tensor.shape), hashlib.sha256(content).hexdigest()]))
+    return lines
 
 
 def versions() -> dict[str, str]:

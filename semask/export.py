@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +20,7 @@ from semask.exporters.check import LIMITS, NEAR_TIE, Check, Latency, compare, me
 from semask.exporters.metadata import Precision, metadata
 from semask.exporters.request import Request
 from semask.exporters.samples import Inputs, Picture, Samples, choose_samples
-from semask.files import written_whole
+from semask.files import temporary_folder, written_whole
 from semask.inference import Inference, recipe_inference, to_tensor
 from semask.model import SeMask
 from semask.runtime import load
@@ -268,9 +267,8 @@ def staging(target: Path) -> Iterator[Path]:
         ValueError: If there can't be one, or something could not be written.
     """
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
-            yield Path(folder)
+        with temporary_folder(target) as folder:
+            yield folder
     except OSError as error:
         raise ValueError(
             f"{target}: could not be written ({error.strerror or error}): free some space or choose another folder; "

@@ -9,7 +9,6 @@ FOLDER
 import contextlib
 import json
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import torch
 import yaml
 
 from semask import checkpoint
-from semask.files import written_whole
+from semask.files import temporary_folder, written_whole
 from semask.model import SeMask
 
 WEIGHTS, CARD = "model.safetensors", "README.md"
@@ -129,13 +128,13 @@ def push_to_hub(
 
     api = HfApi(token=token)
     advice = "check name and network, or give a token that may write (`hf auth login`)"
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoint.save(Path(folder) / WEIGHTS, model, without_paths(model.metadata))
+    with temporary_folder() as folder:
+        checkpoint.save(folder / WEIGHTS, model, without_paths(model.metadata))
         with _in_one_line(f"{name}: not pushed to the Hugging Face Hub", advice):
             repository = api.create_repo(name, private=private, exist_ok=True).repo_id
             with contextlib.suppress(EntryNotFoundError):
                 api.hf_hub_download(repository, CARD, local_dir=folder)
-            _write_card(Path(folder) / CARD, model_card(model, name=repository))
+            _write_card(folder / CARD, model_card(model, name=repository))
             commit = api.upload_folder(
                 repo_id=repository, folder_path=folder, commit_message=commit_message, create_pr=create_pr
             )

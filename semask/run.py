@@ -1,8 +1,9 @@
 """What a training run keeps: weights, optimiser, averages, logs and checkpoints, and how it goes on after a stop."""
 
-import csv
+import contextlib
+import io
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,23 +18,32 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from semask import checkpoint
 from semask.data import SegmentationDataset
 from semask.evaluate import Evaluation, describe, evaluate_model
-from semask.files import written_whole
+from semask.files import parse_json, read_text, sync, write_whole
 from semask.inference import Inference, Predictor, to_image
 from semask.losses import Losses
 from semask.model import SeMask
 from semask.pictures import colorize, side_by_side
+from semask.run_log import RunLog
+from semask.run_state import (
+    Change,
+    read_state,
+    recipe_changes,
+    require_like,
+    require_possible,
+    require_same,
+    require_state,
+    write_state,
+)
+from semask.text import one_line, reason, shown
 
-STATE = "resume.safetensors"
 SAMPLES = 4
-CHANGEABLE = {
-    "data": {"root", "workers", "check"},
-    "training": {"log_every", "save_every", "evaluate_every", "cpu"},
-}
-"""Settings of the recipe that a resumed run may change: they don't change its numbers."""
 
 
 class Run:
     """The state of a training run after `step` optimiser steps.
+
+    A run is its state on the disk: that is written before anything else of a run, before the first step and at every
+    save, so that whatever lies in the folder after a kill belongs to a run that can go on.
 
     Args:
         model: Model to train; `metadata` holds its recipe and classes.
@@ -47,6 +57,7 @@ class Run:
 
     Attributes:
         step: Optimiser steps done.
+        samples: Training samples seen in these steps, over all processes.
         network: The model as the engine wraps it.
         evaluated: The last evaluation, None before the first.
     """
@@ -65,7 +76,10 @@ class Run:
     ) -> None:
         self.model, self.accelerator, self.out = model, accelerator, out
         self.steps, self.log_every, self.batch_size = steps, log_every, batch_size
-        self.step, self.best = 0, -1.0
+        self.step, self.samples, self.best = 0, 0, -1.0
+        self.saved_step, self.newest_is_whole = 0, False
+        self.log = RunLog(out / "log.csv", ["loss", "main", "prior", "lr", "images/s"])
+        self.scores = RunLog(out / "evaluation.csv", ["miou", "mean_accuracy", "overall_accuracy"], more="prior_")
         self.evaluated: Evaluation | None = None
         self.average = averaged(model, ema) if ema is not None else None
         self.network, self.optimizer = accelerator.prepare(model, optimizer)
@@ -104,9 +118,7 @@ class Run:
         """
         if not torch.isfinite(losses.total):
             lr = self.optimizer.param_groups[0]["lr"]
-            kept = (
-                f"the state of the last save is in {self.out}" if (self.out / STATE).exists() else "nothing was saved"
-            )
+            kept = f"the state of the last save is in {self.out}" if self.saved_step else "nothing was saved"
             raise ValueError(
                 f"the loss is {losses.total.item()} at step {self.step} (learning rate {lr:.2e}): lower training.lr, "
                 f"set training.clip_norm or use training.precision fp32; {kept}"
@@ -116,6 +128,7 @@ class Run:
     def finish_step(self, lr: float) -> None:
         """Count a step, update the average, and log when it is time."""
         self.step += 1
+        self.samples += self.batch_size
         if self.average is not None:
             self.average.update_parameters(self.accelerator.unwrap_model(self.network))
         self.bar.advance(self.task)
@@ -138,7 +151,8 @@ class Run:
         if not self.console.is_terminal:
             self.console.print(f"step {self.step}/{self.steps}  {text}", highlight=False)
         self._track("train", row)
-        self._append("log.csv", row)
+        if self.accelerator.is_main_process:
+            self.log.append(self.step, row)
 
     def _restart_clock(self) -> None:
         """Measure images/s from now on: (step, seconds)."""
@@ -165,8 +179,8 @@ class Run:
         row |= {f"prior_{stage}": prior.miou for stage, prior in enumerate(result.priors, start=1)}
         self.console.print(f"step {self.step}/{self.steps}  mIoU {100 * row['miou']:.2f} %", highlight=False)
         self._track("val", row)
-        self._append("evaluation.csv", row)
         if self.accelerator.is_main_process:
+            self.scores.append(self.step, row)
             self._log_samples(predictor, dataset)
             if row["miou"] > self.best:
                 checkpoint.save(self.out / "best.safetensors", self.trained, self.model.metadata)
@@ -181,116 +195,192 @@ class Run:
             prediction = predictor(image, confidence=False, priors=True)
             maps = [label.numpy(), prediction.label, *prediction.priors]
             picture = side_by_side([to_image(image), *(colorize(x, dataset.classes) for x in maps)])
-            with written_whole(self.out / "samples" / f"{i:05d}_step{self.step}.png") as temporary:
-                picture.save(temporary, format="PNG")
+            encoded = io.BytesIO()
+            picture.save(encoded, format="PNG")
+            write_whole(self.out / "samples" / f"{i:05d}_step{self.step}.png", encoded.getvalue())
             tracker = self.accelerator.get_tracker("tensorboard")
-            tracker.log_images({f"sample/{i}": np.asarray(picture)[None]}, step=self.step, dataformats="NHWC")
+            with self._writing_events():
+                tracker.log_images({f"sample/{i}": np.asarray(picture)[None]}, step=self.step, dataformats="NHWC")
 
     def _track(self, group: str, row: Mapping[str, float]) -> None:
         """Add points to the curves in TensorBoard."""
-        try:
+        with self._writing_events():
             self.accelerator.log({f"{group}/{name}": value for name, value in row.items()}, step=self.step)
-        except OSError as error:
-            raise ValueError(
-                f"{self.out}: TensorBoard's events could not be written ({error}): free some space; checkpoints are "
-                "untouched"
-            ) from error
 
-    def _append(self, name: str, row: Mapping[str, float]) -> None:
-        """Add a line to a CSV file of the run."""
-        if not self.accelerator.is_main_process:
-            return
-        path = self.out / name
-        new = not path.exists()
+    def close(self) -> None:
+        """End the logs."""
+        with self._writing_events():
+            self.accelerator.end_training()
+
+    @contextlib.contextmanager
+    def _writing_events(self) -> Iterator[None]:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(path, "a", encoding="utf-8", newline="") as file:
-                writer = csv.writer(file)
-                if new:
-                    writer.writerow(["step", *row])
-                writer.writerow([self.step, *(f"{value:.6g}" for value in row.values())])
+            yield
         except OSError as error:
             raise ValueError(
-                f"{path}: could not be written ({error}): free some space; checkpoints are untouched"
+                f"{self.out}: TensorBoard's events could not be written ({reason(error)}): free some space or choose "
+                "another --out; checkpoints are untouched"
             ) from error
 
     def save(self) -> None:
-        """Write the last checkpoint and the state that `resume` needs, each whole or not at all."""
+        """Write the state that `resume` needs, then the last checkpoint, each whole or not at all."""
         # Not logged yet: the next line of the log is the mean over these and what follows.
         losses = [self.accelerator.reduce(torch.stack(x), "mean").tolist() for x in self.losses]
         if not self.accelerator.is_main_process:
             return
         self.model.metadata["step"] = self.step
+        checkpoint.require_finite(self.out / "last.safetensors", self.trained)
+        for log in (self.log, self.scores):
+            sync(log.path)  # a state tells that its lines are there
+        self._save_state(losses)
         checkpoint.save(self.out / "last.safetensors", self.trained, self.model.metadata)
+
+    def _save_state(self, losses: list[list[float]]) -> None:
         tensors = {f"model.{name}": x for name, x in self.model.state_dict().items()}
         if self.average is not None:
             tensors |= {f"average.{name}": x for name, x in self.average.state_dict().items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": x for name, x in state.items()}
-        scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None
-        checkpoint.write_tensors(
-            self.out / STATE,
+        metadata = self.model.metadata
+        write_state(
+            self.out,
             {name: x.detach().cpu().contiguous() for name, x in tensors.items()},
             {
                 "step": self.step,
+                "samples": self.samples,
                 "best": self.best,
                 "processes": self.accelerator.num_processes,
+                "device": self.accelerator.device.type,
                 "losses": losses,
-                "scaler": scaler,
-                "recipe": self.model.metadata["recipe"],
+                "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None,
+                "parameters": self._parameters(),
+                **{name: metadata[name] for name in ("recipe", "metrics", "changes") if name in metadata},
             },
+            keep=self.newest_is_whole,
         )
+        self.saved_step, self.newest_is_whole = self.step, True
 
-    def resume(self) -> None:
-        """Go back to the last saved state.
+    def _parameters(self) -> list[str]:
+        """Names of the parameters in the order of the optimiser."""
+        names = {id(parameter): name for name, parameter in self.model.named_parameters()}
+        return [names[id(x)] for group in self.optimizer.param_groups for x in group["params"]]
+
+    def begin(self) -> None:
+        """Write the state before the first step; what an earlier run left that did not come that far is dropped.
 
         Raises:
-            ValueError: If there is none, or it belongs to a run with other settings.
+            ValueError: If it can't be written, or a file of this name is not of a run.
         """
-        tensors, saved = checkpoint.read_tensors(self.out / STATE)
-        compare_recipes(saved.get("recipe", {}), self.model.metadata["recipe"])
-        processes = self.accelerator.num_processes
-        if saved.get("processes", processes) != processes:
-            raise ValueError(
-                f"the run to resume was started with {saved['processes']} processes, this are {processes}: the numbers "
-                "would not be the same; start as many, or a new run in another folder"
-            )
+        for log in (self.log, self.scores):
+            log.require_ours()
+        self.accelerator.wait_for_everyone()  # before anything that the others look for is there
+        if self.accelerator.is_main_process:
+            self._save_state([])
+        self._forget_later()
+
+    def resume(self, *, changed: bool = False) -> None:
+        """Go back to the last saved state.
+
+        Args:
+            changed: Whether to go on although something is other than it was that changes the numbers.
+
+        Raises:
+            ValueError: If there is none, it belongs to a run with other settings, or can't be gone on with.
+        """
+        state = read_state(self.out)
+        if state.warning is not None:
+            self._print(f"warning: {state.warning}")
         try:
-            self._restore(tensors, saved)
-        except (KeyError, RuntimeError, ValueError) as error:
+            require_state(state.saved)
+            changes = self._changes(state.saved)
+            if not changed:
+                require_same(changes)
+            require_possible(changes, state.saved, steps=self.steps)
+            self._restore(state.tensors, state.saved)
+        except (KeyError, IndexError, RuntimeError, TypeError, AttributeError) as error:
             raise ValueError(
-                f"{self.out / STATE}: not the state of this run ({str(error).splitlines()[0]}): start a new run in "
-                "another folder"
+                f"{state.path}: not the state of this run ({reason(error)}): start a new run in another folder"
             ) from error
+        self.saved_step, self.newest_is_whole = self.step, state.warning is None
+        if changes:
+            self._tell(changes)
+        if self.accelerator.is_main_process:
+            self._renew_last()
+        self._forget_later()
+
+    def _changes(self, saved: Mapping[str, Any]) -> list[Change]:
+        """What is other than in the session that wrote a state, and changes the numbers."""
+        machine = {"processes": self.accelerator.num_processes, "device": self.accelerator.device.type}
+        return [
+            *recipe_changes(saved["recipe"], self.model.metadata["recipe"]),
+            *(Change(name, saved[name], now) for name, now in machine.items() if saved.get(name, now) != now),
+        ]
+
+    def _tell(self, changes: list[Change]) -> None:
+        """Say how a run goes on otherwise than it began, and note it in what will be saved."""
+        self._print(f"going on after step {self.step} and {self.samples} samples; the numbers will differ, because of")
+        for name, before, now in changes:
+            self._print(f"- {name}: {one_line(before)} -> {one_line(now)}")
+        note = {"step": self.step, "changes": {name: [before, now] for name, before, now in changes}}
+        self.model.metadata["changes"] = [*self.model.metadata.get("changes", []), note]
+
+    def _print(self, text: str) -> None:
+        self.console.print(shown(text), highlight=False, soft_wrap=True)
 
     def _restore(self, tensors: Mapping[str, Tensor], saved: Mapping[str, Any]) -> None:
+        require_like(part(tensors, "model."), self.model.state_dict())
         self.model.load_state_dict(part(tensors, "model."))
         if self.average is not None:
+            require_like(part(tensors, "average."), self.average.state_dict())
             self.average.load_state_dict(part(tensors, "average."))
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in part(tensors, "optimizer.").items():
-            index, key = name.split(".", 1)
-            state.setdefault(int(index), {})[key] = tensor
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self._restore_optimizer(part(tensors, "optimizer."), saved.get("parameters", self._parameters()))
         if saved["scaler"] is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(saved["scaler"])
         self.losses = [Losses(*torch.tensor(x, device=self.accelerator.device)) for x in saved["losses"]]
         self.step, self.best = saved["step"], saved["best"]
+        # Before semask 0.2 the number of samples was not kept, and the batch could not change.
+        self.samples = saved.get("samples", self.step * saved["recipe"]["training"]["batch_size"])
+        if self.step:
+            self.model.metadata["step"] = self.step
+        self.model.metadata |= {name: saved[name] for name in ("metrics", "changes") if name in saved}
         self._restart_clock()
 
-    def forget_later(self) -> None:
+    def _restore_optimizer(self, tensors: Mapping[str, Tensor], names: list[str]) -> None:
+        """Give every parameter its moments.
+
+        Args:
+            tensors: Moments, "INDEX.NAME".
+            names: Names of the parameters by index; with other groups of parameters these are others than now.
+        """
+        places = {name: place for place, name in enumerate(self._parameters())}
+        shapes = {name: parameter.shape for name, parameter in self.model.named_parameters()}
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            index, kind = key.split(".", 1)
+            name = names[int(index)]
+            if tensor.shape not in ((), shapes[name]):
+                raise RuntimeError(f"the moments of {name} have another shape")
+            state.setdefault(places[name], {})[kind] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+    def _renew_last(self) -> None:
+        """Write the last checkpoint of a run that was killed after it had written the state that belongs to it."""
+        path, found = self.out / "last.safetensors", -1
+        with contextlib.suppress(ValueError, KeyError):
+            header = checkpoint.read_header(path)
+            if parse_json(read_text(path.with_suffix(".json"))) == header:
+                found = header["step"]
+        if found < self.step and self.step > 0:
+            checkpoint.save(path, self.trained, self.model.metadata)
+
+    def _forget_later(self) -> None:
         """Drop the lines that a stopped run logged after the step that this one begins with."""
         if not self.accelerator.is_main_process:
             return
-        for path in (self.out / "log.csv", self.out / "evaluation.csv"):
-            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-            kept = [line for line in lines[1:] if int(line.split(",")[0]) <= self.step]
-            if kept:
-                with written_whole(path) as temporary:
-                    temporary.write_text("\n".join([lines[0], *kept]) + "\n", encoding="utf-8")
-            else:
-                path.unlink(missing_ok=True)
+        for log in (self.log, self.scores):
+            if fault := log.forget_after(self.step):
+                self._print(f"warning: {fault}")
 
 
 def averaged(model: SeMask, decay: float) -> AveragedModel:
@@ -301,25 +391,3 @@ def averaged(model: SeMask, decay: float) -> AveragedModel:
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Tensors whose name begins with a prefix, without it."""
     return {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
-
-
-def compare_recipes(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse to go on with settings that would change the numbers.
-
-    Raises:
-        ValueError: If a setting differs; the message names it.
-    """
-    for group, settings in now.items():
-        for name, value in settings.items():
-            before = saved.get(group, {}).get(name)
-            same = plain(before) == plain(value)
-            if not same and name not in CHANGEABLE.get(group, set()):
-                raise ValueError(
-                    f"{group}.{name} is {value}, but the run to resume was started with {before}: "
-                    "give the same settings, or start a new run in another folder"
-                )
-
-
-def plain(value: Any) -> Any:
-    """A setting as JSON gives it back: tuples become lists."""
-    return [plain(x) for x in value] if isinstance(value, list | tuple) else value

@@ -16,8 +16,10 @@ from semask.evaluate import Evaluation, check_classes
 from semask.inference import Inference
 from semask.losses import MaskLoss, PixelLoss
 from semask.model import SeMask
-from semask.run import STATE, Run
+from semask.run import Run
+from semask.run_state import require_free, require_run
 from semask.schema import Probability, Range, require_fields
+from semask.text import one_line, reason
 
 Beta = Annotated[float, Range(0, 1, below=True)]
 
@@ -108,11 +110,13 @@ def train(
     training: Training | None = None,
     evaluation: Inference | None = None,
     resume: bool = False,
+    resume_changed: bool = False,
 ) -> Evaluation:
     """Train a model; the best and the last checkpoint, logs and sample predictions go to a folder.
 
     Files: best.safetensors and last.safetensors (with .json copies of their headers), resume.safetensors (all that
-    `resume` needs), log.csv, evaluation.csv, and TensorBoard's events. Start it with torchrun for several GPUs.
+    `resume` needs) and resume.previous.safetensors (the one before), log.csv, evaluation.csv, and TensorBoard's events.
+    Start it with torchrun for several GPUs.
 
     Args:
         model: Model to train; its weights are the start.
@@ -122,7 +126,10 @@ def train(
         loss: What is minimised: `PixelLoss` for fpn, `MaskLoss` for the mask decoders.
         training: Optimiser, schedule, precision, and how often to log, save and evaluate.
         evaluation: How validation images are put through the model.
-        resume: Go on from the last state in `out`, to the same numbers as a run without a stop.
+        resume: Go on from the last state in `out`, to the same numbers as a run without a stop; other settings, another
+            number of processes or kind of device are refused.
+        resume_changed: Go on from the last state in `out` with them all the same. What changes is printed, and noted in
+            what is saved. Another model is refused.
 
     Returns:
         The last evaluation.
@@ -151,7 +158,7 @@ def train(
         "classes": train_set.classes.as_dict(),
         "recipe": {"model": model.config, **{name: dataclasses.asdict(value) for name, value in settings.items()}},
     }
-    run = start(model, training, accelerator, Path(out), resume=resume)
+    run = start(model, training, accelerator, Path(out), resume=resume, resume_changed=resume_changed)
     passes, device = training.accumulate, accelerator.device
     batches = iter(
         training_loader(
@@ -159,7 +166,7 @@ def train(
             training_transform(augmentation, Normalization(tuple(model.config["mean"]), tuple(model.config["std"]))),
             seed=training.seed,
             batch_size=training.batch_size // (passes * accelerator.num_processes),
-            first_step=run.step * passes,
+            first_sample=run.samples,
             steps=(training.steps - run.step) * passes,
             rank=accelerator.process_index,
             world_size=accelerator.num_processes,
@@ -192,7 +199,7 @@ def train(
                 run.save()
     if run.evaluated is None:  # a finished run was resumed
         run.evaluate(evaluation, val_set, workers=data.workers)
-    accelerator.end_training()
+    run.close()
     assert run.evaluated is not None
     return run.evaluated
 
@@ -265,17 +272,25 @@ def check_settings(
         )
 
 
-def start(model: SeMask, training: Training, accelerator: Accelerator, out: Path, *, resume: bool) -> Run:
+def start(
+    model: SeMask,
+    training: Training,
+    accelerator: Accelerator,
+    out: Path,
+    *,
+    resume: bool,
+    resume_changed: bool = False,
+) -> Run:
     """Begin a run, or go on with the one in the folder.
 
     Raises:
         ValueError: If the folder holds a run that is not to be resumed, or none that could be.
     """
-    kept = (STATE, "best.safetensors", "last.safetensors")
-    if not resume and any((out / name).exists() for name in kept):
-        raise ValueError(f"{out} already holds a run: give --resume to go on with it, or another --out")
-    if resume and not (out / STATE).exists():
-        raise ValueError(f"{out} holds no run to resume ({STATE} is missing): start one without --resume")
+    resume = resume or resume_changed
+    if resume:
+        require_run(out)
+    else:
+        require_free(out)
     if training.pretrained is not None and not resume:
         accelerator.print(f"pretrained {training.pretrained}: {model.load_pretrained(training.pretrained)}")
     if training.gradient_checkpointing:  # a backbone of your own need not know of it
@@ -284,10 +299,6 @@ def start(model: SeMask, training: Training, accelerator: Accelerator, out: Path
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     if training.compile:
         model.compile()
-    try:
-        accelerator.init_trackers("tensorboard")
-    except OSError as error:
-        raise ValueError(f"{out}: could not be written ({error}): choose another --out") from error
     run = Run(
         model,
         torch.optim.AdamW(parameter_groups(model, training), lr=training.lr, betas=training.betas),
@@ -299,8 +310,13 @@ def start(model: SeMask, training: Training, accelerator: Accelerator, out: Path
         batch_size=training.batch_size,
     )
     if resume:
-        run.resume()
-    run.forget_later()
+        run.resume(changed=resume_changed)
+    else:
+        run.begin()
+    try:  # TensorBoard shows the points of a stopped run that came after this step no more
+        accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": run.step + 1}})
+    except OSError as error:
+        raise ValueError(f"{one_line(out)}: could not be written ({reason(error)}): choose another --out") from error
     return run
 
 

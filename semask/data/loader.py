@@ -49,6 +49,7 @@ def training_loader(
     batch_size: int,
     steps: int,
     first_step: int = 0,
+    first_sample: int | None = None,
     rank: int = 0,
     world_size: int = 1,
     workers: int = 2,
@@ -66,6 +67,8 @@ def training_loader(
         batch_size: Samples of a batch on each rank.
         steps: Number of batches.
         first_step: Steps that the run did before, to go on exactly where it stopped.
+        first_sample: Samples of the run, over all ranks, that were seen before, if that is another number than these
+            steps would have seen: the batch size was another one then.
         rank: This process, 0..world_size-1.
         world_size: Number of processes that train together.
         workers: Processes that load; 0 loads in this process.
@@ -81,7 +84,9 @@ def training_loader(
             f"seed={seed}, batch_size={batch_size}, steps={steps}, first_step={first_step}: "
             "expected a batch size of 1 or more and otherwise 0 or more"
         )
-    positions = _Positions(len(dataset), seed, batch_size, range(first_step, first_step + steps), rank, world_size)
+    if first_sample is None:
+        first_sample = first_step * batch_size * world_size
+    positions = _Positions(len(dataset), seed, batch_size, first_sample, steps, rank, world_size)
     return _Loader(
         _Run(dataset, transform, seed),
         batch_sampler=positions,
@@ -146,18 +151,20 @@ def _generator_seed(seed: int, *, stream: int, number: int) -> int:
 class _Positions:
     """Batches of (position in the run, index of the sample)."""
 
-    def __init__(self, samples: int, seed: int, batch_size: int, steps: range, rank: int, world_size: int) -> None:
+    def __init__(
+        self, samples: int, seed: int, batch_size: int, first: int, steps: int, rank: int, world_size: int
+    ) -> None:
         self.samples, self.seed, self.batch_size = samples, seed, batch_size
-        self.steps, self.rank, self.world_size = steps, rank, world_size
+        self.first, self.steps, self.rank, self.world_size = first, steps, rank, world_size
 
     def __len__(self) -> int:
-        return len(self.steps)
+        return self.steps
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         epoch, order = -1, torch.empty(0)
-        for step in self.steps:
+        for step in range(self.steps):
             batch = []
-            first = (step * self.world_size + self.rank) * self.batch_size
+            first = self.first + (step * self.world_size + self.rank) * self.batch_size
             for position in range(first, first + self.batch_size):
                 if position // self.samples != epoch:
                     epoch = position // self.samples

@@ -1,6 +1,5 @@
 """ONNX: one file for onnxruntime and many others, and what OpenVINO and TensorRT are made from."""
 
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from semask.exporters.metadata import KEY
 from semask.exporters.quantize import quantized
 from semask.exporters.request import Request
 from semask.exporters.symbolics import register
+from semask.files import temporary_folder
 from semask.model import SeMask
 from semask.runtime.engines import require
 
@@ -73,9 +73,9 @@ def record(model: SeMask, sample: Tensor) -> Any:
 
     register(OPSET)
     names = outputs(model)
-    with tempfile.TemporaryDirectory() as folder, torch.no_grad(), warnings.catch_warnings():
+    with temporary_folder() as folder, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the exporter is the older one, and what it takes for constant
-        file = Path(folder) / "graph.onnx"
+        file = folder / "graph.onnx"
         torch.onnx.export(
             Graph(model),
             (example(model, sample),),

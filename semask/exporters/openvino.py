@@ -1,7 +1,6 @@
 """OpenVINO: the quickest on a CPU; FILE.xml with the graph and FILE.bin with the weights."""
 
 import logging
-import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor
 from semask.exporters.metadata import KEY
 from semask.exporters.quantize import LAST
 from semask.exporters.request import Request
+from semask.files import temporary_folder
 from semask.runtime.engines import require
 
 
@@ -29,8 +29,8 @@ def save(request: Request) -> list[Path]:
 
     from semask.exporters import onnx
 
-    with tempfile.TemporaryDirectory() as folder:
-        files = onnx.write(onnx.make(replace(request, precision="fp32")), Path(folder) / "graph.onnx")
+    with temporary_folder() as folder:
+        files = onnx.write(onnx.make(replace(request, precision="fp32")), folder / "graph.onnx")
         converted = ov.convert_model(files[0])
         if request.precision == "int8":
             converted = quantized(converted, request.calibration)

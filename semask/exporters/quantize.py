@@ -2,12 +2,12 @@
 
 import logging
 import re
-import tempfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+
+from semask.files import temporary_folder
 
 LAST = r".*/(classifier|class_predictor)/.*"
 """Nodes of the last layer, which stay as they are; so do products of activations: attention, masks."""
@@ -41,8 +41,8 @@ def quantized(graph: Any, calibration: Iterable[Tensor], *, symmetric: bool = Fa
         for node in graph.graph.node
         if re.fullmatch(LAST, node.name) or (node.op_type == "MatMul" and not weights & set(node.input))
     ]
-    with tempfile.TemporaryDirectory() as folder:
-        before, after = Path(folder) / "before.onnx", Path(folder) / "after.onnx"
+    with temporary_folder() as folder:
+        before, after = folder / "before.onnx", folder / "after.onnx"
         onnx.save(graph, before)
         level = logging.root.level
         logging.root.setLevel(logging.ERROR)  # it asks for a preparation that this graph has had

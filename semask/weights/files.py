@@ -5,13 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from semask.files import temporary_folder
 from semask.weights import unpickle
 
 TOO_LONG = "not a readable weight file (it takes too long): convert it to .safetensors where it was made"
@@ -66,8 +66,8 @@ def read_safetensors(path: Path) -> WeightFile:
 
 def read_pickle(path: Path) -> WeightFile:
     """Read a file that may be a pickle, through a process that can do nothing else; see `weights.unpickle`."""
-    with tempfile.TemporaryDirectory(prefix="semask-") as folder:
-        converted = Path(folder) / "weights.safetensors"
+    with temporary_folder() as folder:
+        converted = folder / "weights.safetensors"
         if fault := convert(path, converted):
             raise ValueError(f"{path}: {fault}")
         try:
