@@ -17,10 +17,12 @@ from semask.evaluate import sha256
 from semask.model import SeMask
 from semask.weights.fetch import fetch, published_checkpoint
 from semask.weights.files import WeightFile, read_file
-from semask.weights.names import DROPPED, official_names, take
+from semask.weights.names import DROPPED, PIXEL, PREDICTOR, official_names, take
 from semask.weights.published import PUBLISHED, Published, find, nearest
 
 Scope = tuple[int | None, int | None, int | None, int | None]
+PLACES = 3 * 4
+"""Places that a head of the deformable attention looks at: 4 in each of 3 maps."""
 
 
 def convert(
@@ -202,24 +204,54 @@ def encoder_settings(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def decoder_settings(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Kind of decoder, classes, width, queries and layers."""
-    head, predictor = "decode_head.conv_seg.weight", "sem_seg_head.predictor."
+    """Kind of decoder, classes, widths, queries and layers."""
+    head = "decode_head.conv_seg.weight"
     if head in tensors:
         return {"decoder": "fpn", "num_classes": tensors[head].shape[0], "channels": tensors[head].shape[1]}
-    queries, channels = tensors[predictor + "query_embed.weight"].shape
-    settings = {
-        "num_classes": tensors[predictor + "class_embed.weight"].shape[0] - 1,
+    queries, channels = tensors[PREDICTOR + "query_embed.weight"].shape
+    settings: dict[str, Any] = {
+        "num_classes": tensors[PREDICTOR + "class_embed.weight"].shape[0] - 1,
         "channels": channels,
         "queries": queries,
     }
     maskformer = count(tensors, r"sem_seg_head\.predictor\.transformer\.decoder\.layers\.(\d+)\.")
+    settings["decoder_options"] = mask_decoder_options(tensors, channels, maskformer=maskformer > 0) or None
     if maskformer:
         return settings | {"decoder": "maskformer", "decoder_layers": maskformer}
-    pixel = {name.split(".")[2] for name in tensors if name.startswith("sem_seg_head.pixel_decoder.")}
+    pixel = {name.split(".")[2] for name in tensors if name.startswith(PIXEL)}
     aligned = {"fapn": "align_2" in pixel, "msfapn": "align_1" in pixel and "transformer" in pixel}
     ending = next((f"_{kind}" for kind, fits in aligned.items() if fits), "")
     layers = count(tensors, r"sem_seg_head\.predictor\.transformer_cross_attention_layers\.(\d+)\.")
     return settings | {"decoder": "mask2former" + ending, "decoder_layers": layers}
+
+
+def mask_decoder_options(tensors: Mapping[str, Tensor], channels: int, *, maskformer: bool) -> dict[str, Any]:
+    """Settings that only mask decoders have, as the tensors show them, but for those that every published model has.
+
+    Into how many heads a width is split is seen in the deformable attention only.
+    """
+    layer = "transformer.decoder.layers.0." if maskformer else "transformer_ffn_layers.0."
+    mask_channels, pixel_channels = tensors[PIXEL + "mask_features.weight"].shape[:2]
+    found = {
+        "pixel_channels": pixel_channels,
+        "mask_channels": mask_channels,
+        "feedforward": tensors[f"{PREDICTOR}{layer}linear1.weight"].shape[0],
+        "input_projection": any(name.startswith(PREDICTOR + "input_proj.") for name in tensors),
+    }
+    if any(name.startswith(PIXEL + "transformer.") for name in tensors):
+        found["encoder_layers"] = count(tensors, re.escape(PIXEL) + r"transformer\.encoder\.layers\.(\d+)\.")
+    weights = tensors.get(PIXEL + "transformer.encoder.layers.0.self_attn.attention_weights.bias")
+    if weights is not None:
+        found["heads"] = len(weights) // PLACES
+    usual = {
+        "pixel_channels": channels,
+        "mask_channels": channels,
+        "feedforward": 2048,
+        "input_projection": maskformer or pixel_channels != channels,
+        "encoder_layers": 6,
+        "heads": 8,
+    }
+    return {name: value for name, value in found.items() if value != usual[name]}
 
 
 def count(tensors: Mapping[str, Tensor], pattern: str) -> int:

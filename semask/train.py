@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,12 +10,12 @@ import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
-from torch import nn
+from torch import Tensor, nn
 
 from semask.data import Augmentation, Data, Normalization, SegmentationDataset, training_loader, training_transform
 from semask.evaluate import Evaluation, check_classes
 from semask.inference import Inference
-from semask.losses import MaskLoss, PixelLoss
+from semask.losses import LabelCounts, MaskLoss, PixelLoss, count_label
 from semask.model import SeMask
 from semask.run import Run
 from semask.run_state import require_free, require_run
@@ -123,7 +124,8 @@ def train(
         data: Where the images and masks are.
         out: Folder of the run; must not hold another run unless `resume`.
         augmentation: How training images are varied.
-        loss: What is minimised: `PixelLoss` for fpn, `MaskLoss` for the mask decoders.
+        loss: What is minimised: `PixelLoss` for fpn, `MaskLoss` for the mask decoders; what it leaves "published" is
+            that of the model's decoder.
         training: Optimiser, schedule, precision, and how often to log, save and evaluate.
         evaluation: How validation images are put through the model.
         resume: Go on from the last state in `out`, to the same numbers as a run without a stop; other settings, another
@@ -139,6 +141,8 @@ def train(
             the loss is no longer a number, or a checkpoint can't be written.
     """
     augmentation, loss = augmentation or Augmentation(), loss or default_loss(model)
+    if isinstance(loss, MaskLoss):
+        loss = loss.for_decoder(model.decoder)
     training, evaluation = training or Training(), evaluation or Inference()
     accelerator = make_accelerator(training, out, skips_maps=getattr(model.decoder, "skips_maps", False))
     train_set, val_set = data.dataset("train"), data.dataset("val")
@@ -180,12 +184,14 @@ def train(
             lr = training.lr_at(run.step)
             for group in run.optimizer.param_groups:
                 group["lr"] = lr * group["factor"]
-            for number in range(passes):
-                batch = next(batches)
+            # On the CPU: what the losses are divided by is counted in the labels of all passes, before the first.
+            step_batches = [next(batches) for _ in range(passes)]
+            counts = share_of_step([batch.label for batch in step_batches], len(train_set.classes), accelerator)
+            for number, batch in enumerate(step_batches):
                 image, label = batch.image.to(device, non_blocking=True), batch.label.to(device, non_blocking=True)
                 seed_dropout(training.seed, run.step * passes + number, accelerator.process_index)
                 with accelerator.accumulate(run.network):
-                    losses = loss(run.network(image), label)
+                    losses = loss(run.network(image), label, counts=counts)
                     run.note(losses)
                     accelerator.backward(losses.total)
                     if accelerator.sync_gradients and training.clip_norm is not None:
@@ -206,11 +212,30 @@ def train(
 
 def default_loss(model: SeMask) -> PixelLoss | MaskLoss:
     """Loss with the published weights for the decoder of a model."""
-    if not model.decoder.makes_masks:
-        return PixelLoss()
-    if model.config["decoder"] == "maskformer":
-        return MaskLoss(class_weight=1.0, mask_weight=20.0, dice_weight=1.0, points=None)
-    return MaskLoss()
+    return MaskLoss().for_decoder(model.decoder) if model.decoder.makes_masks else PixelLoss()
+
+
+def share_of_step(labels: Sequence[Tensor], num_classes: int, accelerator: Accelerator) -> LabelCounts | None:
+    """Count the labels of a whole step, and share the counts out to its passes and processes.
+
+    Each pass divides its sums by this share, Accelerate the gradients by the passes, and DDP takes the mean over the
+    processes: so every pixel of the step weighs the same, however they are spread.
+
+    Args:
+        labels: Labels [B, H, W] of this process, one a pass.
+        num_classes: Classes K.
+        accelerator: Knows the other processes.
+
+    Returns:
+        The share; None for a single pass of a single process, which has all that there is to count.
+    """
+    parts = len(labels) * accelerator.num_processes
+    if parts == 1:
+        return None
+    passes = [count_label(label, num_classes) for label in labels]
+    counts = torch.stack([torch.cat(counted) for counted in passes]).sum(0)
+    total = accelerator.reduce(counts.float().to(accelerator.device), "sum")
+    return LabelCounts(*(total / parts).split([num_classes, num_classes + 1]))
 
 
 def make_accelerator(training: Training, out: str, *, skips_maps: bool = False) -> Accelerator:

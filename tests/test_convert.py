@@ -23,6 +23,23 @@ DECODERS = {
 }
 
 
+OWN_WIDTHS = {
+    "maskformer": [
+        {"pixel_channels": 64},
+        {"mask_channels": 48, "feedforward": 96},
+        {"input_projection": False},  # with the width of the coarsest map, below
+    ],
+    "mask2former": [
+        {"pixel_channels": 64, "mask_channels": 48, "feedforward": 96, "encoder_layers": 2, "heads": 4},
+        {"input_projection": True},
+    ],
+    "mask2former_fapn": [{"pixel_channels": 64, "mask_channels": 48}],
+    "mask2former_msfapn": [{"pixel_channels": 64, "encoder_layers": 1}],
+}
+"""decoder_options of models of people's own: detectron2's CONVS_DIM, MASK_DIM, DIM_FEEDFORWARD, ENFORCE_INPUT_PROJ,
+TRANSFORMER_ENC_LAYERS and NHEADS."""
+
+
 def randomised(**settings) -> SeMask:
     model = SeMask(**settings).eval()
     for parameter in model.parameters():
@@ -72,6 +89,28 @@ def test_every_decoder(tmp_path, semask, decoder):
     if decoder == "fpn":
         assert package.Predictor(converted).classes.names == ("road", "sky", "tree", "car")
         assert package.Predictor(converted).classes.palette[3] == (3, 0, 9)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "options"), [(name, options) for name, some in OWN_WIDTHS.items() for options in some], ids=str
+)
+def test_mask_decoders_of_other_widths(tmp_path, decoder, options):
+    width = 256 if options == {"input_projection": False} else 32
+    settings = {**SMALL, **DECODERS[decoder], "channels": width, "decoder_options": options}
+    model = randomised(**settings, decoder=decoder)
+    tensors = official(model)
+    if options.get("pixel_channels") and decoder != "maskformer":
+        assert tensors["sem_seg_head.predictor.input_proj.0.weight"].shape == (32, 64, 1, 1)
+    assert tensors["sem_seg_head.pixel_decoder.mask_features.weight"].shape[:2] == (
+        options.get("mask_channels", width), options.get("pixel_channels", width)
+    )  # fmt: skip
+    source = write_plain(tmp_path / "theirs.safetensors", tensors)
+    converted = package.load(convert(str(source), out=str(tmp_path / "ours.safetensors"), semantic_window=(7, 7, 7, 7)))
+    assert converted.config["decoder_options"] == options
+    assert {**model.config, "dropout": 0.1, "semantic_window": [7, 7, 7, 7]} == converted.config
+    assert all(x.equal(model.state_dict()[name]) for name, x in converted.state_dict().items())
+    with torch.no_grad():
+        assert converted(torch.randn(1, 3, 64, 96)).prediction.masks.shape == (1, 6, 16, 24)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import uneven
+from uneven import STEPS, compare_runs, train_uneven, write_uneven
 
 from semask import checkpoint
 
@@ -42,6 +44,18 @@ def test_two_processes_see_the_samples_of_one(semask, recipe, two_processes, tmp
     semask(*recipe(tmp_path / "one", **SETTINGS))
     one, two = losses(tmp_path / "one")[0], losses(two_processes)[0]
     assert float(two["prior"]) == pytest.approx(float(one["prior"]), rel=1e-4)
+
+
+@pytest.mark.parametrize("decoder", STEPS)
+def test_every_pixel_of_a_step_weighs_the_same_in_one_and_in_two_processes(semask, tmp_path, decoder):
+    data = write_uneven(tmp_path / "data")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    subprocess.run(
+        [*launcher, uneven.__file__, str(data), str(tmp_path / "two"), decoder, "2"],
+        check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300, capture_output=True,
+    )  # fmt: skip
+    train_uneven(data, tmp_path / "one", decoder, passes=1)
+    compare_runs(tmp_path / "one", tmp_path / "two")
 
 
 def test_one_process_writes(two_processes):

@@ -11,10 +11,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch._dynamo.utils import counters
+from uneven import STEPS, compare_runs, train_uneven, write_uneven
 
 from semask import checkpoint
 from semask.data import Augmentation, Data, Normalization, training_loader, training_transform
-from semask.losses import PixelLoss
+from semask.losses import LabelCounts, PixelLoss, count_label
 from semask.model import SeMask
 from semask.run import Run
 from semask.train import Training, parameter_groups, seed_dropout
@@ -106,9 +107,12 @@ def test_a_step_is_adamw_on_the_mean_gradient_of_the_passes(semask, recipe, scen
         training_transform(Augmentation(scale=None, crop=(32, 32)), Normalization()),
         seed=3, batch_size=4 // passes, steps=passes, workers=0,
     )  # fmt: skip
+    batches = list(batches)
+    counted = count_label(torch.cat([batch.label for batch in batches]), 11)
+    share = LabelCounts(*(x / passes for x in counted))
     for number, batch in enumerate(batches):
         seed_dropout(3, number, 0)
-        (PixelLoss()(model(batch.image), batch.label).total / passes).backward()
+        (PixelLoss()(model(batch.image), batch.label, counts=share).total / passes).backward()
     if training.clip_norm is not None:
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), training.clip_norm)
         assert norm > training.clip_norm
@@ -121,6 +125,20 @@ def test_a_step_is_adamw_on_the_mean_gradient_of_the_passes(semask, recipe, scen
     state = load_file(tmp_path / "run" / "resume.safetensors")
     for index, moments in optimizer.state_dict()["state"].items():
         torch.testing.assert_close(state[f"optimizer.{index}.exp_avg"], moments["exp_avg"], rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.usefixtures("semask")
+@pytest.mark.parametrize("decoder", STEPS)
+def test_every_pixel_of_a_step_weighs_the_same_in_one_and_in_several_passes(tmp_path, decoder):
+    data = write_uneven(tmp_path / "data")
+    for passes in (1, 2, 4):
+        train_uneven(data, tmp_path / str(passes), decoder, passes=passes)
+    for passes in (2, 4):
+        compare_runs(tmp_path / "1", tmp_path / str(passes))
+        if decoder == "segmenter":
+            one, several = (load_file(tmp_path / name / "last.safetensors") for name in ("1", str(passes)))
+            for name, expected in one.items():
+                torch.testing.assert_close(several[name], expected, rtol=0, atol=2e-4)
 
 
 def test_the_moving_average_is_saved(semask, recipe, tmp_path, monkeypatch):

@@ -3,7 +3,7 @@
 A decoder is built from (in_channels, strides, num_classes, ...), is called with the maps, and says of itself:
 `makes_masks` (whether it gives a `MaskOutput`), `size_divisor` (what images are padded to a multiple of),
 `prior_align_corners` (how the priors are resized for the loss) and, if so, `skips_maps` (that it leaves some maps out,
-which several processes have to know).
+which several processes have to know) and `loss_settings` (what `MaskLoss` has to be, where it is not Mask2Former's).
 
 It lives in the file that its name begins with, which says in `DECODERS` how it is built: mask2former_fapn is in
 mask2former.py. A new decoder is a new file.

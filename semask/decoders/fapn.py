@@ -16,7 +16,7 @@ from semask.decoders.deformable import (
     reference_points,
 )
 
-OFFSET_GROUPS = 8
+OFFSET_GROUPS, NORM_GROUPS = 8, 32
 POINTS = 4
 
 
@@ -68,8 +68,10 @@ class PyramidLevel(nn.Module):
     def __init__(self, in_channels: int, channels: int, *, upsampling: str, align: bool) -> None:
         super().__init__()
         self.upsampling = upsampling
-        norm = nn.GroupNorm(32, channels)
-        self.lateral = nn.Sequential(convolution(in_channels, channels, 1, bias=False), nn.GroupNorm(32, channels))
+        norm = nn.GroupNorm(NORM_GROUPS, channels)
+        self.lateral = nn.Sequential(
+            convolution(in_channels, channels, 1, bias=False), nn.GroupNorm(NORM_GROUPS, channels)
+        )
         self.align = FeatureAlign(channels, norm) if align else None
         self.output = nn.Sequential(convolution(channels, channels, 3, bias=False), norm, nn.ReLU())
 
@@ -95,7 +97,9 @@ class FaPN(nn.Module):
     def __init__(self, in_channels: Sequence[int], *, channels: int, mask_channels: int) -> None:
         super().__init__()
         *laterals, last = in_channels
-        self.top = nn.Sequential(convolution(last, channels, 3, bias=False), nn.GroupNorm(32, channels), nn.ReLU())
+        self.top = nn.Sequential(
+            convolution(last, channels, 3, bias=False), nn.GroupNorm(NORM_GROUPS, channels), nn.ReLU()
+        )
         self.levels = nn.ModuleList(
             PyramidLevel(width, channels, upsampling="nearest", align=True) for width in laterals
         )
@@ -124,20 +128,29 @@ class DeformablePixelDecoder(nn.Module):
         channels: Width of the decoder.
         mask_channels: Channels of the mask features.
         layers: Layers of deformable attention.
+        heads: Heads of deformable attention.
         align: Whether the step up is feature-aligned.
     """
 
     def __init__(
-        self, in_channels: Sequence[int], *, channels: int, mask_channels: int, layers: int, align: bool
+        self,
+        in_channels: Sequence[int],
+        *,
+        channels: int,
+        mask_channels: int,
+        layers: int,
+        align: bool,
+        heads: int = 8,
     ) -> None:
         super().__init__()
         finest, *coarse = in_channels
         self.projections = nn.ModuleList(
-            nn.Sequential(convolution(width, channels, 1), nn.GroupNorm(32, channels)) for width in reversed(coarse)
+            nn.Sequential(convolution(width, channels, 1), nn.GroupNorm(NORM_GROUPS, channels))
+            for width in reversed(coarse)
         )
         self.positions = SinePositions(channels)
         self.level_embed = nn.Parameter(torch.randn(len(coarse), channels))
-        config = Mask2FormerConfig(feature_size=channels)
+        config = Mask2FormerConfig(feature_size=channels, num_attention_heads=heads)
         self.encoder = nn.ModuleDict(
             {"layers": nn.ModuleList(Mask2FormerPixelDecoderEncoderLayer(config) for _ in range(layers))}
         )
@@ -145,9 +158,7 @@ class DeformablePixelDecoder(nn.Module):
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
         for layer in self.encoder["layers"].children():
-            layer.self_attn = DeformableAttention(
-                channels, heads=config.num_attention_heads, levels=len(coarse), points=POINTS
-            )
+            layer.self_attn = DeformableAttention(channels, heads=heads, levels=len(coarse), points=POINTS)
         self.level = PyramidLevel(finest, channels, upsampling="bilinear", align=align)
         self.mask_features = convolution(channels, mask_channels, 1)
 
@@ -180,10 +191,33 @@ class DeformablePixelDecoder(nn.Module):
 def convolution(in_channels: int, out_channels: int, kernel: int, *, bias: bool = True) -> nn.Conv2d:
     """Make a convolution that keeps the size, and starts as those of detectron2 do (uniform, Kaiming with a = 1)."""
     made = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=bias)
-    nn.init.kaiming_uniform_(made.weight, a=1)
-    if made.bias is not None:
-        nn.init.zeros_(made.bias)
+    init_convolution(made)
     return made
+
+
+def init_convolution(convolution: nn.Conv2d) -> None:
+    """Initialise a convolution as those of detectron2 are: uniform, Kaiming with a = 1, no bias."""
+    nn.init.kaiming_uniform_(convolution.weight, a=1)
+    if convolution.bias is not None:
+        nn.init.zeros_(convolution.bias)
+
+
+def check_widths(*, channels: int, pixel_channels: int, heads: int) -> None:
+    """Refuse widths of a mask decoder that can't be built.
+
+    Raises:
+        ValueError: If the pixel decoder's norms don't divide its width, or the heads one of the two.
+    """
+    if pixel_channels < 1 or pixel_channels % NORM_GROUPS:
+        raise ValueError(
+            f"the pixel decoder is {pixel_channels} channels wide: give a multiple of {NORM_GROUPS} as channels, or as "
+            "pixel_channels in decoder_options"
+        )
+    if heads < 1 or channels % heads or pixel_channels % heads:
+        raise ValueError(
+            f"{heads} heads can't share {channels} channels and {pixel_channels} of the pixel decoder: give a divisor "
+            "of both"
+        )
 
 
 def tokens(x: Tensor) -> Tensor:

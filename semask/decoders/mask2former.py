@@ -9,7 +9,7 @@ from transformers import Mask2FormerConfig
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerTransformerModule
 
 from semask.decoders.deformable import SinePositions
-from semask.decoders.fapn import DeformablePixelDecoder, FaPN
+from semask.decoders.fapn import DeformablePixelDecoder, FaPN, check_widths, init_convolution
 from semask.outputs import MaskOutput
 from semask.schema import Range
 
@@ -23,13 +23,19 @@ class Mask2Former(nn.Module):
         in_channels: Channels of the maps.
         strides: Image pixels per cell of the maps: 4, 8, 16, 32.
         num_classes: Classes K, without "no object".
-        channels: Width of pixel decoder and transformer.
+        channels: Width of the transformer.
         queries: Number of masks Q.
         layers: Transformer layers.
         encoder_layers: Layers of multi-scale deformable attention in the pixel decoder.
         feedforward: Width of the transformer's MLP.
+        pixel_channels: Width of the pixel decoder, a multiple of 32; None for `channels`.
         mask_channels: Channels of the mask features; None for `channels`.
+        heads: Attention heads of the transformer and of the deformable attention; a divisor of both widths.
+        input_projection: Project the maps that the transformer looks at even if they have its width already.
         pixel_decoder: deformable (Mask2Former), fapn or msfapn.
+
+    Raises:
+        ValueError: If the heads do not divide a width.
     """
 
     size_divisor = 32
@@ -47,20 +53,25 @@ class Mask2Former(nn.Module):
         layers: int = 9,
         encoder_layers: Annotated[int, Range(1, 64)] = 6,
         feedforward: Annotated[int, Range(1, 2**15)] = 2048,
+        pixel_channels: Annotated[int, Range(1, 8192)] | None = None,
         mask_channels: Annotated[int, Range(1, 8192)] | None = None,
+        heads: Annotated[int, Range(1, 256)] = 8,
+        input_projection: bool = False,
         pixel_decoder: Literal["deformable", "fapn", "msfapn"] = "deformable",
     ) -> None:
         super().__init__()
-        mask_channels = mask_channels or channels
+        mask_channels, pixel_channels = mask_channels or channels, pixel_channels or channels
+        check_widths(channels=channels, pixel_channels=pixel_channels, heads=heads)
         self.pixel_decoder: FaPN | DeformablePixelDecoder
         if pixel_decoder == "fapn":
-            self.pixel_decoder = FaPN(in_channels, channels=channels, mask_channels=mask_channels)
+            self.pixel_decoder = FaPN(in_channels, channels=pixel_channels, mask_channels=mask_channels)
         else:
             self.pixel_decoder = DeformablePixelDecoder(
                 in_channels,
-                channels=channels,
+                channels=pixel_channels,
                 mask_channels=mask_channels,
                 layers=encoder_layers,
+                heads=heads,
                 align=pixel_decoder == "msfapn",
             )
         config = Mask2FormerConfig(
@@ -69,8 +80,13 @@ class Mask2Former(nn.Module):
             decoder_layers=layers + 1,
             dim_feedforward=feedforward,
             num_queries=queries,
+            num_attention_heads=heads,
+            enforce_input_projection=input_projection,
         )
-        self.transformer = Mask2FormerTransformerModule(channels, config)
+        self.transformer = Mask2FormerTransformerModule(pixel_channels, config)
+        for projection in self.transformer.input_projections:
+            if isinstance(projection, nn.Conv2d):
+                init_convolution(projection)
         self.transformer.position_embedder = SinePositions(channels)  # type: ignore[assignment]
         self.class_predictor = nn.Linear(channels, num_classes + 1)
         for parameter in self.transformer.decoder.layers.parameters():

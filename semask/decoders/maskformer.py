@@ -1,7 +1,7 @@
 """MaskFormer: a transformer decoder over the coarsest map gives masks on the finest one."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from transformers.models.maskformer.modeling_maskformer import (
 )
 
 from semask.decoders.deformable import SinePositions
+from semask.decoders.fapn import check_widths, init_convolution
 from semask.outputs import MaskOutput
 from semask.schema import Range
 
@@ -27,17 +28,31 @@ class MaskFormer(nn.Module):
         in_channels: Channels of the maps.
         strides: Image pixels per cell of the maps: 4, 8, 16, 32.
         num_classes: Classes K, without "no object".
-        channels: Width of pixel decoder and transformer.
+        channels: Width of the transformer.
         dropout: Share of the transformer's activations that is dropped in training.
         queries: Number of masks Q.
         layers: Transformer layers.
         feedforward: Width of the transformer's MLP.
+        pixel_channels: Width of the pixel decoder, a multiple of 32; None for `channels`.
         mask_channels: Channels of the mask features; None for `channels`.
+        heads: Attention heads of the transformer; a divisor of its width.
+        input_projection: Project the coarsest map for the transformer. The published code does not if the map has the
+            transformer's width already.
+
+    Raises:
+        ValueError: If the heads do not divide the width, or the coarsest map needs a projection.
     """
 
     size_divisor = 32
     makes_masks = True
     prior_align_corners = True
+    loss_settings: ClassVar[dict[str, Any]] = {
+        "class_weight": 1.0,
+        "mask_weight": 20.0,
+        "dice_weight": 1.0,
+        "points": None,
+    }
+    """What the published models are trained with, for `MaskLoss`."""
 
     def __init__(
         self,
@@ -50,23 +65,30 @@ class MaskFormer(nn.Module):
         queries: int = 100,
         layers: int = 6,
         feedforward: Annotated[int, Range(1, 2**15)] = 2048,
+        pixel_channels: Annotated[int, Range(1, 8192)] | None = None,
         mask_channels: Annotated[int, Range(1, 8192)] | None = None,
+        heads: Annotated[int, Range(1, 256)] = 8,
+        input_projection: bool = True,
     ) -> None:
         super().__init__()
-        mask_channels = mask_channels or channels
+        mask_channels, pixel_channels = mask_channels or channels, pixel_channels or channels
+        check_widths(channels=channels, pixel_channels=pixel_channels, heads=heads)
         config = MaskFormerDetrConfig(
             d_model=channels,
             decoder_ffn_dim=feedforward,
+            decoder_attention_heads=heads,
             dropout=dropout,
             attention_dropout=dropout,
             activation_dropout=dropout,
             attn_implementation="eager",  # type: ignore[call-arg]  # of every configuration of transformers
         )
         *laterals, last = in_channels
+        if not input_projection and last != channels:
+            raise ValueError(f"the coarsest map has {last} channels, the transformer {channels}: project it")
         self.pixel_decoder = MaskFormerPixelDecoder(
-            last, laterals, feature_size=channels, mask_feature_size=mask_channels
+            last, laterals, feature_size=pixel_channels, mask_feature_size=mask_channels
         )
-        self.input_projection = nn.Conv2d(last, channels, 1)
+        self.input_projection = nn.Conv2d(last, channels, 1) if input_projection else nn.Identity()
         self.positions = SinePositions(channels)
         self.queries = nn.Embedding(queries, channels)
         self.layers = nn.ModuleList(MaskFormerDetrDecoderLayer(config) for _ in range(layers))
@@ -74,10 +96,8 @@ class MaskFormer(nn.Module):
         self.class_predictor = nn.Linear(channels, num_classes + 1)
         self.mask_embedding = MaskformerMLPPredictionHead(channels, channels, mask_channels)
         for module in (*self.pixel_decoder.modules(), self.input_projection):
-            if isinstance(module, nn.Conv2d):  # as detectron2 does
-                nn.init.kaiming_uniform_(module.weight, a=1)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+            if isinstance(module, nn.Conv2d):
+                init_convolution(module)
         for parameter in self.layers.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)

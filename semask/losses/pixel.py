@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from semask.data.dataset import IGNORE_INDEX
 from semask.kernels import recorded
+from semask.losses.label import LabelCounts, check_label
 from semask.outputs import PixelOutput, SeMaskOutput, at_once, resize, resize_rows, source_rows
 from semask.schema import Range, Weight, require_fields
 
@@ -37,12 +38,14 @@ class PixelLoss:
         prior_weight: Weight of the prior's loss, the paper's alpha.
         class_weights: Weight of each class in both terms; None weighs all alike.
         ohem_min_kept: Hard example mining for the main term: only this many pixels per image with the largest loss
-            count (over the whole batch; None: all pixels count).
+            count (over the whole batch, None: all pixels count). Each call mines and averages its own batch, whatever
+            `counts` says: a pass in training, on each process.
         ohem_threshold: With mining, also keep every pixel whose label got less than this probability (0 to 1).
         auxiliary_weight: Weight of the cross-entropy of each auxiliary head, for decoders that have some.
         presence_weight: Weight of the loss of which classes are in the image, for decoders that score it.
-        average: What the sum over pixels is divided by. valid: the weight of the pixels that count; all: all pixels of
-            the batch, ignored ones too, as the published recipes do.
+        average: What the sum over pixels is divided by. valid: the weight of the pixels that count, in training of
+            all passes and processes of the step; all: all pixels of the batch, ignored ones too, as the published
+            recipes do.
 
     Raises:
         ValueError: If a setting is out of its range.
@@ -67,55 +70,69 @@ class PixelLoss:
         if self.ohem_threshold is not None and self.ohem_min_kept is None:
             raise ValueError("loss.ohem_threshold is given without loss.ohem_min_kept: give both, or set it to null")
 
-    def __call__(self, output: SeMaskOutput, label: Tensor) -> Losses:
+    def __call__(self, output: SeMaskOutput, label: Tensor, *, counts: LabelCounts | None = None) -> Losses:
         """Compare what a model gave with the label.
 
         Args:
             output: Result of `SeMask.forward` with its prior logits.
             label: Class indices [B, H, W], int64; 255 is ignored. Classes that the prior does not know are ignored by
                 the prior's term.
+            counts: What `average: valid` divides by, if not by what there is in this label.
 
         Raises:
-            ValueError: If `class_weights` has not one value a class.
+            ValueError: If the label does not fit the output, or `class_weights` has not one value a class.
         """
+        check_label(label, output.logits.shape[1], batch=len(output.logits), size=output.padded)
         size = output.padded or (label.shape[-2], label.shape[-1])
-        main = self._term(output.logits, label, size, mine=self.ohem_min_kept is not None)
+        main = self._term(output.logits, label, size, counts, mine=self.ohem_min_kept is not None)
         prediction = output.prediction
         if isinstance(prediction, PixelOutput):
             for logits in prediction.auxiliary:
-                main = main + self.auxiliary_weight * self._term(logits, label, size, mine=False)
+                main = main + self.auxiliary_weight * self._term(logits, label, size, counts)
             if prediction.presence is not None:
                 main = main + self.presence_weight * presence_loss(prediction.presence, label)
         if output.prior_logits is None:
             return Losses(main, main, torch.zeros_like(main))
         prior_label = label.masked_fill(label >= output.prior_logits.shape[1], IGNORE_INDEX)
-        prior = self._term(output.prior_logits, prior_label, size, mine=False)
+        prior = self._term(output.prior_logits, prior_label, size, counts)
         return Losses(main + self.prior_weight * prior, main, prior)
 
-    def _term(self, logits: Tensor, label: Tensor, size: tuple[int, int], *, mine: bool) -> Tensor:
+    def _term(
+        self,
+        logits: Tensor,
+        label: Tensor,
+        size: tuple[int, int],
+        counts: LabelCounts | None,
+        *,
+        mine: bool = False,
+    ) -> Tensor:
         """Cross-entropy of logits [B, K, h, w], resized to the (padded) image's size, with the label [B, H, W]."""
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         weights = None if self.class_weights is None else self._weights(logits)
+        counted = label != IGNORE_INDEX
+        divisor = None if mine or counts is None else counts.weight(logits.shape[1], weights)
         if not mine and not recorded():
-            counted = label != IGNORE_INDEX
             total = CrossEntropySum.apply(logits, label, size, weights)
-            return self._mean(total, counted, label, weights)
+            return self._mean(total, counted, label, weights, divisor)
         logits = resize(logits, size)[..., : label.shape[-2], : label.shape[-1]]
         # With the classes last, as the decoder leaves them in memory, the softmax needs no copy of all scores.
         rows = logits.permute(0, 2, 3, 1).flatten(0, 2)  # [B * H * W, K]
         losses = F.cross_entropy(rows, label.flatten(), weights, ignore_index=IGNORE_INDEX, reduction="none")
         losses = losses.view_as(label)  # [B, H, W]
-        counted = label != IGNORE_INDEX
         if mine:
             counted = self._hard(losses.detach(), logits.detach(), label, counted)
-        return self._mean((losses * counted).sum(), counted, label, weights)
+        return self._mean((losses * counted).sum(), counted, label, weights, divisor)
 
-    def _mean(self, total: Tensor, counted: Tensor, label: Tensor, weights: Tensor | None) -> Tensor:
-        """Divide the sum over the pixels that count, bool [B, H, W], as `average` says."""
+    def _mean(
+        self, total: Tensor, counted: Tensor, label: Tensor, weights: Tensor | None, divisor: Tensor | None
+    ) -> Tensor:
+        """Divide the sum over the pixels that count, bool [B, H, W], as `average` says: by their weight, or `divisor`."""
         if self.average == "all":
             return total / label.numel()
-        share = counted if weights is None else counted * weights[label.where(counted, 0)]
-        return total / share.sum().clamp(min=torch.finfo(total.dtype).tiny)  # 0, not NaN, without a valid pixel
+        if divisor is None:
+            share = counted if weights is None else counted * weights[label.where(counted, 0)]
+            divisor = share.sum()
+        return total / divisor.clamp(min=torch.finfo(total.dtype).tiny)  # 0, not NaN, without a valid pixel
 
     def _hard(self, losses: Tensor, logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
         """Choose the pixels that count, bool [B, H, W]."""

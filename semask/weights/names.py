@@ -119,6 +119,7 @@ DECODER = (
     (r"^decoder\.transformer\.queries_embedder\.", PREDICTOR + "query_embed."),
     (r"^decoder\.transformer\.queries_features\.", PREDICTOR + "query_feat."),
     (r"^decoder\.transformer\.level_embed\.", PREDICTOR + "level_embed."),
+    (r"^decoder\.transformer\.input_projections\.", PREDICTOR + "input_proj."),
     (r"^decoder\.transformer\.decoder\.layernorm\.", PREDICTOR + "decoder_norm."),
     (
         r"^decoder\.transformer\.decoder\.mask_predictor\.mask_embedder\.(\d+)\.0\.",

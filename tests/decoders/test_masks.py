@@ -183,7 +183,7 @@ def test_the_loss_has_to_fit_the_decoder():
 )
 def test_settings(settings, message):
     if message is None:
-        assert MaskLoss().points == 12544
+        assert MaskLoss().for_decoder(None).points == 12544
     else:
         with pytest.raises(ValueError, match=message):
             MaskLoss(**settings)
