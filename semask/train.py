@@ -270,7 +270,9 @@ def make_accelerator(training: Training, out: str, *, skips_maps: bool = False) 
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=skips_maps)],
     )
     if len(set(gather_object([training.precision]))) > 1:
-        raise ValueError("training.precision is auto, which is bf16 on some of the machines and fp32 on others: give one")
+        raise ValueError(
+            "training.precision is auto, which is bf16 on some of the machines and fp32 on others: give one"
+        )
     parts = training.accumulate * accelerator.num_processes
     if training.batch_size % parts:
         raise ValueError(
