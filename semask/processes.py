@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 PATIENCE = timedelta(hours=6)
-"""How long a process that is done waits for the others, whose images may be larger; one that died is noticed at once."""
+"""How long a process that is done waits for the others, whose images may be larger; a dead one is noticed at once."""
 T = TypeVar("T")
 
 
@@ -18,7 +18,7 @@ class Processes(NamedTuple):
     """The processes that do something together, seen from one of them."""
 
     rank: int
-    """Which one this is; it takes the images rank, rank + count, ... and, if it is 0, prints and writes what is of all."""
+    """Which one this is; it takes the images rank, rank + count, ...; 0 prints and writes what is of all."""
     count: int
     """How many there are."""
     device: str | None
@@ -77,7 +77,7 @@ def _own_gpu() -> int:
     index, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if index >= gpus:
         raise ValueError(
-            f"more processes than GPUs ({gpus}) on this machine: start at most {gpus}, or give --device cpu"
+            f"more processes than GPUs ({gpus}) on this machine: start {gpus}, or give --device cpu"
         )
     return index
 

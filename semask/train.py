@@ -271,7 +271,7 @@ def make_accelerator(training: Training, out: str, *, skips_maps: bool = False) 
     )
     if len(set(gather_object([training.precision]))) > 1:
         raise ValueError(
-            "training.precision is auto, which is bf16 on some of the machines and fp32 on others: give one"
+            "training.precision is auto, bf16 on some of the machines and fp32 on others: give one"
         )
     parts = training.accumulate * accelerator.num_processes
     if training.batch_size % parts:
