@@ -52,6 +52,7 @@ def out_of_memory(error: Exception) -> bool:
 def run(arguments: list[str]) -> int:
     """Parse the arguments and call the verb; returns the exit code."""
     from semask import __version__
+    from semask.processes import require_one
 
     parser = ArgumentParser(prog="semask", description="Semantic segmentation with SeMask.", version=__version__)
     parser.exit_on_error = False
@@ -59,6 +60,8 @@ def run(arguments: list[str]) -> int:
     for verb, (describe, help) in VERBS.items():
         subparser = ArgumentParser(description=f"{help}.", exit_on_error=False, print_config=None)
         if verb in arguments[:1]:  # only what is called is imported
+            if verb not in SHARED:
+                require_one(verb)
             call = describe(subparser)
             arguments = with_values(arguments, subparser)
         verbs.add_subcommand(verb, subparser, help=help)
@@ -294,6 +297,8 @@ VERBS: dict[str, tuple[Callable[[ArgumentParser], Call], str]] = {
     "demo": (demo_options, "Draw a data set, train a small model on it, and show what came out"),
 }
 """Sub-commands: how their options are described, and what they do."""
+SHARED = ("train", "evaluate", "predict")
+"""Those whose work the processes that torchrun starts share."""
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from semask.files import written_whole
 from semask.inference import Inference, Predictor, recipe_inference
 from semask.metrics import ConfusionMatrix, Scores
 from semask.model import SeMask
+from semask.precision import Choice, Precision, choose, tell
+from semask.processes import all_or_none, gathered, joined
 from semask.runtime import Runtime, is_exported, weights_beside
 from semask.runtime import load as load_exported
 from semask.views import label_map, require_numbers
@@ -59,13 +61,14 @@ def evaluate(
     multiscale: bool = False,
     workers: int = 2,
     device: str | None = None,
-    precision: Literal["fp32", "bf16"] = "fp32",
+    precision: Precision = "auto",
     trust: bool = False,
     out: str | None = None,
 ) -> dict[str, Any]:
     """Measure a checkpoint on labelled images; prints a table.
 
-    What is not given is as the checkpoint's recipe says.
+    What is not given is as the checkpoint's recipe says. Processes that torchrun started share the images; the first
+    prints and writes the report.
 
     Args:
         weights: Checkpoint: a .safetensors file, the folder of a run, OWNER/NAME on the Hugging Face Hub, or the name
@@ -84,7 +87,9 @@ def evaluate(
         flip: Also see each image mirrored, and average.
         multiscale: The published ratios, 0.5, 0.75, 1, 1.25, 1.5 and 1.75, and flip.
         workers: Processes that load images.
-        precision: bf16 takes less time and memory, on a CPU that knows it or a GPU; see `SeMask.use_bfloat16`.
+        precision: fp32, bf16 (less time and memory; see `SeMask.use_bfloat16`), or auto: bf16 where the device computes
+            in it, else fp32. Scores in bf16 differ in the last digits: give fp32 for numbers that are the same on
+            every machine.
         device: Where to run, e.g. cpu or cuda; null for the GPU if there is one (an exported file: the CPU).
         trust: Open exported files that hold code too (.pt2, .engine): only those of your own making.
         out: JSON file to write the report to.
@@ -95,9 +100,6 @@ def evaluate(
     Raises:
         ValueError: If the checkpoint or the data can't be read, or their classes contradict each other.
     """
-    path = checkpoint_file(weights, zoo=zoo, data=data)
-    model = open_model(path, device=device, trust=trust, precision=precision)
-    recipe = model.metadata["recipe"]
     given: dict[str, Any] = {
         "scale": scale,
         "mode": mode,
@@ -107,12 +109,32 @@ def evaluate(
         "flip": flip,
     }
     given = {name: value for name, value in given.items() if value is not None}
-    inference = dataclasses.replace(recipe_inference(model), **({**MULTISCALE, **given} if multiscale else given))
-    if native:
-        inference = dataclasses.replace(inference, scale=None)
-    source = recipe_data(recipe.get("data", {}), root=data, format=format, split=split)
-    dataset = source.dataset("val")
-    result = evaluate_model(Predictor(model, inference), dataset, workers=workers, progress=True)
+    if multiscale:
+        given = {**MULTISCALE, **given}
+    with joined(device) as group:
+        with all_or_none(group.count):
+            path = checkpoint_file(weights, zoo=zoo, data=data)
+            own = device if is_exported(path) else group.device
+            model, chosen = open_model(path, device=own, trust=trust, precision=precision)
+            recipe = model.metadata["recipe"]
+            inference = dataclasses.replace(recipe_inference(model), **given)
+            if native:
+                inference = dataclasses.replace(inference, scale=None)
+            source = recipe_data(recipe.get("data", {}), root=data, format=format, split=split)
+            dataset = source.dataset("val")
+            check_classes(model, dataset)
+        if len(set(gathered(chosen.precision, group.count))) > 1:
+            raise ValueError("precision auto is bf16 on some of the machines and fp32 on others: give --precision fp32")
+        if group.rank == 0:
+            tell(chosen, Console(stderr=True))
+        result = evaluate_model(
+            Predictor(model, inference),
+            dataset,
+            rank=group.rank,
+            world_size=group.count,
+            workers=workers,
+            progress=group.rank == 0,
+        )
     report = {
         "weights": {
             "file": str(weights or zoo),
@@ -124,14 +146,17 @@ def evaluate(
         "settings": dataclasses.asdict(inference),
         **describe(result, dataset.classes.names),
         "prior_classes": prior_classes(model),
+        "precision": chosen.precision,
         "published": published_score(model, source, inference),
         "versions": checkpoint.versions(),
         "machine": machine(next(model.parameters()).device),
+        "processes": group.count,
     }
-    print_report(report)
-    if out is not None:
-        with written_whole(Path(out)) as temporary:
-            temporary.write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
+    if group.rank == 0:
+        print_report(report)
+        if out is not None:
+            with written_whole(Path(out)) as temporary:
+                temporary.write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
     return report
 
 
@@ -156,7 +181,8 @@ def evaluate_model(
         progress: Whether to show a progress bar.
 
     Raises:
-        ValueError: If the model has another number of classes than the data set, or a file is bad.
+        ValueError: If the model has another number of classes than the data set, or a file is bad, here or in another
+            process.
     """
     model = predictor.model
     check_classes(model, dataset)
@@ -169,7 +195,8 @@ def evaluate_model(
     model.eval()
     # Images stay as they are in the file: the predictor resizes them, once for every ratio.
     loader = evaluation_loader(dataset, unchanged, rank=rank, world_size=world_size, workers=workers)
-    with Progress(console=Console(stderr=True), disable=not progress, transient=True) as bar:
+    bar = Progress(console=Console(stderr=True), disable=not progress, transient=True)
+    with all_or_none(world_size), bar:
         for image, label, _ in bar.track(loader, description="evaluating"):
             size = (label.shape[-2], label.shape[-1])
             for matrix, views in zip(matrices, predictor.views(image[0], priors=priors), strict=True):
@@ -202,19 +229,25 @@ def checkpoint_file(weights: str | None, *, zoo: str | None, data: str | None) -
 
 
 def open_model(
-    source: str | Path, *, device: str | None, trust: bool, precision: Literal["fp32", "bf16"] = "fp32"
-) -> SeMask | Runtime:
+    source: str | Path, *, device: str | None, trust: bool, precision: Precision
+) -> tuple[SeMask | Runtime, Choice]:
     """Load a checkpoint, on the GPU if there is one and no device is given, or open an exported file.
+
+    Returns:
+        The model, and what it computes in.
 
     Raises:
         ValueError: See `checkpoint.load` and `runtime.load`; if a precision is given for an exported file.
     """
     if is_exported(source):
-        if precision != "fp32":
+        if precision != "auto":
             raise ValueError(f"{source}: computes in what it was exported for: leave out --precision {precision}")
-        return load_exported(source, device=device, trust=trust)
+        runtime = load_exported(source, device=device, trust=trust)
+        exported = runtime.description["precision"]
+        return runtime, Choice(exported, f"precision {exported} (as the file was exported)")
     model = checkpoint.load(source, device=device or default_device())
-    return model.use_bfloat16() if precision == "bf16" else model
+    chosen = choose(precision, next(model.parameters()).device)
+    return (model.use_bfloat16() if chosen.precision == "bf16" else model), chosen
 
 
 def prior_classes(model: SeMask | Runtime) -> int:

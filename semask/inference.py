@@ -1,9 +1,11 @@
 """From a model and an image to a label map: whole image, sliding window, several scales and flips, in strips."""
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ from semask.data.transforms import Normalization, fitted_size
 from semask.model import SeMask
 from semask.outputs import MaskOutput, SeMaskOutput
 from semask.schema import Length, Range, Sides, require_fields
+from semask.text import one_line, reason
 from semask.views import View, label_map, require_numbers
 from semask.views import confidence as confidence_of
 
@@ -27,6 +30,12 @@ if TYPE_CHECKING:
 Mode = Literal["whole", "slide"]
 MOST_WINDOWS = 2**15
 """Windows of one image, so that settings of anybody's file end some time."""
+Picture = str | Path | Image.Image
+"""One image that can't be taken for several."""
+AHEAD = 16
+"""Images of a list that are read before they are predicted, so that those of one size can go together."""
+PIXELS_AT_ONCE = 2**21
+"""Pixels of several images that go through the model at once; a larger image goes alone."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,8 @@ class Inference:
         mode: whole: the image in one piece; slide: overlapping windows whose class scores are averaged.
         crop: Height and width of a window in pixels of the resized image, for slide.
         stride: Rows and columns from one window to the next, for slide; at most the crop.
-        window_batch: Windows that go through the model at once: memory against speed.
+        window_batch: Windows, or whole images of one size out of a list, that go through the model at once: memory
+            against speed.
         ratios: Factors on the scale; with several, or with flip, the probabilities are averaged (multi-scale).
         flip: Whether each scale is also seen mirrored left to right.
         antialias: Whether images are smoothed when they are made smaller, as PIL and detectron2 do it and the published
@@ -186,63 +196,118 @@ class Predictor:
         self.normalization = Normalization(tuple(model.config["mean"]), tuple(model.config["std"]))
         self.classes = model_classes(model)
 
+    @overload
+    def __call__(self, image: Picture, *, confidence: bool = True, priors: bool = False) -> Prediction: ...
+    @overload  # a batch gives a list
+    def __call__(self, image: NDArray[Any] | Tensor, *, confidence: bool = True, priors: bool = False) -> Any: ...
+    @overload
     def __call__(
-        self,
-        image: str | Path | Image.Image | NDArray[Any] | Tensor,
-        *,
-        confidence: bool = True,
-        priors: bool = False,
-    ) -> Prediction:
-        """Segment one image.
+        self, image: Iterable[Picture | NDArray[Any] | Tensor], *, confidence: bool = True, priors: bool = False
+    ) -> list[Prediction]: ...
+    def __call__(self, image: Any, *, confidence: bool = True, priors: bool = False) -> Any:
+        """Segment one image or several.
 
         Args:
             image: Path of a file; PIL image; array [H, W, C] or [H, W], uint8 or float in [0, 1]; or tensor [C, H, W],
-                likewise. Colours are RGB.
+                likewise. Colours are RGB. Or several: a list, tuple or generator of these in any mixture, an array
+                [B, H, W, C] or a tensor [B, C, H, W].
             confidence: Whether to give the probability of the chosen classes; for a large image it takes longer than
                 the classes.
             priors: Whether to give the prior of each stage too.
+
+        Returns:
+            The prediction of one image; of several a list of them in the same order. Those of one size go through the
+            model together, at most `window_batch` of them.
 
         Raises:
             ValueError: If the image can't be read or has another number of bands than the model takes, the model gives
                 scores that are no numbers, or priors are asked of an exported file.
         """
-        pixels = to_tensor(image, channels=self.model.config["in_channels"])
-        size = (pixels.shape[-2], pixels.shape[-1])
-        maps = self.views(pixels, priors=priors)
+        options = {"confidence": confidence, "priors": priors}
+        if is_one(image):
+            return self._together([self._pixels(image)], **options)[0]
+        predictions: list[Prediction] = []
+        images = iter(image)
+        while chunk := list(islice(images, AHEAD)):
+            numbers = range(len(predictions), len(predictions) + len(chunk))
+            pixels = [self._pixels(x, number) for x, number in zip(chunk, numbers, strict=True)]
+            done: dict[int, Prediction] = {}
+            for places in self._batches(pixels):
+                predicted = self._together([pixels[place] for place in places], **options)
+                done |= dict(zip(places, predicted, strict=True))
+            predictions += [done[place] for place in range(len(chunk))]
+        return predictions
+
+    def _pixels(self, image: Any, number: int | None = None) -> Tensor:
+        """One image as [C, H, W]; `number` is its place among several, for messages."""
+        try:
+            return to_tensor(image, channels=self.model.config["in_channels"])
+        except ValueError as error:
+            if number is None:
+                raise
+            raise ValueError(f"image {number} of the list (from 0): {reason(error, longest=1000)}") from error
+
+    def _batches(self, pixels: Sequence[Tensor]) -> list[list[int]]:
+        """Which images go through the model together: some of one size, as many as memory is meant for."""
+        sizes: dict[torch.Size, list[int]] = {}
+        for place, image in enumerate(pixels):
+            sizes.setdefault(image.shape, []).append(place)
+        batches = []
+        for shape, places in sizes.items():
+            largest = max(math.prod(self._size(shape, ratio)) for ratio in self.inference.ratios)
+            most = max(1, min(self.inference.window_batch, PIXELS_AT_ONCE // largest))
+            most = 1 if self.inference.mode == "slide" else most  # its windows fill the batch
+            batches += [places[first : first + most] for first in range(0, len(places), most)]
+        return batches
+
+    def _together(self, images: Sequence[Tensor], *, confidence: bool, priors: bool) -> list[Prediction]:
+        """Predict images [C, H, W] of one size in one pass."""
+        size = (images[0].shape[-2], images[0].shape[-1])
+        maps = self.views(images, priors=priors)
         require_numbers(maps[0])
-        label, *favoured = (label_map(views, size)[0].cpu().numpy() for views in maps)
-        return Prediction(
-            label=label,
-            confidence=confidence_of(maps[0], size)[0].cpu().numpy() if confidence else None,
-            priors=tuple(favoured),
-            classes=self.classes,
-        )
+        labels, *favoured = (label_map(views, size).cpu().numpy() for views in maps)
+        sure = confidence_of(maps[0], size).cpu().numpy() if confidence else None
+        return [
+            Prediction(
+                label=labels[i],
+                confidence=None if sure is None else sure[i],
+                priors=tuple(prior[i] for prior in favoured),
+                classes=self.classes,
+            )
+            for i in range(len(images))
+        ]
 
     @torch.inference_mode()
-    def views(self, image: Tensor, *, priors: bool = False) -> list[list[View]]:
-        """See an image [C, H, W] (uint8, or float in [0, 1]) at every ratio and flip.
+    def views(self, image: Tensor | Sequence[Tensor], *, priors: bool = False) -> list[list[View]]:
+        """See an image [C, H, W] (uint8, or float in [0, 1]) at every ratio and flip, or B images of one size.
 
         Returns:
-            The views of the decoder and, with `priors`, of each stage's prior: [maps][ratios and flips].
+            The views of the decoder and, with `priors`, of each stage's prior: [maps][ratios and flips]; their scores
+            are [B, ...], B is 1 for one image.
         """
         if priors and not hasattr(self.model, "encoder"):
             raise ValueError("an exported file gives no priors: use the checkpoint that it was made of")
         device = next(self.model.parameters()).device
+        images = [image] if isinstance(image, Tensor) and image.ndim == 3 else image
         seen = [
             look(self.model, x, self.inference, mirrored=mirrored, priors=priors)
-            for x, mirrored in self._inputs(image.to(device))
+            for x, mirrored in self._inputs(*(x.to(device) for x in images))
         ]
         return [list(views) for views in zip(*seen, strict=True)]
 
-    def _inputs(self, image: Tensor) -> Iterator[tuple[Tensor, bool]]:
-        """Normalised [1, C, h, w] at every ratio, plain and mirrored."""
+    def _inputs(self, *images: Tensor) -> Iterator[tuple[Tensor, bool]]:
+        """Normalised [B, C, h, w] at every ratio, plain and mirrored."""
         for ratio in self.inference.ratios:
-            size = fitted_size((image.shape[-2], image.shape[-1]), self.inference.scale, ratio=ratio)
+            size, antialias = self._size(images[0].shape, ratio), self.inference.antialias
             require_pixels(size)
-            x = self.normalization(TF.resize(image, list(size), antialias=self.inference.antialias))[None]
+            x = torch.stack([self.normalization(TF.resize(image, list(size), antialias=antialias)) for image in images])
             yield x, False
             if self.inference.flip:
                 yield x.flip(-1), True
+
+    def _size(self, shape: torch.Size, ratio: float) -> tuple[int, int]:
+        """Height and width at which the model sees an image [..., H, W]."""
+        return fitted_size((shape[-2], shape[-1]), self.inference.scale, ratio=ratio)
 
 
 def require_pixels(size: tuple[int, int]) -> None:
@@ -272,32 +337,68 @@ def model_classes(model: "SeMask | Runtime") -> Classes:
     return Classes(tuple(f"class {i}" for i in range(model.config["num_classes"])))
 
 
-def to_tensor(image: str | Path | Image.Image | NDArray[Any] | Tensor, *, channels: int) -> Tensor:
-    """Bring an image of any kind to [C, H, W], uint8 or float in [0, 1].
+def is_one(image: object) -> bool:
+    """Whether one image is meant, or what is none, and not several."""
+    if isinstance(image, np.ndarray | Tensor):
+        return image.ndim != 4
+    return isinstance(image, str | bytes | Mapping | os.PathLike | Image.Image) or not isinstance(image, Iterable)
+
+
+def to_tensor(image: Picture | NDArray[Any] | Tensor, *, channels: int) -> Tensor:
+    """Bring an image of any kind to [C, H, W], uint8 or float32 in [0, 1].
 
     Raises:
         ValueError: If it can't be read, or has another shape or number of bands.
     """
-    if isinstance(image, str | Path):
-        image = read_image(image, channels=channels)
+    if isinstance(image, str | os.PathLike):
+        if os.path.isdir(image):
+            raise ValueError(f"{one_line(image)}: a folder: give its images, e.g. sorted(Path(folder).glob('*.jpg'))")
+        image = read_image(Path(image), channels=channels)
     if isinstance(image, Image.Image):
+        if image.mode[0] in "IF":  # converting cuts off what is above 255
+            raise ValueError(f"image of mode {image.mode}: give the path of its file, or an array of float in [0, 1]")
         image = np.array(image.convert({1: "L", 3: "RGB", 4: "RGBA"}.get(channels, "RGB")))
     if isinstance(image, np.ndarray):
-        if image.ndim == 2:
-            image = np.repeat(image[..., None], channels, axis=-1)
-        if image.ndim != 3:
-            raise ValueError(f"image array has shape {list(image.shape)}: give [H, W, C] or [H, W]")
-        image = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        image = from_array(image, channels)
+    if not isinstance(image, Tensor):
+        kind = type(image).__name__
+        hint = "open it with PIL.Image.open(io.BytesIO(...))" if isinstance(image, bytes) else "give one of these"
+        raise ValueError(f"image is a {kind}, not a path, PIL image, array [H, W, C] or tensor [C, H, W]: {hint}")
     if image.ndim != 3 or image.shape[0] != channels or 0 in image.shape:
+        turned = image.ndim == 3 and image.shape[-1] == channels
         raise ValueError(
             f"image has shape {list(image.shape)} as [C, H, W], the model takes {channels} bands: "
-            "give an array [H, W, C] or a tensor [C, H, W]"
+            + ("is this [H, W, C]? " if turned else "")
+            + "give an array [H, W, C] or a tensor [C, H, W]"
         )
     if image.dtype != torch.uint8 and not image.is_floating_point():
         raise ValueError(f"image has values of type {image.dtype}: give uint8, or float in [0, 1]")
-    if image.is_floating_point() and (not image.isfinite().all() or image.min() < 0 or image.max() > 1):
+    if not image.is_floating_point():
+        return image
+    if not image.isfinite().all() or image.min() < 0 or image.max() > 1:
         raise ValueError("image has float values outside [0, 1]: divide by the largest possible value")
-    return image
+    return image.float()
+
+
+def from_array(image: NDArray[Any], channels: int) -> Tensor:
+    """Array [H, W, C], or [H, W] for all bands alike -> tensor [C, H, W].
+
+    Raises:
+        ValueError: If it has another shape, or no numbers that an image has.
+    """
+    if image.dtype != np.uint8 and not np.issubdtype(image.dtype, np.floating):
+        raise ValueError(f"image has values of type {image.dtype}: give uint8, or float in [0, 1]")
+    if image.ndim == 2:
+        image = np.repeat(image[..., None], channels, axis=-1)
+    if image.ndim != 3:
+        raise ValueError(f"image array has shape {list(image.shape)}: give [H, W, C] or [H, W]")
+    if image.shape[0] == channels != image.shape[-1]:
+        raise ValueError(
+            f"image array has shape {list(image.shape)}, but arrays are [H, W, C] with {channels} bands: is this "
+            "[C, H, W]? transpose it (array.transpose(1, 2, 0)) or give a tensor"
+        )
+    plain = np.array(image, dtype=np.uint8 if image.dtype == np.uint8 else np.float32)
+    return torch.from_numpy(plain).permute(2, 0, 1)
 
 
 def to_image(image: Tensor) -> Image.Image:

@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 from PIL import Image
 from rich.console import Console
@@ -17,6 +16,8 @@ from semask.evaluate import open_model
 from semask.files import written_whole
 from semask.inference import Prediction, Predictor, recipe_inference
 from semask.pictures import colorize, confidence_map, index_mask, overlay, with_legend
+from semask.precision import Precision, tell
+from semask.processes import all_or_none, gathered, joined
 from semask.raster import Unreadable, import_rasterio
 from semask.runtime import is_exported
 from semask.tiles import check_grid, predict_file
@@ -32,10 +33,12 @@ class PredictReport:
     Attributes:
         written: Masks that were written.
         failed: For each image that could not be segmented, why.
+        precision: What the model computed in.
     """
 
     written: list[Path] = field(default_factory=list)
     failed: dict[Path, str] = field(default_factory=dict)
+    precision: str = "fp32"
 
 
 def predict(
@@ -50,7 +53,7 @@ def predict(
     tile: int | None = None,
     overlap: int = 128,
     device: str | None = None,
-    precision: Literal["fp32", "bf16"] = "fp32",
+    precision: Precision = "auto",
     trust: bool = False,
 ) -> PredictReport:
     """Segment images: files, folders or patterns.
@@ -58,7 +61,8 @@ def predict(
     Writes for each image NAME.png, the class index of each pixel (a palette PNG at the image's size, turned as its EXIF
     orientation says), NAME_overlay.jpg and what else is asked for. One image is in memory at a time. An image that
     can't be read is listed at the end and does not stop the others. With `tile`, not even one image is in memory as a
-    whole, see `semask.tiles`; masks of TIFF files are then GeoTIFF, NAME.tif.
+    whole, see `semask.tiles`; masks of TIFF files are then GeoTIFF, NAME.tif. Processes that torchrun started share the
+    images; the first prints what became of all.
 
     Args:
         weights: Checkpoint: a .safetensors file, the folder of a run, or OWNER/NAME on the Hugging Face Hub; or an
@@ -72,7 +76,8 @@ def predict(
         tile: Side in pixels of the tiles in which images of any size are segmented, at their own size and with whatever
             ratios and flip the recipe has; null for the image in one piece.
         overlap: Pixels that tiles share with their neighbours and are blended in.
-        precision: bf16 takes less time and memory, on a CPU that knows it or a GPU; see `SeMask.use_bfloat16`.
+        precision: fp32, bf16 (less time and memory; see `SeMask.use_bfloat16`), or auto: bf16 where the device computes
+            in it, else fp32.
         device: Where to run, e.g. cpu or cuda; null for the GPU if there is one (an exported file: the CPU).
         trust: Open exported files that hold code too (.pt2, .engine): only those of your own making.
 
@@ -89,16 +94,44 @@ def predict(
         raise ValueError(f"out is {out!r}, which is no folder: give one to write to, e.g. --out predictions")
     if priors and is_exported(weights):
         raise ValueError(f"{weights}: an exported file gives no priors: give the checkpoint, or leave out --priors")
-    model = open_model(weights, device=device, trust=trust, precision=precision)
-    inference = recipe_inference(model)
-    if tile is not None:
-        inference = replace(inference, scale=None, mode="whole")
-    predictor = Predictor(model, inference if scale is None else replace(inference, scale=scale))
-    names = output_names(files)
-    require_other_files(files, names, Path(out), tiled=tile is not None)
-    report, console = PredictReport(), Console(stderr=True)
+    with joined(device) as group:
+        console = Console(stderr=True, quiet=group.rank > 0)
+        with all_or_none(group.count):
+            own = device if is_exported(weights) else group.device
+            model, chosen = open_model(weights, device=own, trust=trust, precision=precision)
+            inference = recipe_inference(model)
+            if tile is not None:
+                inference = replace(inference, scale=None, mode="whole")
+            predictor = Predictor(model, inference if scale is None else replace(inference, scale=scale))
+            names = output_names(files)
+            require_other_files(files, names, Path(out), tiled=tile is not None)
+        tell(chosen, console)
+        share = {file: names[file] for file in files[group.rank :: group.count]}
+        outputs = {"overlays": overlays, "priors": priors, "confidence": confidence}
+        report = PredictReport(precision=chosen.precision)
+        with all_or_none(group.count):
+            segment(predictor, share, report, out=out, tile=tile, overlap=overlap, console=console, **outputs)
+        report = together(gathered(report, group.count))
+    tell_report(report, len(files), out, console)
+    return report
+
+
+def segment(
+    predictor: Predictor,
+    names: dict[Path, str],
+    report: PredictReport,
+    *,
+    out: str,
+    overlays: bool,
+    priors: bool,
+    confidence: bool,
+    tile: int | None,
+    overlap: int,
+    console: Console,
+) -> None:
+    """Segment the images whose outputs have these names; the report gets what was written and what failed."""
     with Progress(console=console, transient=True) as bar:
-        for file in bar.track(files, description="segmenting"):
+        for file in bar.track(names, description="segmenting"):
             stem = Path(out) / names[file]
             if tile is not None:
                 outputs = {"confidence": confidence, "overlays": overlays}
@@ -116,12 +149,22 @@ def predict(
                 continue
             write(stem, image if overlays else None, prediction)
             report.written.append(stem.with_name(f"{stem.name}.png"))
+
+
+def tell_report(report: PredictReport, images: int, out: str, console: Console) -> None:
+    """Print what became of the images."""
     console.print(f"{len(report.written)} masks in {out}", highlight=False, soft_wrap=True)
     if report.failed:
-        console.print(f"{len(report.failed)} of {len(files)} images could not be segmented:", style="bold red")
+        console.print(f"{len(report.failed)} of {images} images could not be segmented:", style="bold red")
         for reason in report.failed.values():
             console.print(f"  {reason}", highlight=False, soft_wrap=True)
-    return report
+
+
+def together(reports: list[PredictReport]) -> PredictReport:
+    """One report of what several processes did, which took the images in turn."""
+    failed = {file: reason for report in reports for file, reason in report.failed.items()}
+    written = [mask for report in reports for mask in report.written]
+    return replace(reports[0], written=written, failed=failed)
 
 
 def check_tiles(tile: int, overlap: int, *, scale: tuple[int, int] | None, priors: bool) -> None:

@@ -4,21 +4,26 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, cast, get_args
 
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
+from accelerate.utils import gather_object
+from rich.console import Console
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from semask.data import Augmentation, Data, Normalization, SegmentationDataset, training_loader, training_transform
 from semask.evaluate import Evaluation, check_classes
+from semask.files import parse_json, require_file
 from semask.inference import Inference
 from semask.losses import LabelCounts, MaskLoss, PixelLoss, count_label
 from semask.model import SeMask
+from semask.precision import Asked, Choice, choose, tell
 from semask.run import Run
-from semask.run_state import require_free, require_run
+from semask.run_state import STATE, require_free, require_run
 from semask.schema import Probability, Range, require_fields
 from semask.text import one_line, reason
 
@@ -42,7 +47,8 @@ class Training:
         warmup_ratio: Share of the learning rate at the first step.
         power: Exponent of the polynomial decay; 1 is linear.
         min_lr: Learning rate at the end.
-        precision: fp32, bf16, or fp16 (needs a GPU).
+        precision: fp32, bf16, fp16 (needs a GPU), or auto: bf16 where the device computes in it, else fp32; a run keeps
+            what it was started with.
         clip_norm: Largest norm of the gradient; null does not clip.
         gradient_checkpointing: Keep no activations inside the backbone's blocks and compute them again: less memory.
         compile: Let torch.compile make the kernels: minutes before the first step. Other rounding than without;
@@ -71,7 +77,7 @@ class Training:
     warmup_ratio: Probability = 1e-6
     power: Annotated[float, Range(0, 10)] = 1.0
     min_lr: Annotated[float, Range(0, 100)] = 0.0
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Asked = "auto"
     clip_norm: Annotated[float, Range(0, 1e9, above=True)] | None = None
     gradient_checkpointing: bool = False
     compile: bool = False
@@ -144,7 +150,10 @@ def train(
     if isinstance(loss, MaskLoss):
         loss = loss.for_decoder(model.decoder)
     training, evaluation = training or Training(), evaluation or Inference()
+    chosen = choose_precision(training, Path(out), resume=resume)
+    training = dataclasses.replace(training, precision=chosen.precision)  # what it is goes into the recipe
     accelerator = make_accelerator(training, out, skips_maps=getattr(model.decoder, "skips_maps", False))
+    tell(chosen, Console(stderr=True, quiet=not accelerator.is_main_process))
     train_set, val_set = data.dataset("train"), data.dataset("val")
     check_settings(model, train_set, val_set, loss)
     if accelerator.is_main_process:
@@ -238,6 +247,32 @@ def share_of_step(labels: Sequence[Tensor], num_classes: int, accelerator: Accel
     return LabelCounts(*(total / parts).split([num_classes, num_classes + 1]))
 
 
+def choose_precision(training: Training, out: Path, *, resume: bool) -> Choice:
+    """Decide what a run computes in: with auto what the run to resume was started with, else what suits the device."""
+    device = torch.device("cpu")
+    if not training.cpu and torch.accelerator.is_available():
+        device = torch.accelerator.current_accelerator() or device
+    before = started_with(out) if resume and training.precision == "auto" else None
+    if before is None:
+        return choose(training.precision, device)
+    chosen = choose(before, device)
+    return chosen if chosen.warning else chosen._replace(remark=f"precision {before} (the run was started with it)")
+
+
+def started_with(out: Path) -> Asked | None:
+    """Precision of the run in a folder, of any of its files: all hold its recipe. None if none can be read."""
+    for path in (out / STATE, *sorted(out.glob("*.safetensors"))):
+        try:
+            with safe_open(require_file(path), framework="pt") as file:
+                recipe = parse_json(file.metadata()["semask"])["recipe"]
+            precision = recipe["training"]["precision"]
+            if precision in get_args(Asked):
+                return cast(Asked, precision)
+        except (SafetensorError, OSError, ValueError, TypeError, KeyError):
+            continue  # it is read again, and its faults are told, when the run goes on
+    return None
+
+
 def make_accelerator(training: Training, out: str, *, skips_maps: bool = False) -> Accelerator:
     """Set up devices, precision and logs.
 
@@ -262,6 +297,10 @@ def make_accelerator(training: Training, out: str, *, skips_maps: bool = False) 
         project_dir=out,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=skips_maps)],
     )
+    if len(set(gather_object([training.precision]))) > 1:
+        raise ValueError(
+            "training.precision is auto, bf16 on some of the machines and fp32 on others: give one"
+        )
     parts = training.accumulate * accelerator.num_processes
     if training.batch_size % parts:
         raise ValueError(

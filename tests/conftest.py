@@ -37,6 +37,14 @@ def seed() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def auto_is_fp32() -> Iterator[None]:
+    """Tests compare the commands with models in float32: let auto mean that on every machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("semask.precision.computes_in_bf16", lambda device: False)
+        yield
+
+
 class Output(NamedTuple):
     """What a command printed."""
 
@@ -112,6 +120,7 @@ def recipe(scenes: Path) -> Recipe:
             "training.warmup_steps": 2,
             "training.log_every": 1,
             "training.cpu": "true",
+            "training.precision": "fp32",
         }
         values |= {name if "." in name else f"training.{name}": value for name, value in settings.items()}
         return ["train", *(f"--{name}={value}" for name, value in values.items()), f"--out={out}"]

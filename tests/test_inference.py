@@ -1,4 +1,5 @@
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from semask import Inference, Predictor, SeMask
+from semask import Inference, Prediction, Predictor, SeMask
 from semask.inference import look, slide, starts, to_image, to_tensor
 from semask.views import View, probabilities
 
@@ -95,6 +96,70 @@ def test_every_source_gives_the_same(model, tmp_path):
     assert reference.classes.names == ("class 0", "class 1", "class 2", "class 3")
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, ">f4"])
+def test_floats_of_any_kind(model, dtype):
+    array = photo() / 255
+    expected = Predictor(model)(array.astype(dtype).astype(np.float32)).label
+    np.testing.assert_array_equal(Predictor(model)(array.astype(dtype)).label, expected)
+
+
+def assert_same(found: list[Prediction], expected: list[Prediction]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.label, other.label)
+        np.testing.assert_allclose(one.confidence, other.confidence, atol=1e-5)
+        for prior, its in zip(one.priors, other.priors, strict=True):
+            np.testing.assert_array_equal(prior, its)
+
+
+@pytest.mark.parametrize(
+    "inference",
+    [Inference(), Inference(ratios=(0.5, 1.0), flip=True), Inference(mode="slide", crop=(32, 32), stride=(20, 20))],
+    ids=["whole", "views", "slide"],
+)
+def test_several_images_are_predicted_as_one_by_one(model, tmp_path, inference):
+    rng = np.random.default_rng(1)
+    sizes = [(45, 62), (62, 45), (45, 62), (45, 62), (30, 30), (45, 62), (62, 45), (45, 62)]
+    arrays = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+    Image.fromarray(arrays[1]).save(tmp_path / "1.png")
+    mixed = [arrays[0], tmp_path / "1.png", torch.from_numpy(arrays[2]).permute(2, 0, 1), Image.fromarray(arrays[3])]
+    mixed += [arrays[4], str(tmp_path / "1.png"), arrays[6].astype(np.float32) / 255, arrays[7]]
+    predictor = Predictor(model, inference)
+    expected = [predictor(image, priors=True) for image in mixed]
+    assert len({prediction.confidence.tobytes() for prediction in expected}) == 7  # one image is there twice
+    for several in (mixed, tuple(mixed), iter(mixed)):
+        assert_same(predictor(several, priors=True), expected)
+    alike = [array for array in arrays if array.shape == (45, 62, 3)]
+    expected = [predictor(image) for image in alike]
+    batch = np.stack(alike)
+    for several in (batch, torch.from_numpy(batch).permute(0, 3, 1, 2)):
+        assert_same(predictor(several), expected)
+    shares = batch.astype(np.float32) / 255
+    assert_same(predictor(shares), [predictor(image) for image in shares])
+    assert [x.confidence for x in predictor(alike, confidence=False)] == [None] * len(alike)
+    for nothing in ([], batch[:0], iter(())):
+        assert predictor(nothing) == []
+
+
+@pytest.mark.parametrize(("window_batch", "pixels", "expected"), [(4, 2**21, [4, 3, 1]), (4, 6000, [2, 2, 2, 1, 1])])
+def test_images_of_one_size_go_through_the_model_together(model, monkeypatch, window_batch, pixels, expected):
+    monkeypatch.setattr("semask.inference.PIXELS_AT_ONCE", pixels)
+    batches = []
+    with model.register_forward_pre_hook(lambda _, inputs: batches.append(len(inputs[0]))):
+        Predictor(model, Inference(window_batch=window_batch))([photo()] * 5 + [photo(30, 30)] + [photo()] * 2)
+    assert batches == expected
+
+
+def test_a_mask_decoder_predicts_several_images_as_one_by_one():
+    torch.manual_seed(0)
+    decoder = {"decoder": "mask2former", "channels": 32, "queries": 7, "decoder_layers": 2}
+    model = SeMask(encoder="swin_nano", num_classes=4, **decoder).eval()
+    nn.init.normal_(model.decoder.class_predictor.weight)
+    images = np.random.default_rng(2).integers(0, 256, (3, 40, 50, 3), dtype=np.uint8)
+    expected = [Predictor(model)(image) for image in images]
+    assert len({prediction.confidence.tobytes() for prediction in expected}) == 3
+    assert_same(Predictor(model)(images), expected)
+
+
 def test_grey_images(model, tmp_path):
     grey = photo(bands=1)[..., 0]
     Image.fromarray(grey).save(tmp_path / "grey.png")
@@ -181,10 +246,27 @@ def test_other_bands(bands):
     ("image", "message"),
     [
         (np.zeros((5, 6, 4), np.uint8), r"image has shape \[4, 5, 6\] as \[C, H, W\], the model takes 3 bands"),
-        (np.zeros((5, 6, 3, 1), np.uint8), r"image array has shape \[5, 6, 3, 1\]"),
+        (np.zeros((5, 6, 3, 1), np.uint8), r"image 0 of the list.*image has shape \[1, 6, 3\]"),
+        (np.zeros((1, 5, 6, 3, 1), np.uint8), r"image array has shape \[1, 5, 6, 3, 1\]"),
+        (np.zeros((3, 50, 60), np.uint8), r"is this \[C, H, W\]\? transpose it .* or give a tensor"),
+        (np.zeros((2, 3, 50, 60), np.uint8), r"image 0 of the list.*is this \[C, H, W\]\?"),
+        (torch.zeros(50, 60, 3), r"is this \[H, W, C\]\? give an array"),
+        (np.array(0.5), r"image array has shape \[\]"),
+        (torch.tensor(0.5), r"image has shape \[\]"),
+        (np.zeros((5, 6, 3), bool), "values of type bool: give uint8, or float"),
+        (torch.zeros(3, 5, 6, dtype=torch.bool), "values of type torch.bool"),
+        (np.full((5, 6, 3), "x"), "values of type <U1"),
+        (np.full((5, 6, 3), None), "values of type object"),
+        (b"JFIF", "image is a bytes, not a path.*BytesIO"),
+        (None, "image is a NoneType, not a path"),
+        ({"image": 1}, "image is a dict, not a path"),
+        ([[1, 2], [3, 4]], "image 0 of the list.*image is a list, not a path"),
+        ([photo(), "no_such_photo.jpg"], "image 1 of the list.*no_such_photo.jpg: cannot be opened"),
+        (Image.fromarray(np.full((5, 6), 3000, np.uint16)), "image of mode I;16: give the path of its file"),
+        (Path(__file__).parent, "tests: a folder: give its images"),
         (np.zeros((0, 6, 3), np.uint8), r"image has shape \[3, 0, 6\]"),
         (torch.zeros(5, 6), r"image has shape \[5, 6\]"),
-        (np.zeros((5, 6, 3), np.int64), "values of type torch.int64: give uint8, or float"),
+        (np.zeros((5, 6, 3), np.int64), "values of type int64: give uint8, or float"),
         (np.full((5, 6, 3), 255.0), r"float values outside \[0, 1\]: divide"),
         (np.full((5, 6, 3), np.nan), r"float values outside \[0, 1\]"),
         ("no_such_photo.jpg", "no_such_photo.jpg: cannot be opened"),

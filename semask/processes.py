@@ -1,0 +1,117 @@
+"""Several processes that share images, as torchrun starts them."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import NamedTuple, TypeVar
+
+import torch
+import torch.distributed as dist
+
+PATIENCE = timedelta(hours=6)
+"""How long a process that is done waits for the others, whose images may be larger; a dead one is noticed at once."""
+T = TypeVar("T")
+
+
+class Processes(NamedTuple):
+    """The processes that do something together, seen from one of them."""
+
+    rank: int
+    """Which one this is; it takes the images rank, rank + count, ...; 0 prints and writes what is of all."""
+    count: int
+    """How many there are."""
+    device: str | None
+    """Where this one runs: what was asked for, or the GPU that is its own."""
+
+
+def started() -> int:
+    """How many processes were started together; torchrun tells each of them."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def require_one(verb: str) -> None:
+    """Refuse to do the same thing in several processes.
+
+    Raises:
+        ValueError: If several were started.
+    """
+    if started() > 1:
+        raise ValueError(f"{verb} runs in one process, but {started()} were started: leave torchrun out")
+
+
+@contextlib.contextmanager
+def joined(device: str | None) -> Iterator[Processes]:
+    """Join the processes that torchrun started, and part from them at the end; alone without it.
+
+    Args:
+        device: Where to run; None or cuda gives each process a GPU of its own, if there are any.
+
+    Raises:
+        ValueError: If there are more processes than GPUs.
+    """
+    count = started()
+    if count == 1:
+        yield Processes(0, 1, device)
+        return
+    own = device == "cuda" or (device is None and torch.cuda.is_available())
+    if own:
+        device = f"cuda:{_own_gpu()}"
+        torch.cuda.set_device(device)
+    join = not dist.is_initialized()
+    if join:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if own else "gloo", timeout=PATIENCE)
+    try:
+        yield Processes(dist.get_rank(), dist.get_world_size(), device)
+    finally:
+        if join:
+            dist.destroy_process_group()
+
+
+def _own_gpu() -> int:
+    """Number of the GPU of this process.
+
+    Raises:
+        ValueError: If there is none left for it.
+    """
+    index, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if index >= gpus:
+        raise ValueError(
+            f"more processes than GPUs ({gpus}) on this machine: start {gpus}, or give --device cpu"
+        )
+    return index
+
+
+@contextlib.contextmanager
+def all_or_none(count: int) -> Iterator[None]:
+    """Do something in each of `count` processes; if it fails in one, it fails in all, and none waits for ever.
+
+    Raises:
+        ValueError: If it failed in another process.
+    """
+    fault = None
+    try:
+        yield
+    except Exception as error:
+        if count == 1:
+            raise
+        fault = error
+    if count == 1:
+        return
+    failed = torch.tensor(int(fault is not None), device="cpu" if "gloo" in dist.get_backend_config() else "cuda")
+    try:
+        dist.all_reduce(failed)
+    except RuntimeError as error:
+        raise fault or ValueError("another process died: the work is not complete, start it again") from error
+    if fault is not None:
+        raise fault
+    if failed:
+        raise ValueError("another process could not do its part: its own line says why")
+
+
+def gathered(value: T, count: int) -> list[T]:
+    """What each process has, in the order of their ranks."""
+    values: list[T] = [value] * count
+    if count > 1:
+        dist.all_gather_object(values, value)
+    return values
