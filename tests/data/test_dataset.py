@@ -120,16 +120,16 @@ def test_orientation_follows_the_mask(tmp_path, turned):
     Image.new("RGB", (6, 4)).save(image, exif=exif)
     dataset = SegmentationDataset([(image, mask)], CLASSES)
     assert dataset[0][0].shape[1:] == dataset[0][1].shape == ((6, 4) if turned else (4, 6))
-    assert dataset.check(level="labels").tolist() == dataset.check().tolist() == [24, 0, 0]
+    assert dataset.check(level="labels").pixels.tolist() == dataset.check().pixels.tolist() == [24, 0, 0]
 
 
 def test_check_counts_pixels(tmp_path):
     pairs = [pair(tmp_path, "a", [[0, 1, 1, 255]]), pair(tmp_path, "b", [[2, 1], [1, 1]])]
     dataset = SegmentationDataset(pairs, CLASSES)
-    counts = dataset.check(progress=True)
+    counts = dataset.check(progress=True).pixels
     assert counts.dtype == np.int64
-    assert counts.tolist() == dataset.check(level="labels").tolist() == [1, 5, 1]
-    assert dataset.check(level="none").tolist() == [0, 0, 0]
+    assert counts.tolist() == dataset.check(level="labels").pixels.tolist() == [1, 5, 1]
+    assert dataset.check(level="none").pixels.tolist() == [0, 0, 0]
 
 
 def test_check_names_the_first_problem_and_counts_the_others(tmp_path):
@@ -146,7 +146,7 @@ def test_level_labels_does_not_decode_images(tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(image)
     image.write_bytes(image.read_bytes()[:5000])
     dataset = SegmentationDataset([(image, mask)], CLASSES)
-    assert dataset.check(level="labels").tolist() == [4096, 0, 0]
+    assert dataset.check(level="labels").pixels.tolist() == [4096, 0, 0]
     with pytest.raises(ValueError, match="damaged"):
         dataset.check()
 
@@ -155,7 +155,7 @@ def test_empty_mask(tmp_path):
     dataset = SegmentationDataset([pair(tmp_path, "a", [[255, 255]])], CLASSES)
     with pytest.raises(ValueError, match=r"a_label.png: every pixel is ignored: .*allow_empty_masks"):
         dataset.check()
-    assert dataset.check(allow_empty_masks=True).sum() == 0
+    assert dataset.check(allow_empty_masks=True).pixels.sum() == 0
 
 
 def test_no_pairs():
@@ -215,7 +215,7 @@ def test_data_describes_and_builds_the_splits(tmp_path):
     data = parser.instantiate(parser.parse_args(options)).data
     assert [len(data.dataset(split)) for split in ("train", "val")] == [3, 2]
     assert data.dataset("train").name == "street"
-    assert data.dataset("train").check().tolist() == [3, 3, 0]
+    assert data.dataset("train").check().pixels.tolist() == [3, 3, 0]
     with pytest.raises(ValueError, match=r"test: no such folder"):
         Data(str(tmp_path), val_split="test").dataset("val")
 

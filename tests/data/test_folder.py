@@ -53,7 +53,7 @@ def test_classes_file_round_trip(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "no such file; it has to name the classes"),
+        (None, "no such file: it has to name the classes"),
         ("{", "not a readable JSON file"),
         ("[]", 'expected an object with the key "classes", got list'),
         ("{}", '"classes" is missing'),
