@@ -15,7 +15,7 @@ from rich.table import Table
 from torch import Tensor
 
 from semask import checkpoint
-from semask.data import Data, SegmentationDataset, evaluation_loader
+from semask.data import Data, SegmentationDataset, evaluation_loader, findings
 from semask.files import written_whole
 from semask.inference import Inference, Predictor, recipe_inference
 from semask.metrics import ConfusionMatrix, Scores
@@ -57,6 +57,7 @@ def evaluate(
     ratios: tuple[float, ...] | None = None,
     flip: bool | None = None,
     multiscale: bool = False,
+    object_255: bool | None = None,
     workers: int = 2,
     device: str | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
@@ -83,6 +84,7 @@ def evaluate(
         ratios: Factors on the scale; several are averaged, e.g. [0.5,0.75,1.0,1.25,1.5,1.75].
         flip: Also see each image mirrored, and average.
         multiscale: The published ratios, 0.5, 0.75, 1, 1.25, 1.5 and 1.75, and flip.
+        object_255: For masks of 0 and 255 with two classes: whether 255 is class 1 (true) or ignored (false).
         workers: Processes that load images.
         precision: bf16 takes less time and memory, on a CPU that knows it or a GPU; see `SeMask.use_bfloat16`.
         device: Where to run, e.g. cpu or cuda; null for the GPU if there is one (an exported file: the CPU).
@@ -111,7 +113,11 @@ def evaluate(
     if native:
         inference = dataclasses.replace(inference, scale=None)
     source = recipe_data(recipe.get("data", {}), root=data, format=format, split=split)
+    if object_255 is not None:
+        source = dataclasses.replace(source, object_255=object_255)
     dataset = source.dataset("val")
+    dataset.require_decided()
+    findings.warn([findings.unread_line("val", dataset), findings.looked_at(dataset)])
     result = evaluate_model(Predictor(model, inference), dataset, workers=workers, progress=True)
     report = {
         "weights": {

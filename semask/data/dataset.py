@@ -33,7 +33,7 @@ MOST_VALUE = 2**24
 """Numbers in masks that can be renumbered: the table has an entry for each."""
 OBJECT_255 = (
     "{name}: the masks hold only 0 and 255, and there are two classes: say whether 255 is class 1 "
-    "(data.object_255 true) or ignored, so that class 1 never occurs (data.object_255 false)"
+    "(data.object_255 true; evaluate: --object_255 true) or ignored, so that class 1 never occurs (false)"
 )
 
 CheckLevel = Literal["full", "labels", "none"]
