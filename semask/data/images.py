@@ -28,7 +28,8 @@ MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
 MAX_PIXELS = 2 * 89_478_485
 """Largest image in pixels (Pillow's own limit); the environment variable SEMASK_MAX_PIXELS sets another one."""
 
-_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")
+"""Formats that Pillow is let to read; it knows others that start programs."""
 _LOSSY_FORMATS = ("JPEG", "MPO", "WEBP")  # MPO: the JPEG of phones, with several pictures
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 # Pillow stretches grey files of 2 and 4 bits to 0..255; a mask needs the numbers of the file.
@@ -184,7 +185,7 @@ def _open(path: str | Path) -> ImageFile.ImageFile:
     if Image.MAX_IMAGE_PIXELS is not None and limit > 2 * Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = limit  # Pillow has no other way to let a larger image pass
     with warnings.catch_warnings(action="ignore"):  # of sizes that are below our limit, and of damaged metadata
-        image = Image.open(path, formats=_FORMATS)
+        image = Image.open(path, formats=FORMATS)
     if image.width * image.height > limit:
         image.close()
         raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels, the limit is {limit}")
@@ -220,7 +221,7 @@ def _explained(path: str | Path, error: Exception) -> ValueError:
     if kind is not None and (kind.foreign or isinstance(error, UnidentifiedImageError)):
         return ValueError(f"{name}: is {kind.words}, which is not read: {kind.way_out}")
     if isinstance(error, UnidentifiedImageError):
-        return ValueError(f"{name}: not an image of a known format ({', '.join(_FORMATS)}), or its head is damaged")
+        return ValueError(f"{name}: not an image of a known format ({', '.join(FORMATS)}), or its head is damaged")
     return ValueError(f"{name}: the image is damaged ({reason(error)}): copy it again or remove it")
 
 
