@@ -12,7 +12,7 @@ from semask.evaluate import evaluate_model, percent
 
 torch.manual_seed(0)
 dataset = Data(root=sys.argv[1], format="ade20k").dataset("val")
-pixels = dataset.check()
+pixels = dataset.check().pixels
 model = SeMask(encoder="swin_nano", num_classes=len(dataset.classes), channels=64)
 result = evaluate_model(Predictor(model, Inference(scale=(2048, 512))), dataset, workers=0)
 print(f"{result.images} images, {pixels.sum():,} labelled pixels of {(pixels > 0).sum()} classes")

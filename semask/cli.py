@@ -15,7 +15,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from semask.recipe import read_recipe
 from semask.schema import field_hints, from_plain
-from semask.text import one_line, reason
+from semask.text import one_line, out_of_memory, reason
 
 LONGEST_ERROR = 2000
 """Characters of an error line: what it quotes is cut before."""
@@ -41,12 +41,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("semask: stopped; training goes on with --resume, tiles with the same command", file=sys.stderr)
         sys.exit(130)
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether a device or the system had no memory left."""
-    words = ("out of memory", "can't allocate memory", "bad_alloc", "not enough memory")
-    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
 
 
 def run(arguments: list[str]) -> int:

@@ -77,7 +77,7 @@ def demo(*, out: str = "demo", steps: int = 400, seed: int = 0) -> Path:
 
 def rarity_weights(dataset: SegmentationDataset) -> tuple[float, ...]:
     """Weights of the classes for a short training: one over the root of their share, 1 on average over the pixels."""
-    pixels = dataset.check(level="labels")
+    pixels = dataset.check(level="labels").pixels
     share = pixels / pixels.sum()
     weights = share**-0.5
     return tuple((weights / (weights * share).sum()).round(3).tolist())

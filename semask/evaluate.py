@@ -15,7 +15,7 @@ from rich.table import Table
 from torch import Tensor
 
 from semask import checkpoint
-from semask.data import Data, SegmentationDataset, evaluation_loader
+from semask.data import Data, SegmentationDataset, evaluation_loader, findings
 from semask.files import written_whole
 from semask.inference import Inference, Predictor, recipe_inference
 from semask.metrics import ConfusionMatrix, Scores
@@ -59,6 +59,7 @@ def evaluate(
     ratios: tuple[float, ...] | None = None,
     flip: bool | None = None,
     multiscale: bool = False,
+    object_255: bool | None = None,
     workers: int = 2,
     device: str | None = None,
     precision: Precision = "auto",
@@ -86,6 +87,7 @@ def evaluate(
         ratios: Factors on the scale; several are averaged, e.g. [0.5,0.75,1.0,1.25,1.5,1.75].
         flip: Also see each image mirrored, and average.
         multiscale: The published ratios, 0.5, 0.75, 1, 1.25, 1.5 and 1.75, and flip.
+        object_255: For masks of 0 and 255 with two classes: whether 255 is class 1 (true) or ignored (false).
         workers: Processes that load images.
         precision: fp32, bf16 (less time and memory; see `SeMask.use_bfloat16`), or auto: bf16 where the device computes
             in it, else fp32. Scores in bf16 differ in the last digits: give fp32 for numbers that are the same on
@@ -121,12 +123,16 @@ def evaluate(
             if native:
                 inference = dataclasses.replace(inference, scale=None)
             source = recipe_data(recipe.get("data", {}), root=data, format=format, split=split)
+            if object_255 is not None:
+                source = dataclasses.replace(source, object_255=object_255)
             dataset = source.dataset("val")
             check_classes(model, dataset)
+            dataset.require_decided()
         if len(set(gathered(chosen.precision, group.count))) > 1:
             raise ValueError("precision auto is bf16 on some of the machines and fp32 on others: give --precision fp32")
         if group.rank == 0:
             tell(chosen, Console(stderr=True))
+            findings.warn([findings.unread_line("val", dataset), findings.looked_at(dataset)])
         result = evaluate_model(
             Predictor(model, inference),
             dataset,

@@ -1,5 +1,6 @@
 """From a model and an image to a label map: whole image, sliding window, several scales and flips, in strips."""
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

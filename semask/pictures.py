@@ -1,5 +1,6 @@
 """Drawing label maps: colours, overlays with a legend, and the steps of the model side by side."""
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,8 @@ from semask.data.dataset import IGNORE_INDEX, Classes
 
 LEGEND_WIDTH = 180
 MARGIN = 6
+MOST_JPEG = 65_000
+"""Longest side in pixels of a picture that, with its legend, can be a JPEG."""
 
 
 def colorize(label: NDArray[np.uint8], classes: Classes) -> Image.Image:
@@ -49,6 +52,18 @@ def with_legend(picture: Image.Image, label: NDArray[np.uint8], classes: Classes
         text = _shortened(f"{classes.names[i]} {shares[i]:.1%}", font, width - font_size - 3 * MARGIN)
         draw.text((x + font_size + MARGIN, y), text, fill="black", font=font)
     return canvas
+
+
+def thinned(image: Image.Image, label: NDArray[np.uint8], factor: int) -> tuple[Image.Image, NDArray[np.uint8]]:
+    """Take every `factor`-th pixel of every `factor`-th row of an image and its label map [H, W]."""
+    return Image.fromarray(np.asarray(image.convert("RGB"))[::factor, ::factor]), label[::factor, ::factor]
+
+
+def encoded(picture: Image.Image, format: str) -> bytes:
+    """Make the file of a picture in memory: Pillow may not notice that a disk is full when it writes for itself."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format=format)
+    return buffer.getvalue()
 
 
 def confidence_map(confidence: NDArray[np.float32]) -> Image.Image:

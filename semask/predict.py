@@ -3,27 +3,47 @@
 import glob as globbing
 import itertools
 import re
+import tempfile
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
-from semask.data.images import IMAGE_SUFFIXES, read_image
+from semask.data import IGNORE_INDEX, findings
+from semask.data.images import IMAGE_SUFFIXES, Reach, dark_line, is_georeferenced, reach_of, read_image
 from semask.evaluate import open_model
-from semask.files import written_whole
+from semask.files import write_whole
 from semask.inference import Prediction, Predictor, recipe_inference
-from semask.pictures import colorize, confidence_map, index_mask, overlay, with_legend
+from semask.pictures import (
+    MOST_JPEG,
+    colorize,
+    confidence_map,
+    encoded,
+    index_mask,
+    overlay,
+    thinned,
+    with_legend,
+)
 from semask.precision import Precision, tell
 from semask.processes import all_or_none, gathered, joined
-from semask.raster import Unreadable, import_rasterio
+from semask.raster import BLOCK, Place, Unreadable, has_world_file, import_rasterio, place_and_holes
+from semask.raster import write as write_raster
 from semask.runtime import is_exported
+from semask.text import one_line, out_of_memory, reason, shown
 from semask.tiles import check_grid, predict_file
 
 BESIDE = re.compile(r"_(confidence|prior\d+)$")
 """Endings of what is written beside a mask and has the same suffix."""
+LONGEST_NAME = 200
+"""Bytes of a name without its ending: file systems take 255, and a file has a longer name until it is whole."""
+HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Kinds of characters that no name of an output has: control, direction and format, half pairs, line separators."""
 
 
 @dataclass
@@ -34,11 +54,17 @@ class PredictReport:
         written: Masks that were written.
         failed: For each image that could not be segmented, why.
         precision: What the model computed in.
+        smaller: Images whose overlay had to be made smaller, because no JPEG has so many pixels in a row or column.
+        unplaced: Georeferenced images whose masks are not, because rasterio is missing.
+        reaches: Images of more than 8 bits, and how much of their range they use.
     """
 
     written: list[Path] = field(default_factory=list)
     failed: dict[Path, str] = field(default_factory=dict)
     precision: str = "fp32"
+    smaller: list[Path] = field(default_factory=list)
+    unplaced: list[Path] = field(default_factory=list)
+    reaches: dict[Path, Reach] = field(default_factory=dict)
 
 
 def predict(
@@ -59,10 +85,10 @@ def predict(
     """Segment images: files, folders or patterns.
 
     Writes for each image NAME.png, the class index of each pixel (a palette PNG at the image's size, turned as its EXIF
-    orientation says), NAME_overlay.jpg and what else is asked for. One image is in memory at a time. An image that
-    can't be read is listed at the end and does not stop the others. With `tile`, not even one image is in memory as a
-    whole, see `semask.tiles`; masks of TIFF files are then GeoTIFF, NAME.tif. Processes that torchrun started share the
-    images; the first prints what became of all.
+    orientation says), NAME_overlay.jpg and what else is asked for. The mask of a georeferenced TIFF is a GeoTIFF,
+    NAME.tif. One image is in memory at a time. An image that can't be segmented is listed at the end and does not stop
+    the others. With `tile`, not even one image is in memory as a whole, see `semask.tiles`; masks of all TIFF files are
+    then NAME.tif. Processes that torchrun started share the images; the first prints what became of all.
 
     Args:
         weights: Checkpoint: a .safetensors file, the folder of a run, or OWNER/NAME on the Hugging Face Hub; or an
@@ -104,19 +130,20 @@ def predict(
                 inference = replace(inference, scale=None, mode="whole")
             predictor = Predictor(model, inference if scale is None else replace(inference, scale=scale))
             names = output_names(files)
-            require_other_files(files, names, Path(out), tiled=tile is not None)
+            require_other_files(files, names, Path(out))
         tell(chosen, console)
         share = {file: names[file] for file in files[group.rank :: group.count]}
         outputs = {"overlays": overlays, "priors": priors, "confidence": confidence}
         report = PredictReport(precision=chosen.precision)
         with all_or_none(group.count):
-            segment(predictor, share, report, out=out, tile=tile, overlap=overlap, console=console, **outputs)
+            segment_all(predictor, share, report, out=out, tile=tile, overlap=overlap, console=console, **outputs)
         report = together(gathered(report, group.count))
-    tell_report(report, len(files), out, console)
+    if group.rank == 0:
+        print_report(report, len(files), out, console)
     return report
 
 
-def segment(
+def segment_all(
     predictor: Predictor,
     names: dict[Path, str],
     report: PredictReport,
@@ -133,38 +160,151 @@ def segment(
     with Progress(console=console, transient=True) as bar:
         for file in bar.track(names, description="segmenting"):
             stem = Path(out) / names[file]
-            if tile is not None:
-                outputs = {"confidence": confidence, "overlays": overlays}
-                try:
+            try:
+                if tile is None:
+                    results = segment(predictor, file, report, overlays=overlays, priors=priors, confidence=confidence)
+                else:
+                    outputs = {"confidence": confidence, "overlays": overlays, "reaches": report.reaches}
                     mask = predict_file(predictor, file, stem, tile=tile, overlap=overlap, bar=bar, **outputs)
                     report.written.append(mask)
-                except Unreadable as error:
-                    report.failed[file] = str(error)
-                continue
-            try:
-                image = read_image(file, channels=predictor.model.config["in_channels"])
-                prediction = predictor(image, confidence=confidence, priors=priors)
-            except ValueError as error:
+                    continue
+            except Unreadable as error:
                 report.failed[file] = str(error)
                 continue
-            write(stem, image if overlays else None, prediction)
-            report.written.append(stem.with_name(f"{stem.name}.png"))
-
-
-def tell_report(report: PredictReport, images: int, out: str, console: Console) -> None:
-    """Print what became of the images."""
-    console.print(f"{len(report.written)} masks in {out}", highlight=False, soft_wrap=True)
-    if report.failed:
-        console.print(f"{len(report.failed)} of {images} images could not be segmented:", style="bold red")
-        for reason in report.failed.values():
-            console.print(f"  {reason}", highlight=False, soft_wrap=True)
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                report.failed[file] = (
+                    f"{one_line(file)}: there is not enough memory ({reason(error, longest=100)}): take a smaller "
+                    "--scale or --tile, or --precision bf16"
+                )
+                continue
+            report.written.append(results.write(stem))
 
 
 def together(reports: list[PredictReport]) -> PredictReport:
     """One report of what several processes did, which took the images in turn."""
-    failed = {file: reason for report in reports for file, reason in report.failed.items()}
-    written = [mask for report in reports for mask in report.written]
-    return replace(reports[0], written=written, failed=failed)
+    whole = PredictReport(precision=reports[0].precision)
+    for report in reports:
+        whole.written += report.written
+        whole.failed |= report.failed
+        whole.smaller += report.smaller
+        whole.unplaced += report.unplaced
+        whole.reaches |= report.reaches
+    return whole
+
+
+def print_report(report: PredictReport, images: int, out: str, console: Console) -> None:
+    """Say what was written, what is to be known of it, and what failed."""
+    findings.warn(
+        [
+            dark_line(report.reaches),
+            _counted(report.unplaced, "masks are without the place on earth: pip install 'semask[geo]' to keep it"),
+            _counted(report.smaller, f"overlays are smaller than the image: a JPEG has at most {MOST_JPEG} pixels a side"),
+        ]
+    )
+    console.print(f"{len(report.written)} masks in {shown(out)}", highlight=False, soft_wrap=True)
+    if report.failed:
+        console.print(f"{len(report.failed)} of {images} images could not be segmented:", style="bold red")
+        for why in report.failed.values():
+            console.print(f"  {shown(why)}", highlight=False, soft_wrap=True)
+
+
+def _counted(files: list[Path], what: str) -> str | None:
+    more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+    return f"{one_line(files[0])}{more}: {what}" if files else None
+
+
+@dataclass
+class Results:
+    """What is written of one image.
+
+    Attributes:
+        label: Class indices [H, W].
+        confidence: Map of the confidence, if asked for, [H, W].
+        prediction: Where both are from.
+        place: Where on earth the image lies; None writes PNGs.
+        pictures: Ending of the name -> the file, already encoded.
+    """
+
+    label: NDArray[np.uint8]
+    confidence: NDArray[np.uint8] | None
+    prediction: Prediction
+    place: Place | None
+    pictures: dict[str, bytes]
+
+    def write(self, stem: Path) -> Path:
+        """Write the files beside each other.
+
+        Returns:
+            Path of the mask.
+
+        Raises:
+            ValueError: If one can't be written.
+        """
+        for ending, content in self.pictures.items():
+            write_whole(stem.with_name(f"{stem.name}{ending}"), content)
+        classes = self.prediction.classes
+        if self.place is None:
+            mask = stem.with_name(f"{stem.name}.png")
+            if self.confidence is not None:
+                write_whole(
+                    stem.with_name(f"{stem.name}_confidence.png"), encoded(Image.fromarray(self.confidence), "PNG")
+                )
+            write_whole(mask, encoded(index_mask(self.label, classes), "PNG"))
+            return mask
+        mask = stem.with_name(f"{stem.name}.tif")
+        with tempfile.TemporaryDirectory() as scratch:
+            where = {"place": self.place, "scratch": Path(scratch)}
+            if self.confidence is not None:
+                sure = stem.with_name(f"{stem.name}_confidence.tif")
+                write_raster(sure, _blocks(self.confidence), self.label.shape, **where)
+            write_raster(mask, _blocks(self.label), self.label.shape, **where, palette=classes.palette)
+        return mask
+
+
+def _blocks(rows: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    return [rows[first : first + BLOCK] for first in range(0, len(rows), BLOCK)]
+
+
+def segment(
+    predictor: Predictor, file: Path, report: PredictReport, *, overlays: bool, priors: bool, confidence: bool
+) -> Results:
+    """Segment one image in one piece, and draw what is asked for; nothing is written yet.
+
+    Raises:
+        Unreadable: If the image can't be read or segmented.
+    """
+    try:
+        image = read_image(file, channels=predictor.model.config["in_channels"])
+        reach = reach_of(image)
+        if reach is not None:
+            report.reaches[file] = reach
+        place, holes = None, None
+        if is_georeferenced(image) or (file.suffix.lower() in (".tif", ".tiff") and has_world_file(file)):
+            try:
+                place, holes = place_and_holes(file, (image.height, image.width))
+            except ImportError:
+                report.unplaced.append(file)
+        prediction = predictor(image, confidence=confidence, priors=priors)
+    except ValueError as error:
+        raise Unreadable(str(error)) from error
+    label = prediction.label
+    sure = None if prediction.confidence is None else np.array(confidence_map(prediction.confidence))
+    if holes is not None:
+        label = np.where(holes, np.uint8(IGNORE_INDEX), label)
+        sure = None if sure is None else np.where(holes, np.uint8(0), sure)
+    pictures = {}
+    if overlays:
+        factor = -(-max(image.size) // MOST_JPEG)
+        seen, drawn = thinned(image, label, factor) if factor > 1 else (image, label)
+        if factor > 1:
+            report.smaller.append(file)
+        picture = with_legend(overlay(seen, drawn, prediction.classes), drawn, prediction.classes)
+        pictures["_overlay.jpg"] = encoded(picture, "JPEG")
+    for stage, prior in enumerate(prediction.priors, start=1):
+        pictures[f"_prior{stage}.png"] = encoded(colorize(prior, prediction.classes), "PNG")
+    return Results(label, sure, prediction, place, pictures)
 
 
 def check_tiles(tile: int, overlap: int, *, scale: tuple[int, int] | None, priors: bool) -> None:
@@ -179,21 +319,6 @@ def check_tiles(tile: int, overlap: int, *, scale: tuple[int, int] | None, prior
         raise ValueError("priors are not written in tiles: leave out --priors or --tile")
     check_grid(tile, overlap)
     import_rasterio()
-
-
-def write(stem: Path, image: Image.Image | None, prediction: Prediction) -> None:
-    """Write the pictures of one prediction beside each other."""
-    pictures = {f"{stem.name}.png": index_mask(prediction.label, prediction.classes)}
-    if image is not None:
-        picture = overlay(image, prediction.label, prediction.classes)
-        pictures[f"{stem.name}_overlay.jpg"] = with_legend(picture, prediction.label, prediction.classes)
-    for stage, prior in enumerate(prediction.priors, start=1):
-        pictures[f"{stem.name}_prior{stage}.png"] = colorize(prior, prediction.classes)
-    if prediction.confidence is not None:
-        pictures[f"{stem.name}_confidence.png"] = confidence_map(prediction.confidence)
-    for name, picture in pictures.items():
-        with written_whole(stem.with_name(name)) as temporary:
-            picture.save(temporary, format="JPEG" if name.endswith(".jpg") else "PNG")
 
 
 def find_images(sources: list[str]) -> list[Path]:
@@ -215,25 +340,27 @@ def find_images(sources: list[str]) -> list[Path]:
             files = sorted(Path(p) for p in globbing.glob(source, recursive=True) if Path(p).is_file())
         if not files:
             endings = ", ".join(IMAGE_SUFFIXES)
-            raise ValueError(f"{source}: no image there: give a file, a folder with images ({endings}), or a pattern")
+            raise ValueError(f"{one_line(source)}: no image there: give a file, a folder with images ({endings}), or a pattern")
         for file in files:
             found.setdefault(file.absolute(), file)
     return list(found.values())
 
 
-def require_other_files(files: list[Path], names: dict[Path, str], out: Path, *, tiled: bool) -> None:
+def require_other_files(files: list[Path], names: dict[Path, str], out: Path) -> None:
     """Refuse to write over the images that are segmented.
 
     Raises:
         ValueError: If an output would take the place of an image.
     """
     endings = ["_overlay.jpg", *(f"_prior{stage}.png" for stage in range(1, 5))]
-    for suffix in (".png", ".tif") if tiled else (".png",):
+    for suffix in (".png", ".tif"):
         endings += [suffix, f"_confidence{suffix}"]
     outputs = {f"{name}{ending}" for name in names.values() for ending in endings}
     for file in files:
         if file.name in outputs and file.resolve().parent == out.resolve():
-            raise ValueError(f"{file}: an output in {out} would take the place of this image: choose another --out")
+            raise ValueError(
+                f"{one_line(file)}: an output in {one_line(out)} would take the place of this image: choose another --out"
+            )
 
 
 def output_names(files: list[Path]) -> dict[Path, str]:
@@ -241,17 +368,19 @@ def output_names(files: list[Path]) -> dict[Path, str]:
 
     A name that another image's further outputs have (x_confidence, x_prior1) counts as not unique.
 
-    >>> list(output_names([Path("a/x.jpg"), Path("a/x.png"), Path("y.jpg")]).values())
-    ['x_jpg', 'x_png', 'y']
+    No name is that of a folder (. and ..), hidden, longer than `LONGEST_NAME`, or has characters that are not shown.
+
+    >>> list(output_names([Path("a/x.jpg"), Path("a/x.png"), Path("y.jpg"), Path("..png")]).values())
+    ['x_jpg', 'x_png', 'y', 'image']
     """
     names: dict[Path, str] = {}
-    stems = {p.stem for p in files}
+    stems = {plain(p.stem) for p in files}
     for make in (
         lambda p: p.stem,
         lambda p: f"{p.stem}_{p.suffix.lstrip('.')}",
         lambda p: f"{p.parent.name}_{p.stem}_{p.suffix.lstrip('.')}",
     ):
-        candidates = {p: make(p) for p in files if p not in names}
+        candidates = {p: plain(make(p)) for p in files if p not in names}
         counts = Counter(candidates.values())
         taken = set(names.values())
         names |= {
@@ -265,6 +394,13 @@ def output_names(files: list[Path]) -> dict[Path, str]:
     numbers = itertools.count()
     for p in files:
         if p not in names:
-            names[p] = next(name for i in numbers if (name := f"{p.stem}_{i}") not in taken)
+            names[p] = next(name for i in numbers if (name := f"{plain(p.stem)}_{i}") not in taken)
             taken.add(names[p])
     return {p: names[p] for p in files}
+
+
+def plain(name: str) -> str:
+    """Make the name of a file of our own from that of anybody's."""
+    visible = "".join("_" if unicodedata.category(c) in HIDDEN or c in "/\\" else c for c in name)
+    short = visible.lstrip(". ").encode()[:LONGEST_NAME].decode(errors="ignore")
+    return short.rstrip(". ") or "image"

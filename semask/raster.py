@@ -1,10 +1,15 @@
-"""Image files that do not fit into memory: read and written by windows, with rasterio (GDAL), the extra `geo`."""
+"""Image files that do not fit into memory: read and written by windows, with rasterio (GDAL), the extra `geo`.
+
+GDAL takes many things for a file: addresses, archives, texts that name other files. Here it gets the name of a regular
+file and the one driver that its first bytes ask for, and looks at no file beside it.
+"""
 
 import contextlib
 import warnings
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,25 +18,49 @@ from PIL import Image
 from torch import Tensor
 
 from semask.data.dataset import IGNORE_INDEX, Color
-from semask.data.images import read_image
-from semask.files import written_whole
+from semask.data.images import FORMATS, Reach, read_image
+from semask.files import read_text, require_file, written_whole
 from semask.inference import to_image
+from semask.text import one_line, reason
 
 READ_ROWS = 64
 """Rows of an image that are read at once."""
 BLOCK = 512
 """Side of the blocks of a GeoTIFF that is written, in pixels."""
-DRIVERS = ("GTiff", "PNG", "JPEG", "BMP", "WEBP", "GIF", "BIGGIF")
+DRIVERS = {
+    b"II*\0": ["GTiff"],
+    b"MM\0*": ["GTiff"],
+    b"II+\0": ["GTiff"],
+    b"MM\0+": ["GTiff"],
+    b"\x89PNG\r\n\x1a\n": ["PNG"],
+    b"\xff\xd8\xff": ["JPEG"],
+    b"BM": ["BMP"],
+    b"GIF8": ["GIF", "BIGGIF"],
+    b"RIFF": ["WEBP"],
+}
+"""First bytes of a file -> GDAL's drivers for it; none of them opens anything else."""
+WORLD_FILES = (".tfw", ".TFW", ".tifw", ".TIFW", ".wld", ".WLD")
 SETTINGS = {
     "GDAL_CACHEMAX": 64,  # MB of decoded blocks; else a share of the machine's memory
     # With these, JPEG and PNG files that are cut off are errors and not noise.
     "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
     "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
+    # No files beside the image, which may name further ones; and no address is opened, should something name one.
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_PAM_ENABLED": "NO",
+    "CPL_VSIL_CURL_ALLOWED_FILENAME": "none",
 }
 
 
 class Unreadable(ValueError):
     """The image is at fault, not a setting."""
+
+
+class Place(NamedTuple):
+    """Where on earth an image lies: coordinate reference system (None: unknown) and transform, as rasterio has them."""
+
+    crs: Any
+    transform: Any
 
 
 class Raster:
@@ -50,12 +79,19 @@ class Raster:
 
     def __init__(self, path: Path, *, channels: int) -> None:
         self.path, self.channels = path, channels
+        self.highest = 0
         with self._explained():
-            self.dataset = data = import_rasterio().open(path)
-        if data.driver not in DRIVERS:
-            raise Unreadable(f"{path}: a file of kind {data.driver} is not read: convert it to TIFF or PNG")
+            self.dataset = open_file(path)
+        with self._explained():
+            self._describe()
+
+    def _describe(self) -> None:
+        """Find out how the bands of the file become those of the model."""
+        data, path, channels = self.dataset, self.path, self.channels
         if set(data.dtypes) not in ({"uint8"}, {"uint16"}):
-            raise Unreadable(f"{path}: samples of {data.dtypes[0]} have no known range: convert them to 8 or 16 bits")
+            raise Unreadable(
+                f"{one_line(path)}: samples of {data.dtypes[0]} have no known range: convert them to 8 or 16 bits"
+            )
         self.bits = int(data.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8 * np.dtype(data.dtypes[0]).itemsize))
         kinds = [kind.name for kind in data.colorinterp]
         self.palette = data.colormap(1) if kinds[0] == "palette" else None
@@ -68,7 +104,9 @@ class Raster:
             self.bands = colors[:3] if len(colors) >= 3 and not self.palette else colors[:1]
             self.mode = {1: "L", 3: "RGB", 4: "RGBA"}.get(channels)
             if self.mode is None:
-                raise Unreadable(f"{path}: {data.count} bands, the model takes {channels}: give a file with as many")
+                raise Unreadable(
+                    f"{one_line(path)}: {data.count} bands, the model takes {channels}: give a file with as many"
+                )
         self.upright: NDArray[np.uint8] | None = None
         if self._turned():
             try:
@@ -77,6 +115,16 @@ class Raster:
                 raise Unreadable(str(error)) from error
             self.upright = upright.reshape(*upright.shape[:2], channels).transpose(2, 0, 1)
         self.height, self.width = (data.height, data.width) if self.upright is None else self.upright.shape[1:]
+
+    @property
+    def place(self) -> Place | None:
+        """Where a TIFF lies; None for other files."""
+        return place_of(self.dataset, self.path) if self.is_tiff else None
+
+    @property
+    def reach(self) -> Reach | None:
+        """How much of their range the samples use that were read so far; None if they have 8 bits or are negative."""
+        return Reach(self.highest, self.bits) if self.bits > 8 and not self.negative else None
 
     def windows(self, windows: Sequence[range]) -> Iterator[Tensor]:
         """Read windows of as many rows each, from top to bottom; rows that they share are read once.
@@ -132,6 +180,9 @@ class Raster:
         elif self.bits < 8:
             pixels = pixels * np.uint8(255 // (2**self.bits - 1))
         else:
+            if self.bits > 8:
+                data = pixels if self.dataset.nodata is None else pixels[pixels != self.dataset.nodata]
+                self.highest = max(self.highest, int(data.max(initial=0)))
             pixels = (pixels >> (self.bits - 8)).astype(np.uint8)
         if self.negative:
             pixels = 255 - pixels
@@ -144,7 +195,7 @@ class Raster:
         if self.dataset.crs is not None:
             return False
         try:
-            with warnings.catch_warnings(action="ignore"), Image.open(self.path) as image:
+            with warnings.catch_warnings(action="ignore"), Image.open(self.path, formats=FORMATS) as image:
                 # Pillow decodes a whole PNG to look for an orientation behind the pixels, where hardly any has it.
                 known = image.format != "PNG" or not {"exif", "Raw profile type exif"}.isdisjoint(image.info)
                 return known and image.getexif().get(0x0112, 1) != 1
@@ -153,11 +204,72 @@ class Raster:
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
+        """Say of whatever GDAL raises, which may be anything for a damaged file, that the image is at fault."""
         try:
             yield
-        except OSError as error:
-            reason = " ".join(str(error.__cause__ or error).split())
-            raise Unreadable(f"{self.path}: no image, or damaged ({reason}): copy it again or convert it") from error
+        except (Unreadable, MemoryError):
+            raise
+        except UnicodeEncodeError as error:
+            raise Unreadable(f"{one_line(self.path)}: the name of the file is no text: rename it") from error
+        except Exception as error:
+            said = reason(error.__cause__ or error)
+            raise Unreadable(
+                f"{one_line(self.path)}: no image, or damaged ({said}): copy it again or convert it"
+            ) from error
+
+
+def open_file(path: Path) -> Any:
+    """Open an image with the driver of its first bytes, and no file or address but it.
+
+    Raises:
+        Unreadable: If there is no such file, or its first bytes are not those of an image.
+        OSError: If GDAL can't read it; or another error of it.
+    """
+    rasterio = import_rasterio()
+    try:
+        require_file(path, otherwise="give the path of an image")
+    except ValueError as error:
+        raise Unreadable(str(error)) from error
+    with open(path, "rb") as file:
+        head = file.read(16)
+    if not head:
+        raise Unreadable(f"{one_line(path)}: no image, or damaged (the file is empty): copy it again or remove it")
+    drivers = next((drivers for magic, drivers in DRIVERS.items() if head.startswith(magic)), None)
+    if drivers is None or (drivers == ["WEBP"] and head[8:12] != b"WEBP"):
+        raise Unreadable(
+            f"{one_line(path)}: no image of a known format (TIFF, PNG, JPEG, BMP, WebP, GIF): convert it to TIFF or PNG"
+        )
+    with rasterio.Env(**SETTINGS):
+        for driver in drivers[:-1]:
+            with contextlib.suppress(rasterio.errors.RasterioIOError):
+                return rasterio.open(local_name(path), driver=driver)
+        return rasterio.open(local_name(path), driver=drivers[-1])
+
+
+def local_name(path: Path) -> Path | str:
+    """Name a file so that neither rasterio nor GDAL takes it for an address or an archive.
+
+    >>> local_name(Path("/vsicurl/a.tif"))
+    '/./vsicurl/a.tif'
+    """
+    path = path.absolute()
+    return f"/.{path}" if str(path).startswith("/vsi") else path
+
+
+def has_world_file(path: Path) -> bool:
+    """Whether a file beside an image says where it lies."""
+    return any(path.with_suffix(suffix).is_file() for suffix in WORLD_FILES)
+
+
+def place_of(dataset: Any, path: Path) -> Place:
+    """Where an open TIFF lies; a world file beside it says where, if the file itself does not."""
+    transform = dataset.transform
+    for suffix in WORLD_FILES if transform.is_identity else ():
+        with contextlib.suppress(ValueError):
+            a, d, b, e, c, f = map(float, read_text(path.with_suffix(suffix), most=2000).split())
+            # It says where the middle of the first pixel lies, a transform where its corner.
+            return Place(dataset.crs, type(transform)(a, b, c - (a + b) / 2, d, e, f - (d + e) / 2))
+    return Place(dataset.crs, transform)
 
 
 def import_rasterio() -> Any:
@@ -187,15 +299,42 @@ def gdal() -> Iterator[None]:
         yield
 
 
+def place_and_holes(path: Path, size: tuple[int, int]) -> tuple[Place | None, NDArray[np.bool_] | None]:
+    """Where a TIFF lies that was read whole, and which of its pixels [H, W] are no data.
+
+    Args:
+        path: The file.
+        size: Height and width as it was read. If the file has others, it was turned, and lies nowhere.
+
+    Raises:
+        ImportError: If rasterio is not installed.
+        Unreadable: If GDAL can't read the file.
+    """
+    import rasterio  # noqa: F401
+
+    with gdal(), contextlib.closing(Raster(path, channels=1)) as image:
+        if (image.height, image.width) != size or image.place is None:
+            return None, None
+        invalid = image.invalid(range(image.height))
+        return image.place, None if invalid is None else invalid.numpy()
+
+
 def write(
-    target: Path, rows: Iterable[NDArray[np.uint8]], like: Raster, scratch: Path, *, palette: Sequence[Color] = ()
+    target: Path,
+    rows: Iterable[NDArray[np.uint8]],
+    size: tuple[int, int],
+    *,
+    place: Place | None,
+    scratch: Path,
+    palette: Sequence[Color] = (),
 ) -> None:
-    """Write a map of the size of an image: a GeoTIFF in its place on earth if it is a TIFF, else a PNG.
+    """Write a map of the size of an image: a GeoTIFF in its place on earth, or a PNG; and read it again.
 
     Args:
         target: File to write.
         rows: The map from top to bottom, `BLOCK` rows at a time, [BLOCK, W]; the last may have fewer.
-        like: The image.
+        size: Height and width.
+        place: Where the GeoTIFF lies; None for a PNG.
         scratch: Folder for a GeoTIFF that a PNG is made of.
         palette: Colours of class indices; a TIFF says then that `IGNORE_INDEX` is no data.
 
@@ -203,20 +342,49 @@ def write(
         ValueError: If it can't be written; what was there before is untouched.
     """
     rasterio = import_rasterio()
-    with written_whole(target) as temporary:
-        tiff = temporary if like.is_tiff else scratch / f"{target.stem}.tif"
-        place = {"crs": like.dataset.crs, "transform": like.dataset.transform} if like.is_tiff else {}
+    with written_whole(target) as temporary, _writing():
+        tiff = temporary if place else scratch / f"{target.stem}.tif"
+        sums = []
         with rasterio.open(
-            tiff, "w", driver="GTiff", dtype="uint8", count=1, height=like.height, width=like.width,
+            local_name(tiff), "w", driver="GTiff", dtype="uint8", count=1, height=size[0], width=size[1],
             tiled=True, blockxsize=BLOCK, blockysize=BLOCK, compress="deflate", BIGTIFF="IF_SAFER",
-            nodata=IGNORE_INDEX if like.is_tiff and palette else None, **place,
+            nodata=IGNORE_INDEX if place and palette else None, **(place._asdict() if place else {}),
         ) as file:  # fmt: skip
             if palette:
                 file.write_colormap(1, {i: palette[i] if i < len(palette) else (0, 0, 0) for i in range(256)})
             first = 0
             for part in rows:
-                file.write(part, 1, window=((first, first + len(part)), (0, like.width)))
+                file.write(part, 1, window=((first, first + len(part)), (0, size[1])))
+                sums.append(zlib.crc32(np.ascontiguousarray(part)))
                 first += len(part)
-        if not like.is_tiff:
-            with rasterio.Env(GDAL_PAM_ENABLED="NO"):
-                rasterio.shutil.copy(tiff, temporary, driver="PNG")
+        if not place:
+            _verify(tiff, "GTiff", size, sums)
+            rasterio.shutil.copy(local_name(tiff), local_name(temporary), driver="PNG")
+        _verify(temporary, "GTiff" if place else "PNG", size, sums)
+
+
+def _verify(path: Path, driver: str, size: tuple[int, int], sums: Sequence[int]) -> None:
+    """Compare a file with the checksums of its parts: GDAL does not notice every write that fails.
+
+    Raises:
+        OSError: If it holds something else.
+    """
+    with import_rasterio().open(local_name(path), driver=driver) as file:
+        for part, expected in enumerate(sums):
+            first = part * BLOCK
+            window = ((first, min(first + BLOCK, size[0])), (0, size[1]))
+            if zlib.crc32(np.ascontiguousarray(file.read(1, window=window))) != expected:
+                raise OSError("what was written is not what can be read: is the disk full?")
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    """Turn what rasterio raises into the errors of the system that it stands for."""
+    rasterio = import_rasterio()
+    try:
+        with rasterio.Env(**SETTINGS):
+            yield
+    except Exception as error:
+        if not type(error).__module__.startswith("rasterio"):
+            raise
+        raise OSError(reason(error.__cause__ or error)) from error

@@ -32,3 +32,9 @@ def shown(text: object, *, longest: int = 4 * LONGEST) -> str:
     'class \\[/b]'
     """
     return escape(one_line(text, longest=longest))
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an exception says that a device or the system had no memory left."""
+    words = ("out of memory", "can't allocate memory", "bad_alloc", "not enough memory")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)

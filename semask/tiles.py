@@ -33,11 +33,13 @@ from torch import Tensor
 
 from semask import checkpoint
 from semask.data.dataset import IGNORE_INDEX, Classes
-from semask.files import written_whole
+from semask.data.images import Reach
+from semask.files import write_whole, written_whole
 from semask.inference import Predictor, starts
 from semask.outputs import at_once, source_rows
-from semask.pictures import overlay, with_legend
+from semask.pictures import encoded, overlay, with_legend
 from semask.raster import BLOCK, Raster, Unreadable, gdal, write
+from semask.text import one_line, reason, shown
 from semask.views import View, probabilities, require_numbers
 
 OVERVIEW = 2048
@@ -227,18 +229,17 @@ class Parts:
             self.lock.acquire()
         except Timeout as error:
             raise ValueError(
-                f"{folder}: another run is writing this result: wait for it, or choose another --out"
+                f"{one_line(folder)}: another run is writing this result: wait for it, or choose another --out"
             ) from error
         except OSError as error:
             raise ValueError(
-                f"{folder}: could not be written ({error.strerror or error}): choose another folder"
+                f"{one_line(folder)}: could not be written ({error.strerror or reason(error)}): choose another folder"
             ) from error
         text, note = json.dumps(identity, indent=1), folder / "parts.json"
         if not note.is_file() or note.read_text(encoding="utf-8") != text:
             for part in folder.glob("*.*"):
                 part.unlink()
-            with written_whole(note) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+            write_whole(note, text)
         self.done = 0
         while self._row(self.done).is_file():
             self.done += 1
@@ -301,6 +302,7 @@ def predict_file(
     confidence: bool = False,
     overlays: bool = False,
     bar: Progress | None = None,
+    reaches: dict[Path, Reach] | None = None,
 ) -> Path:
     """Segment an image file of any size in tiles, and write what comes out beside each other.
 
@@ -316,6 +318,7 @@ def predict_file(
         confidence: Also write OUT_confidence, 0..255 for probabilities of the chosen class from 0 to 1.
         overlays: Also write OUT_overlay.jpg, the colours over the image, made smaller, with a legend.
         bar: Where to show the progress.
+        reaches: Where to note how much of their range the samples of a file of more than 8 bits use.
 
     Returns:
         Path of the label map.
@@ -336,16 +339,19 @@ def predict_file(
         with Parts(target.with_name(f".{target.name}.parts"), identity(predictor, path) | settings) as parts:
             try:
                 segment(predictor, image, parts, tile=tile, overlap=overlap, confidence=confidence, bar=bar)
+                size, where = (image.height, image.width), {"place": image.place, "scratch": parts.folder}
                 if confidence:
                     sure = out.with_name(f"{out.name}_confidence{ending}")
-                    write(sure, parts.rows("confidence", BLOCK), image, parts.folder)
-                write(target, parts.rows("label", BLOCK), image, parts.folder, palette=predictor.classes.palette)
+                    write(sure, parts.rows("confidence", BLOCK), size, **where)
+                write(target, parts.rows("label", BLOCK), size, **where, palette=predictor.classes.palette)
                 if overlays:
                     write_overlay(out.with_name(f"{out.name}_overlay.jpg"), parts, image, predictor.classes)
             except Unreadable:
                 parts.remove()
                 raise
             parts.remove()
+        if reaches is not None and image.reach is not None:
+            reaches[path] = image.reach
     return target
 
 
@@ -356,10 +362,10 @@ def segment(
     rows, columns = spans(image.height, tile, overlap), spans(image.width, tile, overlap)
     if parts.done:
         bar.console.print(
-            f"{image.path.name}: goes on after {parts.done} of {len(rows)} rows of tiles", highlight=False
+            f"{shown(image.path.name)}: goes on after {parts.done} of {len(rows)} rows of tiles", highlight=False
         )
     total, known = len(rows) * len(columns), parts.done * len(columns)
-    task = bar.add_task(f"tiles of {image.path.name}", total=total, completed=known)
+    task = bar.add_task(f"tiles of {shown(image.path.name)}", total=total, completed=known)
     for row, pixels in enumerate(image.windows([row.tile for row in rows[parts.done :]]), start=parts.done):
         own = rows[row].own
         maps = {name: torch.empty(len(own), image.width, dtype=torch.uint8) for name in ("label", "confidence")}
@@ -397,5 +403,5 @@ def write_overlay(target: Path, parts: Parts, image: Raster, classes: Classes) -
     """Write the colours of the label map over the image, both made smaller by a whole number."""
     factor = -(-max(image.height, image.width) // OVERVIEW)
     label = np.stack([rows[0, ::factor].copy() for rows in parts.rows("label", factor)])  # a view would keep all rows
-    with written_whole(target) as temporary:
-        with_legend(overlay(image.overview(factor), label, classes), label, classes).save(temporary, format="JPEG")
+    picture = with_legend(overlay(image.overview(factor), label, classes), label, classes)
+    write_whole(target, encoded(picture, "JPEG"))

@@ -15,7 +15,15 @@ from rich.console import Console
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from semask.data import Augmentation, Data, Normalization, SegmentationDataset, training_loader, training_transform
+from semask.data import (
+    Augmentation,
+    Data,
+    Normalization,
+    SegmentationDataset,
+    findings,
+    training_loader,
+    training_transform,
+)
 from semask.evaluate import Evaluation, check_classes
 from semask.files import parse_json, require_file
 from semask.inference import Inference
@@ -157,8 +165,7 @@ def train(
     train_set, val_set = data.dataset("train"), data.dataset("val")
     check_settings(model, train_set, val_set, loss)
     if accelerator.is_main_process:
-        for dataset in (train_set, val_set):
-            dataset.check(level=data.check, allow_empty_masks=data.allow_empty_masks, progress=True)
+        check_files(data, train_set, val_set)
     accelerator.wait_for_everyone()
     settings: dict[str, Any] = {
         "augmentation": augmentation,
@@ -334,6 +341,32 @@ def check_settings(
         raise ValueError(
             f"loss.class_weights has {len(loss.class_weights)} values for {classes} classes: give one a class"
         )
+
+
+def check_files(data: Data, train_set: SegmentationDataset, val_set: SegmentationDataset) -> None:
+    """Read the files of both splits as `data.check` says, and warn of what is odd about them.
+
+    Raises:
+        ValueError: If a file is bad, or it has to be said what 255 means in the masks.
+    """
+    datasets = {"train": train_set, "val": val_set}
+    if data.check == "none":  # a run that never sees class 1 would end with a score all the same
+        for dataset in datasets.values():
+            dataset.require_decided()
+    splits = [
+        findings.Split.of(
+            name,
+            dataset,
+            dataset.check(level=data.check, allow_empty_masks=data.allow_empty_masks, progress=True),
+        )
+        for name, dataset in datasets.items()
+    ]
+    lines = [findings.unread_line(name, dataset) for name, dataset in datasets.items()]
+    if data.check != "none":
+        lines += [*findings.remarks(*splits), findings.shared_line(train_set, val_set)]
+    if data.check == "labels":
+        lines += [findings.looked_at(dataset) for dataset in datasets.values()]
+    findings.warn(lines)
 
 
 def start(

@@ -25,9 +25,11 @@ def ade20k(root: str | Path, split: str) -> SegmentationDataset:
     root = Path(root)
     require_folders(root, "ADE20K (ADEChallengeData2016)", f"images/{split}", f"annotations/{split}")
     classes = Classes.from_csv(CLASSES_TABLE)
+    found = pairs_by_stem(root / "images" / split, root / "annotations" / split)
     return SegmentationDataset(
-        pairs_by_stem(root / "images" / split, root / "annotations" / split),
+        found.pairs,
         classes,
         name="ade20k",
         renumber={0: IGNORE_INDEX} | {index + 1: index for index in range(len(classes))},
+        unread=found.unread,
     )

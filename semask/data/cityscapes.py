@@ -8,7 +8,8 @@ ROOT/gtFine/{train,val}/CITY/NAME_gtFine_labelTrainIds.png      0..18, 255 = ign
 from pathlib import Path
 
 from semask.data.dataset import IGNORE_INDEX, Classes, SegmentationDataset, read_ids
-from semask.data.folder import listed, require_folders, require_pairs
+from semask.data.folder import listed, require_folders, require_pairs, tree
+from semask.text import one_line
 
 CLASSES_TABLE = Path(__file__).parent / "classes" / "cityscapes.csv"
 
@@ -37,13 +38,18 @@ def cityscapes(root: str | Path, split: str) -> SegmentationDataset:
     for found, place, ending in ((image_of, images, _IMAGE_ENDING), (mask_of, masks, " or *".join(_MASK_ENDINGS))):
         if not found:
             cities = sorted(entry.name for entry in place.iterdir())
-            raise ValueError(f"{place}: looked for CITY/*{ending}, found none; the folder has {listed(cities)}")
+            raise ValueError(
+                f"{one_line(place)}: looked for CITY/*{ending}, found none; the folder has {listed(cities)}"
+            )
     require_pairs(image_of, mask_of, images=images, masks=masks)
+    files, unread = tree(images)
+    taken = set(image_of.values())
     return SegmentationDataset(
         [(image_of[frame], mask_of[frame]) for frame in sorted(image_of)],
         Classes.from_csv(CLASSES_TABLE),
         name="cityscapes",
         renumber=None if has_train_ids else dict.fromkeys(range(_LABEL_IDS), IGNORE_INDEX) | read_ids(CLASSES_TABLE),
+        unread=[*(path for path in files if path not in taken), *unread],
     )
 
 

@@ -16,7 +16,9 @@ Where ROOT/stuffthingmaps is there in place of ROOT/annotations, its NAME.png ho
 from pathlib import Path
 
 from semask.data.dataset import IGNORE_INDEX, Classes, SegmentationDataset, read_ids
-from semask.data.folder import pairs_by_stem, require_folders, require_pairs
+from semask.data.folder import Pairs, pairs_by_stem, require_folders, require_pairs, tree
+from semask.files import read_text
+from semask.text import one_line
 
 CLASSES_TABLE = Path(__file__).parent / "classes" / "coco_stuff.csv"
 
@@ -44,35 +46,38 @@ def coco_stuff(root: str | Path, split: str) -> SegmentationDataset:
     else:
         require_folders(root, "COCO-Stuff", label_dir)
         images, masks = root / "images", root / label_dir
-    has_train_ids = any(masks.glob(f"*{_TRAIN_IDS}.png"))
+    has_train_ids = any(path.name.endswith(f"{_TRAIN_IDS}.png") for path in tree(masks)[0])
     ending = _TRAIN_IDS if has_train_ids else ""
     if images == root / "images":
-        pairs = _listed_pairs(names, images, masks, ending)
+        found = Pairs(_listed_pairs(names, images, masks, ending), [])  # the list says what else there may be
     else:
-        pairs = pairs_by_stem(images, masks, mask_ending=ending)
+        found = pairs_by_stem(images, masks, mask_ending=ending)
     classes = Classes.from_csv(CLASSES_TABLE)
     index_of = {index + 1: index for index in range(len(classes))} if has_train_ids else read_ids(CLASSES_TABLE)
     renumber = {value - minus_one: index for value, index in index_of.items()}
     unlabelled = IGNORE_INDEX if minus_one else 0
-    return SegmentationDataset(pairs, classes, name="coco_stuff", renumber=renumber | {unlabelled: IGNORE_INDEX})
+    renumber |= {unlabelled: IGNORE_INDEX}
+    return SegmentationDataset(found.pairs, classes, name="coco_stuff", renumber=renumber, unread=found.unread)
 
 
 def _listed_pairs(names: Path, images: Path, masks: Path, ending: str) -> list[tuple[Path, Path]]:
     """Pair the files that a list names."""
-    stems = names.read_text(encoding="utf-8").split()
+    stems = read_text(names).split()
     if not stems:
-        raise ValueError(f"{names}: the list is empty, expected the name of an image on every line")
+        raise ValueError(f"{one_line(names)}: the list is empty, expected the name of an image on every line")
     wanted = [(stem, images / f"{stem}.jpg", masks / f"{stem}{ending}.png") for stem in stems]
     image_of = {stem: image for stem, image, _ in wanted if image.is_file()}
     mask_of = {stem: mask for stem, _, mask in wanted if mask.is_file()}
     if not image_of and not mask_of:
         raise ValueError(
-            f"{images}: none of the {len(stems)} images of {names} is there; looked for {wanted[0][1].name}"
+            f"{one_line(images)}: none of the {len(stems)} images of {one_line(names)} is there; looked for "
+            f"{one_line(wanted[0][1].name)}"
         )
     require_pairs(image_of, mask_of, images=images, masks=masks)
     lost = len(stems) - len(image_of)
     if lost:
         raise ValueError(
-            f"{images}: {lost} of the {len(stems)} images of {names} are missing: add them or shorten the list"
+            f"{one_line(images)}: {lost} of the {len(stems)} images of {one_line(names)} are missing: add them or "
+            "shorten the list"
         )
     return [(image_of[stem], mask_of[stem]) for stem in stems]

@@ -8,14 +8,23 @@
 """
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from semask.data.dataset import IGNORE_INDEX, Classes, SegmentationDataset
 from semask.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES
+from semask.files import parse_json, read_text, write_whole
+from semask.text import one_line, reason
 
 CLASSES_FILE = "classes.json"
+MOST_CLASSES_TEXT = 2**20
+"""Bytes of a classes.json that are read: 255 classes take far less."""
+LONGEST_NAME = 200
+"""Characters of the name of a data set."""
+MOST_LABEL = 65_535
+"""Largest number in a mask of 16 bits."""
 
 
 class FolderClasses(NamedTuple):
@@ -34,8 +43,27 @@ class FolderClasses(NamedTuple):
     has_palette: bool
 
 
+class Pairs(NamedTuple):
+    """Files of a split.
+
+    Args:
+        pairs: (image, mask), sorted by name.
+        unread: Files below the folder of the images that are no images by their ending, and links that were not
+            followed.
+    """
+
+    pairs: list[tuple[Path, Path]]
+    unread: list[Path]
+
+
 def folder(
-    root: str | Path, split: str, *, image_dir: str = "images", label_dir: str = "annotations", channels: int = 3
+    root: str | Path,
+    split: str,
+    *,
+    image_dir: str = "images",
+    label_dir: str = "annotations",
+    channels: int = 3,
+    object_255: bool | None = None,
 ) -> SegmentationDataset:
     """Find the pairs of ROOT/images/SPLIT and ROOT/annotations/SPLIT.
 
@@ -45,6 +73,7 @@ def folder(
         image_dir: Folder of the images below root.
         label_dir: Folder of the masks below root.
         channels: Channels to read the images with: 1, 3 or 4.
+        object_255: Whether the value 255 of masks of two classes is class 1 or ignored; see `Data`.
 
     Raises:
         ValueError: A folder or the classes.json is missing or wrong, or images and masks do not pair up.
@@ -52,14 +81,17 @@ def folder(
     root = Path(root)
     require_folders(root, "a folder of images and masks", f"{image_dir}/{split}", f"{label_dir}/{split}")
     described = read_classes(root / CLASSES_FILE)
+    found = pairs_by_stem(root / image_dir / split, root / label_dir / split)
     renumber = {index: index for index in range(len(described.classes))}
     return SegmentationDataset(
-        pairs_by_stem(root / image_dir / split, root / label_dir / split),
+        found.pairs,
         described.classes,
         name=described.name,
         renumber=renumber | {described.ignore_index: IGNORE_INDEX},
         colored_masks=described.has_palette,
         channels=channels,
+        object_255=object_255,
+        unread=found.unread,
     )
 
 
@@ -70,30 +102,40 @@ def read_classes(path: str | Path) -> FolderClasses:
         ValueError: The file is missing, no JSON, or lacks the classes.
     """
     path = Path(path)
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ValueError(f'{path}: no such file; it has to name the classes: {{"classes": ["road", ...]}}') from error
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: not a readable JSON file: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f'{path}: expected an object with the key "classes", got {type(values).__name__}')
-    ignore_index = values.get("ignore_index", IGNORE_INDEX)
-    if not isinstance(ignore_index, int) or ignore_index < 0:
-        raise ValueError(f'{path}: "ignore_index" is {ignore_index!r}: expected a value of the masks, 0 or more')
-    try:
-        classes = Classes.from_dict(values)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    return FolderClasses(
-        str(values.get("name") or path.parent.name), classes, ignore_index, bool(values.get("palette"))
+    text = read_text(
+        path, most=MOST_CLASSES_TEXT, otherwise='it has to name the classes: {"classes": ["road", ...]}'
     )
+    try:
+        values = parse_json(text)
+    except ValueError as error:
+        raise ValueError(f"{one_line(path)}: not a readable JSON file: {reason(error)}") from error
+    try:
+        return _described(values, path.absolute().parent.name)
+    except ValueError as error:
+        raise ValueError(f"{one_line(path)}: {reason(error)}") from error
+
+
+def _described(values: Any, folder_name: str) -> FolderClasses:
+    """Check what a classes.json holds."""
+    if not isinstance(values, dict):
+        raise ValueError(f'expected an object with the key "classes", got {type(values).__name__}')
+    name, ignore_index = values.get("name"), values.get("ignore_index")
+    if name is not None and (not isinstance(name, str) or len(name) > LONGEST_NAME or not name.isprintable()):
+        raise ValueError(f'"name" is {one_line(repr(name), longest=40)}: expected a short text on one line')
+    if ignore_index is None:
+        ignore_index = IGNORE_INDEX
+    if type(ignore_index) is not int or not 0 <= ignore_index <= MOST_LABEL:
+        raise ValueError(
+            f'"ignore_index" is {one_line(repr(ignore_index), longest=40)}: expected a value of the masks, '
+            f"0 to {MOST_LABEL}"
+        )
+    return FolderClasses(name or folder_name, Classes.from_dict(values), ignore_index, bool(values.get("palette")))
 
 
 def write_classes(path: str | Path, classes: Classes, *, name: str, ignore_index: int = IGNORE_INDEX) -> None:
     """Write a classes.json that `read_classes` reads."""
     values: dict[str, Any] = {"name": name, **classes.as_dict(), "ignore_index": ignore_index}
-    Path(path).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    write_whole(Path(path), json.dumps(values, indent=1) + "\n")
 
 
 def require_folders(root: Path, what: str, *folders: str) -> None:
@@ -108,38 +150,82 @@ def require_folders(root: Path, what: str, *folders: str) -> None:
         ValueError: Which folder is missing, and what is there instead.
     """
     if not root.is_dir():
-        raise ValueError(f"{root}: no such folder; expected {what} there")
+        raise ValueError(f"{one_line(root)}: no such folder; expected {what} there")
     for name in folders:
         if not (root / name).is_dir():
             nearest = next(parent for parent in (root / name).parents if parent.is_dir())
             found = sorted(entry.name for entry in nearest.iterdir())
-            raise ValueError(f"{root / name}: no such folder, needed for {what}; {nearest} has {listed(found)}")
+            raise ValueError(
+                f"{one_line(root / name)}: no such folder, needed for {what}; {one_line(nearest)} has {listed(found)}"
+            )
 
 
-def pairs_by_stem(images: Path, masks: Path, *, mask_ending: str = "") -> list[tuple[Path, Path]]:
-    """Pair the images of a folder with the masks of another: a.jpg and a.png.
+def pairs_by_stem(images: Path, masks: Path, *, mask_ending: str = "") -> Pairs:
+    """Pair the images below a folder with the masks below another: a/b.jpg and a/b.png.
 
     Args:
-        images: Folder of the images, without subfolders.
-        masks: Folder of the masks.
+        images: Folder of the images.
+        masks: Folder of the masks, with the same subfolders.
         mask_ending: What the stem of a mask has behind the stem of its image.
 
     Returns:
-        (image, mask), sorted by name.
+        The pairs, and the files beside the images that are none.
 
     Raises:
         ValueError: No images, an image without mask or a mask without image, or two files of the same stem.
     """
-    image_of = _by_stem(images, IMAGE_SUFFIXES, ending="")
-    mask_of = _by_stem(masks, MASK_SUFFIXES, ending=mask_ending)
-    for files, folder_, kind in ((image_of, images, "images"), (mask_of, masks, "masks")):
-        if not files:
+    files, unread = tree(images)
+    image_of = _by_stem(images, files, IMAGE_SUFFIXES, ending="")
+    mask_of = _by_stem(masks, tree(masks)[0], MASK_SUFFIXES, ending=mask_ending)
+    for table, folder_, kind in ((image_of, images, "images"), (mask_of, masks, "masks")):
+        if not table:
             suffixes = IMAGE_SUFFIXES if kind == "images" else MASK_SUFFIXES
             found = sorted(entry.name for entry in folder_.iterdir())
             wanted = ", ".join(f"*{mask_ending if kind == 'masks' else ''}{suffix}" for suffix in suffixes)
-            raise ValueError(f"{folder_}: no {kind} there; looked for {wanted}, found {listed(found)}")
+            raise ValueError(f"{one_line(folder_)}: no {kind} there; looked for {wanted}, found {listed(found)}")
     require_pairs(image_of, mask_of, images=images, masks=masks)
-    return [(image_of[stem], mask_of[stem]) for stem in sorted(image_of)]
+    taken = set(image_of.values())
+    unread += [path for path in files if path not in taken]
+    return Pairs([(image_of[stem], mask_of[stem]) for stem in sorted(image_of)], unread)
+
+
+def tree(place: Path) -> tuple[list[Path], list[Path]]:
+    """List the files below a folder, without hidden ones, and the folders that were left out.
+
+    Links to folders are followed, but no folder is read twice: a link may lead back to where it is.
+
+    Raises:
+        ValueError: If a folder can't be read.
+    """
+    files: list[Path] = []
+    again: list[Path] = []
+    links: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+
+    def walk(folder: Path) -> Iterator[Path]:
+        """Give the folders in a folder, and note its files."""
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in seen:
+            again.append(folder)
+            return
+        seen.add((status.st_dev, status.st_ino))
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if not entry.name.startswith("."):
+                    if entry.is_dir():
+                        yield folder / entry.name
+                    else:
+                        files.append(folder / entry.name)
+
+    left = [place]
+    try:
+        while left or links:
+            # Real folders first, so that the names of what is read are not those of links to it.
+            for found in walk(left.pop(0) if left else links.pop(0)):
+                (links if found.is_symlink() else left).append(found)
+    except OSError as error:
+        raise ValueError(f"{one_line(error.filename or place)}: cannot be opened: {error.strerror}") from error
+    return sorted(files), again
 
 
 def require_pairs(image_of: dict[str, Path], mask_of: dict[str, Path], *, images: Path, masks: Path) -> None:
@@ -149,10 +235,10 @@ def require_pairs(image_of: dict[str, Path], mask_of: dict[str, Path], *, images
         ValueError: Which files have no partner, and how many.
     """
     for ours, theirs, place, what in ((image_of, mask_of, masks, "mask"), (mask_of, image_of, images, "image")):
-        alone = [ours[stem].name for stem in sorted(ours.keys() - theirs.keys())]
+        alone = [_below(ours[stem], images, masks) for stem in sorted(ours.keys() - theirs.keys())]
         if alone:
             raise ValueError(
-                f"{place}: no {what} for {len(alone)} of {len(ours)} files: {listed(alone)}; "
+                f"{one_line(place)}: no {what} for {len(alone)} of {len(ours)} files: {listed(alone)}; "
                 "add what is missing or remove these files"
             )
 
@@ -164,17 +250,22 @@ def listed(names: Sequence[str]) -> str:
     'a, b, c and 2 more'
     """
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return (", ".join(names[:3]) or "nothing") + more
+    return (", ".join(one_line(name, longest=100) for name in names[:3]) or "nothing") + more
 
 
-def _by_stem(place: Path, suffixes: tuple[str, ...], *, ending: str) -> dict[str, Path]:
-    """Stem (without ending) -> path; hidden files do not count."""
+def _below(path: Path, *folders: Path) -> str:
+    """Name a file by its path below one of some folders."""
+    return next((path.relative_to(folder).as_posix() for folder in folders if path.is_relative_to(folder)), path.name)
+
+
+def _by_stem(place: Path, paths: Sequence[Path], suffixes: tuple[str, ...], *, ending: str) -> dict[str, Path]:
+    """Path below a folder without suffix and ending -> path."""
     files: dict[str, Path] = {}
-    for path in sorted(place.iterdir()):
-        if path.name.startswith(".") or path.suffix.lower() not in suffixes or not path.stem.endswith(ending):
+    for path in paths:
+        if path.suffix.lower() not in suffixes or not path.stem.endswith(ending):
             continue
-        stem = path.stem.removesuffix(ending)
+        stem = path.with_name(path.stem.removesuffix(ending) or path.name).relative_to(place).as_posix()
         if stem in files:
-            raise ValueError(f"{path}: {files[stem].name} has the same stem: keep one of them")
+            raise ValueError(f"{one_line(path)}: {one_line(files[stem].name)} has the same stem: keep one of them")
         files[stem] = path
     return files

@@ -6,12 +6,18 @@ be read is a `ValueError` of one line that names the file.
 """
 
 import os
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+from semask.data.kinds import kind_of
+from semask.files import require_file
+from semask.text import one_line, reason
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif")
 """Endings, in lower case, of the files that count as images."""
@@ -22,12 +28,62 @@ MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
 MAX_PIXELS = 2 * 89_478_485
 """Largest image in pixels (Pillow's own limit); the environment variable SEMASK_MAX_PIXELS sets another one."""
 
-_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")
+"""Formats that Pillow is let to read; it knows others that start programs."""
 _LOSSY_FORMATS = ("JPEG", "MPO", "WEBP")  # MPO: the JPEG of phones, with several pictures
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 # Pillow stretches grey files of 2 and 4 bits to 0..255; a mask needs the numbers of the file.
 _PHOTOMETRIC, _MIN_IS_WHITE = 262, 0  # of a TIFF; with 8 bits Pillow turns the samples itself
 _STRETCH = {"L;2": 85, "L;4": 17}
+_REACH, _GEOREFERENCED = "semask reach", "semask georeferenced"  # in `info` of an image
+_GEO_TAGS = (33550, 33922, 34264, 34735)  # of a TIFF: scale, tie points, matrix, keys
+_DARK = 0.25
+"""Share of the range that 16-bit samples must reach, or the image is called dark."""
+
+
+class Reach(NamedTuple):
+    """How much of their range the samples of an image of more than 8 bits use.
+
+    Args:
+        highest: Greatest sample; of colours that Pillow hands over with 8 bits, at most that.
+        bits: Bits of a sample.
+    """
+
+    highest: int
+    bits: int
+
+    @property
+    def dark(self) -> bool:
+        """Whether the 8 bits that the model gets are nearly black. An image of zeros is black already in the file."""
+        return 0 < self.highest < _DARK * (2**self.bits - 1)
+
+    def __str__(self) -> str:
+        """Say it as in "16-bit values reach 3,000 of 65,535"."""
+        return f"{self.bits}-bit values reach {self.highest:,} of {2**self.bits - 1:,}"
+
+
+def dark_line(reaches: Mapping[Path, Reach]) -> str | None:
+    """One line that warns of dark images and counts them; None if there are none."""
+    dark = {path: reach for path, reach in reaches.items() if reach.dark}
+    if not dark:
+        return None
+    path, reach = next(iter(dark.items()))
+    more = f" (and {len(dark) - 1} more images)" if len(dark) > 1 else ""
+    return (
+        f"{one_line(path)}: {reach}, so the image is nearly black as the model sees it: "
+        f"stretch it to the full range first{more}"
+    )
+
+
+def reach_of(image: Image.Image) -> Reach | None:
+    """Range of the samples in the file that `read_image` read; None if they have 8 bits."""
+    reach: Reach | None = image.info.get(_REACH)
+    return reach
+
+
+def is_georeferenced(image: Image.Image) -> bool:
+    """Whether `read_image` read a TIFF that says where on earth it lies."""
+    return bool(image.info.get(_GEOREFERENCED))
 
 
 def read_image(path: str | Path, *, channels: int = 3, upright: bool = True) -> Image.Image:
@@ -46,11 +102,15 @@ def read_image(path: str | Path, *, channels: int = 3, upright: bool = True) -> 
     """
     if channels not in _MODES:
         raise ValueError(f"channels={channels}: images are read with 1 (grey), 3 (RGB) or 4 (RGBA) channels")
-    image, _ = _load(path, upright=upright)
+    image, rawmode = _load(path, upright=upright)
     try:
-        return _eight_bit(image, path).convert(_MODES[channels])
+        converted = _eight_bit(image, path).convert(_MODES[channels])
     except ValueError as error:
-        raise ValueError(f"{path}: cannot be read as {_MODES[channels]}: {_line(error)}") from error
+        raise ValueError(f"{one_line(path)}: cannot be read as {_MODES[channels]}: {reason(error)}") from error
+    tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
+    converted.info[_REACH] = _reach(image, rawmode)
+    converted.info[_GEOREFERENCED] = any(tag in tags for tag in _GEO_TAGS)
+    return converted
 
 
 def read_mask(path: str | Path) -> NDArray[Any]:
@@ -67,7 +127,7 @@ def read_mask(path: str | Path) -> NDArray[Any]:
     """
     image, rawmode = _load(path, upright=False)
     if image.format in _LOSSY_FORMATS:
-        raise ValueError(f"{path}: {image.format} does not keep label values exactly: save masks as PNG")
+        raise ValueError(f"{one_line(path)}: {image.format} does not keep label values exactly: save masks as PNG")
     if image.mode in ("LA", "RGBA"):
         image = image.convert(image.mode.removesuffix("A"))
     if image.mode in ("P", "L", "RGB"):
@@ -76,7 +136,9 @@ def read_mask(path: str | Path) -> NDArray[Any]:
         return np.array(image).astype(np.uint8)
     if image.mode == "I" or image.mode.startswith("I;16"):
         return np.array(image).astype(np.int32)
-    raise ValueError(f"{path}: a mask of mode {image.mode} has no label values: save indices (modes P, L, I;16) as PNG")
+    raise ValueError(
+        f"{one_line(path)}: a mask of mode {image.mode} has no label values: save indices (modes P, L, I;16) as PNG"
+    )
 
 
 def read_size(path: str | Path, *, upright: bool = True) -> tuple[int, int]:
@@ -115,10 +177,15 @@ def _load(path: str | Path, *, upright: bool) -> tuple[Image.Image, str]:
 
 
 def _open(path: str | Path) -> ImageFile.ImageFile:
+    try:
+        path = require_file(path, otherwise="give the path of an image")
+    except ValueError as error:
+        raise _Complete(str(error)) from error
     limit = max_pixels()
     if Image.MAX_IMAGE_PIXELS is not None and limit > 2 * Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = limit  # Pillow has no other way to let a larger image pass
-    image = Image.open(path, formats=_FORMATS)
+    with warnings.catch_warnings(action="ignore"):  # of sizes that are below our limit, and of damaged metadata
+        image = Image.open(path, formats=FORMATS)
     if image.width * image.height > limit:
         image.close()
         raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels, the limit is {limit}")
@@ -129,32 +196,34 @@ def max_pixels() -> int:
     """Largest image in pixels: `MAX_PIXELS`, or what the environment variable SEMASK_MAX_PIXELS says."""
     text = os.environ.get("SEMASK_MAX_PIXELS", str(MAX_PIXELS))
     if not text.isdecimal() or int(text) == 0:
-        raise _Setting(f"the environment variable SEMASK_MAX_PIXELS is {text!r}: expected a number of pixels")
+        raise _Complete(f"the environment variable SEMASK_MAX_PIXELS is {text!r}: expected a number of pixels")
     return int(text)
 
 
-class _Setting(ValueError):
-    """The environment is wrong, not the file."""
+class _Complete(ValueError):
+    """What is said needs no more words: the environment is wrong, or there is no file."""
 
 
 def _explained(path: str | Path, error: Exception) -> ValueError:
     """The one line for a user: which file, what is wrong, what to do."""
-    if isinstance(error, _Setting):
+    name = one_line(path)
+    if isinstance(error, _Complete):
         return error
     if isinstance(error, OSError) and error.strerror is not None:
-        return ValueError(f"{path}: cannot be opened: {error.strerror}")
+        return ValueError(f"{name}: cannot be opened: {error.strerror}")
+    if isinstance(error, MemoryError):
+        return ValueError(f"{name}: there is not enough memory to read it: make it smaller, or see `predict --tile`")
     if isinstance(error, Image.DecompressionBombError):
-        reason = _line(error).removesuffix(", could be decompression bomb DOS attack.")
-        return ValueError(f"{path}: too large: {reason}; if you trust it, set SEMASK_MAX_PIXELS to a larger number")
+        said = reason(error).removesuffix(", could be decompression bomb DOS attack.")
+        return ValueError(f"{name}: too large: {said}; if you trust it, set SEMASK_MAX_PIXELS to a larger number")
     if Path(path).stat().st_size == 0:
-        return ValueError(f"{path}: the file is empty (0 bytes): copy it again or remove it")
+        return ValueError(f"{name}: the file is empty (0 bytes): copy it again or remove it")
+    kind = kind_of(Path(path))
+    if kind is not None and (kind.foreign or isinstance(error, UnidentifiedImageError)):
+        return ValueError(f"{name}: is {kind.words}, which is not read: {kind.way_out}")
     if isinstance(error, UnidentifiedImageError):
-        return ValueError(f"{path}: not an image of a known format ({', '.join(_FORMATS)}), or its head is damaged")
-    return ValueError(f"{path}: the image is damaged ({_line(error)}): copy it again or remove it")
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+        return ValueError(f"{name}: not an image of a known format ({', '.join(FORMATS)}), or its head is damaged")
+    return ValueError(f"{name}: the image is damaged ({reason(error)}): copy it again or remove it")
 
 
 def _eight_bit(image: Image.Image, path: str | Path) -> Image.Image:
@@ -165,3 +234,13 @@ def _eight_bit(image: Image.Image, path: str | Path) -> Image.Image:
     if image.mode in ("I", "F"):
         raise ValueError(f"samples of 32 bits have no known range: convert {Path(path).name} to 8 or 16 bits")
     return image
+
+
+def _reach(image: Image.Image, rawmode: str) -> Reach | None:
+    """Range of the samples of an image as Pillow gives it, 16 bits or the upper 8 of them."""
+    if image.mode.startswith("I;16"):
+        return Reach(int(np.array(image).max()), 16)
+    if ";16" not in rawmode:
+        return None
+    colors = image.getextrema()[: 1 if image.mode == "LA" else 3]
+    return Reach(max(int(high) for _, high in colors) << 8 | 255, 16)  # type: ignore[misc, arg-type]

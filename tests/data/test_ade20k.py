@@ -23,7 +23,7 @@ def root(tmp_path):
 def test_zero_is_ignored_and_classes_start_at_one(root, split):
     dataset = ade20k(root, split)
     assert dataset[0][1].tolist() == [[255, 0, 1, 149]]
-    assert dataset.check().sum() == 3
+    assert dataset.check().pixels.sum() == 3
 
 
 def test_value_without_class_is_refused(root):

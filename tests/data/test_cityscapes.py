@@ -43,7 +43,7 @@ def test_train_ids_are_used_only_where_all_images_have_them(tmp_path):
 def test_an_image_without_mask(tmp_path):
     write(tmp_path, "aachen", 0)
     write(tmp_path, "aachen", 1, label_ids=False)
-    with pytest.raises(ValueError, match=r"no mask for 1 of 2 files: aachen_000001_000019_leftImg8bit.png"):
+    with pytest.raises(ValueError, match=r"no mask for 1 of 2 files: aachen/aachen_000001_000019_leftImg8bit.png"):
         cityscapes(tmp_path, "train")
 
 

@@ -120,16 +120,16 @@ def test_orientation_follows_the_mask(tmp_path, turned):
     Image.new("RGB", (6, 4)).save(image, exif=exif)
     dataset = SegmentationDataset([(image, mask)], CLASSES)
     assert dataset[0][0].shape[1:] == dataset[0][1].shape == ((6, 4) if turned else (4, 6))
-    assert dataset.check(level="labels").tolist() == dataset.check().tolist() == [24, 0, 0]
+    assert dataset.check(level="labels").pixels.tolist() == dataset.check().pixels.tolist() == [24, 0, 0]
 
 
 def test_check_counts_pixels(tmp_path):
     pairs = [pair(tmp_path, "a", [[0, 1, 1, 255]]), pair(tmp_path, "b", [[2, 1], [1, 1]])]
     dataset = SegmentationDataset(pairs, CLASSES)
-    counts = dataset.check(progress=True)
+    counts = dataset.check(progress=True).pixels
     assert counts.dtype == np.int64
-    assert counts.tolist() == dataset.check(level="labels").tolist() == [1, 5, 1]
-    assert dataset.check(level="none").tolist() == [0, 0, 0]
+    assert counts.tolist() == dataset.check(level="labels").pixels.tolist() == [1, 5, 1]
+    assert dataset.check(level="none").pixels.tolist() == [0, 0, 0]
 
 
 def test_check_names_the_first_problem_and_counts_the_others(tmp_path):
@@ -146,7 +146,7 @@ def test_level_labels_does_not_decode_images(tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(image)
     image.write_bytes(image.read_bytes()[:5000])
     dataset = SegmentationDataset([(image, mask)], CLASSES)
-    assert dataset.check(level="labels").tolist() == [4096, 0, 0]
+    assert dataset.check(level="labels").pixels.tolist() == [4096, 0, 0]
     with pytest.raises(ValueError, match="damaged"):
         dataset.check()
 
@@ -155,7 +155,7 @@ def test_empty_mask(tmp_path):
     dataset = SegmentationDataset([pair(tmp_path, "a", [[255, 255]])], CLASSES)
     with pytest.raises(ValueError, match=r"a_label.png: every pixel is ignored: .*allow_empty_masks"):
         dataset.check()
-    assert dataset.check(allow_empty_masks=True).sum() == 0
+    assert dataset.check(allow_empty_masks=True).pixels.sum() == 0
 
 
 def test_no_pairs():
@@ -215,7 +215,7 @@ def test_data_describes_and_builds_the_splits(tmp_path):
     data = parser.instantiate(parser.parse_args(options)).data
     assert [len(data.dataset(split)) for split in ("train", "val")] == [3, 2]
     assert data.dataset("train").name == "street"
-    assert data.dataset("train").check().tolist() == [3, 3, 0]
+    assert data.dataset("train").check().pixels.tolist() == [3, 3, 0]
     with pytest.raises(ValueError, match=r"test: no such folder"):
         Data(str(tmp_path), val_split="test").dataset("val")
 
@@ -227,3 +227,106 @@ def test_data_refuses_negative_workers():
 
 def test_ignore_index():
     assert IGNORE_INDEX == 255
+
+
+TWO = Classes(("background", "object"), ((0, 0, 0), (255, 255, 255)))
+
+
+def binary(root: Path, kind: str) -> tuple[Path, Path]:
+    """A pair whose mask is 0 in one half and an object in the other."""
+    mask = np.array([[0, 0, 1, 1]] * 3, dtype=np.uint8)
+    image = {
+        "0 and 255": Image.fromarray(mask * 255),
+        "0 and 255, palette": Image.fromarray(mask * 255),
+        "all 255": Image.fromarray(np.full_like(mask, 255)),
+        "all 0": Image.fromarray(mask * 0),
+        "0 and 1": Image.fromarray(mask),
+        "1 bit": Image.fromarray(mask.astype(bool)),
+        "colours": Image.fromarray(mask * 255).convert("RGB"),
+        "0 and 65535": Image.fromarray(mask.astype(np.uint16) * 65535),
+        "0, 1 and 255": Image.fromarray(np.where(mask > 0, mask, [[0, 255, 0, 0]]).astype(np.uint8)),
+    }[kind]
+    if kind.endswith("palette"):
+        image.putpalette([i // 3 for i in range(768)])
+        assert image.mode == "P"
+    name = kind.replace(" ", "_")
+    image.save(root / f"{name}_label.png")
+    Image.new("RGB", (4, 3)).save(root / f"{name}.png")
+    return root / f"{name}.png", root / f"{name}_label.png"
+
+
+def two(pairs: list[tuple[Path, Path]], **options: object) -> SegmentationDataset:
+    return SegmentationDataset(pairs, TWO, name="yard", colored_masks=True, **options)
+
+
+@pytest.mark.parametrize("level", ["full", "labels"])
+@pytest.mark.parametrize("kind", ["0 and 255", "0 and 255, palette"])
+def test_masks_of_0_and_255_are_refused_until_it_is_said_what_255_is(tmp_path, kind, level):
+    pairs = [binary(tmp_path, "all 0"), binary(tmp_path, kind), binary(tmp_path, "all 255")]
+    for look in (lambda: two(pairs).check(level=level), two(pairs).require_decided):
+        with pytest.raises(ValueError, match=r"^yard: the masks hold only 0 and 255, .*data\.object_255 true") as error:
+            look()
+        assert "\n" not in str(error.value)
+    objects = two(pairs, object_255=True)
+    assert objects.check(level=level).pixels.tolist() == [18, 18]
+    assert objects[1][1][0].tolist() == [0, 0, 1, 1]
+    ignored = two(pairs[:2], object_255=False)
+    assert ignored.check(level=level).pixels.tolist() == [18, 0]
+    objects.require_decided()
+    ignored.require_decided()
+
+
+@pytest.mark.parametrize("kind", ["0 and 1", "1 bit", "colours", "0, 1 and 255"])
+def test_masks_that_say_what_they_mean_are_read_as_ever(tmp_path, kind):
+    pairs = [binary(tmp_path, "all 0"), binary(tmp_path, kind)]
+    dataset = two(pairs)
+    dataset.require_decided()
+    ignored = kind == "0, 1 and 255"
+    assert dataset.check().pixels.tolist() == [18 - 3 * ignored, 6]
+    with_objects = two([*pairs, binary(tmp_path, "0 and 255")])
+    assert with_objects.check().pixels.tolist() == [24 - 3 * ignored, 6]  # as the others use 1, 255 is ignored
+
+
+def test_masks_of_0_alone_need_no_decision(tmp_path):
+    assert two([binary(tmp_path, "all 0")]).check().pixels.tolist() == [12, 0]
+
+
+def test_masks_of_16_bits_are_refused_as_values_that_are_no_labels(tmp_path):
+    with pytest.raises(ValueError, match="65535 is no label of yard"):
+        two([binary(tmp_path, "0 and 65535")]).check()
+
+
+def test_other_faults_are_told_before_it(tmp_path):
+    pairs = [binary(tmp_path, "0 and 255"), binary(tmp_path, "all 0")]
+    pairs[1][0].write_bytes(b"")
+    with pytest.raises(ValueError, match="the file is empty"):
+        two(pairs).check()
+
+
+def test_255_is_an_object_only_of_two_classes(tmp_path):
+    with pytest.raises(ValueError, match=r"data\.object_255 is true, but dataset has 3 classes"):
+        SegmentationDataset([pair(tmp_path, "a", [[0]])], CLASSES, object_255=True)
+    with pytest.raises(ValueError, match=r"data\.object_255 is for the format folder"):
+        Data(root="x", format="ade20k", object_255=False)
+    assert SegmentationDataset([pair(tmp_path, "a", [[0, 255]])], CLASSES).check().pixels.tolist() == [1, 0, 0]
+
+
+def test_one_class_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"^yard: one class alone .* name two, background and object"):
+        SegmentationDataset([pair(tmp_path, "a", [[0]])], Classes(("road",)), name="yard")
+
+
+def test_check_counts_empty_masks_and_the_range_of_16_bits(tmp_path):
+    pairs = [pair(tmp_path, "a", [[0, 1]]), pair(tmp_path, "b", [[255, 255]])]
+    Image.fromarray(np.array([[7, 2000]], dtype=np.uint16)).save(pairs[0][0])
+    checked = SegmentationDataset(pairs, CLASSES).check(allow_empty_masks=True)
+    assert (checked.masks, checked.empty) == (2, 1)
+    assert checked.reaches == {pairs[0][0]: (2000, 16)}
+
+
+def test_an_ignored_class_is_known(tmp_path):
+    pairs = [pair(tmp_path, "a", [[0, 1]])]
+    assert SegmentationDataset(pairs, CLASSES).ignored_class is None
+    assert SegmentationDataset(pairs, CLASSES, renumber={0: 255, 1: 1, 2: 2}).ignored_class == 0
+    assert SegmentationDataset(pairs, CLASSES, renumber={0: 255, 1: 0, 2: 1, 3: 2}).ignored_class is None  # as ADE20K
+    assert not SegmentationDataset(pairs, CLASSES, renumber={0: 255, 1: 0, 2: 1, 3: 2}).numbers_from_0

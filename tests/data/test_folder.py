@@ -53,7 +53,7 @@ def test_classes_file_round_trip(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "no such file; it has to name the classes"),
+        (None, "no such file: it has to name the classes"),
         ("{", "not a readable JSON file"),
         ("[]", 'expected an object with the key "classes", got list'),
         ("{}", '"classes" is missing'),
@@ -113,3 +113,141 @@ def test_missing_folders(tmp_path):
         folder(root, "train", label_dir="masks")
     with pytest.raises(ValueError, match=r"nowhere: no such folder"):
         folder(root / "nowhere", "train")
+
+
+NAMES = ["road", "sky"]
+WRONG = {
+    "no JSON": "{",
+    "empty": "",
+    "null": "null",
+    "number": "3",
+    "text": '"road"',
+    "list": '["road", "sky"]',
+    "nested deeply": "[" * 100_000,
+    "nested": '{"classes": ["a", "b"], "x": ' + "[" * 40 + "]" * 40 + "}",
+    "NaN": '{"classes": ["a", "b"], "ignore_index": NaN}',
+    "classes null": '{"classes": null}',
+    "classes text": '{"classes": "road"}',
+    "classes object": '{"classes": {"0": "road"}}',
+    "classes number": '{"classes": 2}',
+    "no class": '{"classes": []}',
+    "one class": '{"classes": ["road"]}',
+    "a name null": '{"classes": ["road", null]}',
+    "a name number": '{"classes": ["road", 1]}',
+    "a name list": '{"classes": ["road", ["sky"]]}',
+    "a name empty": '{"classes": ["road", " "]}',
+    "a name too long": json.dumps({"classes": ["road", "s" * 100_000]}),
+    "a name with an escape": '{"classes": ["road", "\\u001b[31msky"]}',
+    "a name with a newline": '{"classes": ["road", "sky\\n"]}',
+    "half a character": '{"classes": ["road", "\\ud800"]}',
+    "a name twice": '{"classes": ["sky", "sky"]}',
+    "256 names": json.dumps({"classes": [str(i) for i in range(256)]}),
+    "too many names": json.dumps({"classes": [str(i) for i in range(100_000)]}),
+    "too large": json.dumps({"classes": [str(i) for i in range(1_000_000)]}),
+    "name number": json.dumps({"classes": NAMES, "name": 3}),
+    "name list": json.dumps({"classes": NAMES, "name": ["a"]}),
+    "name too long": json.dumps({"classes": NAMES, "name": "a" * 1000}),
+    "name with an escape": json.dumps({"classes": NAMES, "name": "a\x1b[31m"}),
+    "palette text": json.dumps({"classes": NAMES, "palette": "red"}),
+    "palette number": json.dumps({"classes": NAMES, "palette": 3}),
+    "palette false": json.dumps({"classes": NAMES, "palette": False}),
+    "palette object": json.dumps({"classes": NAMES, "palette": {}}),
+    "palette short": json.dumps({"classes": NAMES, "palette": [[1, 2, 3]]}),
+    "palette of numbers": json.dumps({"classes": NAMES, "palette": [1, 2]}),
+    "colour short": json.dumps({"classes": NAMES, "palette": [[1, 2, 3], [1, 2]]}),
+    "colour null": json.dumps({"classes": NAMES, "palette": [[1, 2, 3], None]}),
+    "colour of texts": json.dumps({"classes": NAMES, "palette": [[1, 2, 3], ["1", "2", "3"]]}),
+    "colour of floats": json.dumps({"classes": NAMES, "palette": [[1, 2, 3], [1.0, 2.0, 3.5]]}),
+    "colour of booleans": json.dumps({"classes": NAMES, "palette": [[1, 2, 3], [True, False, True]]}),
+    "colour of lists": json.dumps({"classes": NAMES, "palette": [[1, 2, 3], [[1], [2], [3]]]}),
+    "colour negative": json.dumps({"classes": NAMES, "palette": [[1, 2, 3], [-1, 2, 3]]}),
+    "colour huge": json.dumps({"classes": NAMES, "palette": [[1, 2, 3], [10**40, 2, 3]]}),
+    "same colour": json.dumps({"classes": NAMES, "palette": [[1, 2, 3], [1, 2, 3]]}),
+    "ignore_index negative": json.dumps({"classes": NAMES, "ignore_index": -1}),
+    "ignore_index huge": json.dumps({"classes": NAMES, "ignore_index": 10**12}),
+    "ignore_index of 4000 digits": '{"classes": ["a", "b"], "ignore_index": 1' + "0" * 4000 + "}",
+    "ignore_index of 5000 digits": '{"classes": ["a", "b"], "ignore_index": 1' + "0" * 5000 + "}",
+    "ignore_index bool": json.dumps({"classes": NAMES, "ignore_index": True}),
+    "ignore_index float": json.dumps({"classes": NAMES, "ignore_index": 11.0}),
+    "ignore_index text": json.dumps({"classes": NAMES, "ignore_index": "11"}),
+    "ignore_index list": json.dumps({"classes": NAMES, "ignore_index": [11]}),
+}
+
+
+@pytest.mark.parametrize("text", WRONG.values(), ids=WRONG)
+def test_classes_of_a_wrong_form_are_answered_with_one_short_line(tmp_path, text):
+    path = make(tmp_path) / "classes.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r".") as error:
+        folder(tmp_path, "train")
+    message = str(error.value)
+    assert message.isprintable()
+    assert len(message) < 300 + len(str(path))
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe{\x00}\x00", b'{"classes": ["\xff", "b"]}'])
+def test_classes_that_are_no_utf_8(tmp_path, content):
+    path = make(tmp_path) / "classes.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="not a text in UTF-8"):
+        read_classes(path)
+
+
+def test_a_byte_order_mark_is_fine(tmp_path):
+    path = tmp_path / "classes.json"
+    path.write_text(json.dumps({"classes": ["Straße", "空"], "name": None, "palette": None}), encoding="utf-8-sig")
+    assert read_classes(path).classes.names == ("Straße", "空")
+    assert read_classes(path).name == tmp_path.name
+
+
+def nested(root: Path, *names: str) -> Path:
+    """A data set whose files lie at names below images/train and annotations/train."""
+    make(root, images=())
+    for name in names:
+        for kind, path in (("RGB", root / "images/train" / name), ("L", root / "annotations/train" / name)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new(kind, (4, 3)).save(path.with_suffix(".jpg" if kind == "RGB" else ".png"))
+    return root
+
+
+def test_images_in_subfolders_are_paired_by_their_path(tmp_path):
+    dataset = folder(nested(tmp_path, "x", "a/x", "a/b/x", "c/y"), "train")
+    below = [(i.relative_to(tmp_path / "images/train"), m.relative_to(tmp_path / "annotations/train")) for i, m in dataset.pairs]
+    assert [str(image) for image, _ in below] == ["a/b/x.jpg", "a/x.jpg", "c/y.jpg", "x.jpg"]
+    assert all(image.with_suffix("") == mask.with_suffix("") for image, mask in below)
+    dataset.check()
+
+
+def test_a_mask_in_another_subfolder_does_not_count(tmp_path):
+    root = nested(tmp_path, "x", "a/y")
+    (root / "annotations/train/a/y.png").rename(root / "annotations/train/y.png")
+    with pytest.raises(ValueError, match=r"no mask for 1 of 2 files: a/y.jpg"):
+        folder(root, "train")
+
+
+def test_links_to_folders_are_followed_once(tmp_path):
+    root = nested(tmp_path / "data", "x")
+    nested(tmp_path / "other", "y")
+    for kind in ("images", "annotations"):
+        (root / kind / "train/more").symlink_to(tmp_path / "other" / kind / "train")
+        (root / kind / "train/more/back").symlink_to(root / kind)
+        (root / kind / "train/loop").symlink_to(root / kind / "train")
+    dataset = folder(root, "train")
+    assert [image.name for image, _ in dataset.pairs] == ["y.jpg", "x.jpg"]
+    assert [path.name for path in dataset.unread] == ["loop", "train"]  # below more/back, the first of them
+
+
+def test_hidden_folders_do_not_count(tmp_path):
+    root = nested(tmp_path, "x")
+    (root / "images/train/.thumbs").mkdir()
+    Image.new("RGB", (4, 3)).save(root / "images/train/.thumbs/x.jpg")
+    dataset = folder(root, "train")
+    assert len(dataset) == 1
+    assert dataset.unread == ()
+
+
+def test_files_beside_the_images_are_known(tmp_path):
+    root = nested(tmp_path, "x")
+    for name in ("photo.heic", "notes.txt", ".DS_Store"):
+        (root / "images/train" / name).touch()
+    assert [path.name for path in folder(root, "train").unread] == ["notes.txt", "photo.heic"]

@@ -127,7 +127,7 @@ def test_truncated_files(tmp_path, suffix, read):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "empty"), (b"no image", "not an image"), (None, "No such file"), ("dir", "directory")],
+    [(b"", "empty"), (b"no image", "not an image"), (None, "no such file"), ("dir", "is a folder")],
 )
 @pytest.mark.parametrize("read", [read_image, read_mask, read_size])
 def test_what_is_no_image(tmp_path, content, message, read):

@@ -1,0 +1,158 @@
+"""What is odd about the files of a data set, though nothing is wrong with any one of them: one line of warning each."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from rich.console import Console
+
+from semask.data.dataset import Checked, SegmentationDataset
+from semask.data.folder import listed
+from semask.data.images import dark_line, reach_of, read_image
+from semask.text import one_line, shown
+
+LOOKED_AT = 8
+"""Images that are decoded where not all are, to see whether they use the range of their samples."""
+HEAD = 2**16
+"""Bytes that two files of one size are compared by before they are read whole."""
+
+
+class Split(NamedTuple):
+    """What is known of one split.
+
+    Args:
+        name: "train" or "val".
+        names: Names of the classes, in their order.
+        checked: What `SegmentationDataset.check` returned.
+        ignored_class: A class whose number in the masks is ignored.
+        numbers_from_0: Whether the number 0 in the masks stands for class 0.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    checked: Checked
+    ignored_class: int | None = None
+    numbers_from_0: bool = True
+
+    @classmethod
+    def of(cls, name: str, dataset: SegmentationDataset, checked: Checked) -> "Split":
+        """Gather what a data set says of itself."""
+        return cls(name, dataset.classes.names, checked, dataset.ignored_class, dataset.numbers_from_0)
+
+
+def remarks(train: Split, val: Split) -> list[str]:
+    """Say what the counts of a training and a validation split show; nothing of a split that was not read."""
+    lines = [*_of_the_classes(train, val)]
+    for split in (train, val):
+        if split.checked.empty:
+            lines.append(
+                f"every pixel is ignored in {split.checked.empty} of the {split.checked.masks} masks of the "
+                f"{split.name} split: they teach nothing and are not counted"
+            )
+        dark = dark_line(split.checked.reaches)
+        lines += [dark] if dark else []
+    return lines
+
+
+def _of_the_classes(train: Split, val: Split) -> Iterator[str]:
+    names, ignored = train.names, train.ignored_class
+    if ignored is not None:
+        yield (
+            f"the value {ignored} is ignored in the masks (ignore_index of classes.json), but is the number of class "
+            f"{_name(names, ignored)}: it is never learned; give another ignore_index, or take the class off the list"
+        )
+    missing = {split.name: _missing(split) - {ignored} for split in (train, val) if split.checked.masks}
+    if train.numbers_from_0 and missing and all(0 in classes for classes in missing.values()) and len(names) > 2:
+        yield (
+            f"the masks never use 0, the number of class {_name(names, 0)}: if they count from 1, subtract 1 or put a "
+            'class "background" first in the list'
+        )
+    nowhere = missing.get(train.name, set())
+    if nowhere:
+        yield _never(names, nowhere, "the training masks", "it can't be learned")
+    only_val = missing.get(val.name, set()) - nowhere
+    if only_val:
+        yield _never(names, only_val, "the validation masks", "its IoU says nothing of what was learned")
+
+
+def _missing(split: Split) -> set[int | None]:
+    return {int(index) for index in np.flatnonzero(split.checked.pixels == 0)}
+
+
+def _never(names: Sequence[str], classes: set[int | None], where: str, so: str) -> str:
+    order = sorted(index for index in classes if index is not None)
+    called = listed([_name(names, index) for index in order])
+    if len(order) == 1:
+        return f"class {called} never occurs in {where}: {so}"
+    return f"{len(order)} of {len(names)} classes never occur in {where}: {called}"
+
+
+def _name(names: Sequence[str], index: int) -> str:
+    return f'{index} "{one_line(names[index], longest=60)}"'
+
+
+def unread_line(split: str, dataset: SegmentationDataset) -> str | None:
+    """One line about files beside the images that are not read; None if there are none."""
+    if not dataset.unread:
+        return None
+    count = len(dataset.unread)
+    files = "1 file is" if count == 1 else f"{count} files or linked folders are"
+    return (
+        f"{files} left out of the {split} split, which are no images by their ending, or read already: "
+        f"{listed([path.name for path in dataset.unread])}; images of another kind have to be converted"
+    )
+
+
+def shared_line(train: SegmentationDataset, val: SegmentationDataset) -> str | None:
+    """One line about images that are in both splits, by their path or their bytes; None if there are none.
+
+    Only files of the same size are read.
+    """
+    same = list(_shared([image for image, _ in train.pairs], [image for image, _ in val.pairs]))
+    if not same:
+        return None
+    first = f"{one_line(same[0][1])} is {one_line(same[0][0])}"
+    count = f"{len(same)} of the {len(val)} validation images are also trained on"
+    return f"{count}, so scores are too good: {first}{' and so on' if len(same) > 1 else ''}"
+
+
+def _shared(train: Sequence[Path], val: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+    """Give (training image, validation image) of the same content."""
+    places = {path.resolve(): path for path in train}
+    sizes: dict[int, list[Path]] = {}
+    for path in train:
+        sizes.setdefault(path.stat().st_size, []).append(path)
+    digests: dict[tuple[Path, int], bytes] = {}
+
+    def digest(path: Path, most: int) -> bytes:
+        if (path, most) not in digests:
+            with open(path, "rb") as file:
+                hashed = hashlib.sha256(file.read(HEAD)) if most else hashlib.file_digest(file, "sha256")
+            digests[path, most] = hashed.digest()
+        return digests[path, most]
+
+    for path in val:
+        if path.resolve() in places:
+            yield places[path.resolve()], path
+            continue
+        for other in sizes.get(path.stat().st_size, []):
+            if all(digest(path, most) == digest(other, most) for most in (HEAD, 0)):
+                yield other, path
+                break
+
+
+def looked_at(dataset: SegmentationDataset, images: int = LOOKED_AT) -> str | None:
+    """Decode a few images, evenly spread, and say if they are dark; None if they are not."""
+    chosen = {dataset.pairs[int(i)][0] for i in np.linspace(0, len(dataset) - 1, min(images, len(dataset)))}
+    reaches = {path: reach_of(read_image(path, channels=dataset.channels)) for path in sorted(chosen)}
+    return dark_line({path: reach for path, reach in reaches.items() if reach is not None})
+
+
+def warn(lines: Sequence[str | None]) -> None:
+    """Print lines of warning on the standard error stream, each once; None is left out."""
+    console = Console(stderr=True)
+    for line in dict.fromkeys(lines):
+        if line is not None:
+            console.print(f"warning: {shown(line)}", style="yellow", highlight=False, soft_wrap=True)
