@@ -370,6 +370,6 @@ def print_report(report: ExportReport) -> None:
     table.add_row("largest difference of a score", "", f"{check.max_difference:.2g}")
     table.add_row("mean difference of a score", "", f"{check.mean_difference:.2g}")
     table.add_row(f"labels that differ, of {check.pixels:,}", "", f"{check.different:,}")
-    table.add_row(f"the same, % (limit {report.limit_percent:g})", "", f"{report.different_percent:.4f}")
+    table.add_row(f"labels that differ, % (limit {report.limit_percent:g})", "", f"{report.different_percent:.4f}")
     table.caption = "\n".join(report.remarks) or None
     Console().print(table)

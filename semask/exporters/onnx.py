@@ -5,23 +5,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from semask.exporters import digest
 from semask.exporters.graph import Graph, example, image_axes, outputs
 from semask.exporters.metadata import KEY
-from semask.exporters.quantize import quantized
+from semask.exporters.quantize import WIDEST, quantized
 from semask.exporters.request import Request
 from semask.exporters.symbolics import register
 from semask.files import temporary_folder
 from semask.model import SeMask
 from semask.runtime.engines import require
+from semask.text import one_line
 
 OPSET = 20
 LARGEST = 2**31 - 2**20
 """Bytes of weights that fit into a protobuf file, with room for the graph."""
 EXACT = ("GridSample", "LayerNormalization", "Range", "ReduceMean", "Resize", "Softmax")
 """Operations that stay in float32 where others are in float16: they place things, or sum up much."""
+NEVER = "which our exports never have: don't trust it, or export it again"
 
 
 def save(request: Request) -> list[Path]:
@@ -34,8 +38,11 @@ def save(request: Request) -> list[Path]:
         ValueError: If a package is missing, or the precision is not for this format.
     """
     graph = make(request)
-    graph.metadata_props.add(key=KEY, value=request.described)
-    return write(graph, request.path)
+    check_operators(graph, request.path)  # what could not be opened again is not written
+    graph.metadata_props.add(key=KEY, value=digest.blank(request.described))
+    files = write(graph, request.path)
+    digest.seal(files)
+    return files
 
 
 def make(request: Request, *, symmetric: bool = False) -> Any:
@@ -101,11 +108,14 @@ def write(graph: Any, path: Path, *, largest: int = LARGEST) -> list[Path]:
     return [path, weights]
 
 
-def check_external_data(path: Path) -> None:
-    """Refuse an ONNX file of anybody that wants to read what does not lie beside it.
+def check_file(path: Path) -> Any:
+    """Refuse an ONNX file of anybody that is damaged, or could do more than compute; gives its `onnx.ModelProto`.
+
+    Weights that lie in other files are not read.
 
     Raises:
-        ValueError: If it is no ONNX file, or names weights that are not a plain file in its own folder.
+        ValueError: If it is no ONNX file, its bytes are not those that were exported, it has operators that our exports
+            don't have, or names weights that are not a plain file in its own folder.
     """
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -113,7 +123,48 @@ def check_external_data(path: Path) -> None:
     try:
         model = onnx.load(path, load_external_data=False)
     except (DecodeError, OSError, ValueError) as error:
-        raise ValueError(f"{path}: not an ONNX file, or damaged: copy or export it again") from error
+        raise ValueError(f"{one_line(path)}: not an ONNX file, or damaged: copy or export it again") from error
+    check_operators(model, path)
+    digest.check([path, *check_external_data(model, path)])
+    return model
+
+
+def check_operators(model: Any, path: Path) -> None:
+    """Refuse what could run for ever or run something else: loops and branches, functions, operators of others.
+
+    Args:
+        model: An `onnx.ModelProto`.
+        path: The file, for messages.
+
+    Raises:
+        ValueError: If it has them.
+    """
+    if model.functions:
+        raise ValueError(f"{one_line(path)}: has functions of its own ({one_line(model.functions[0].name)}), {NEVER}")
+    for node in model.graph.node:
+        if node.domain not in ("", "ai.onnx"):
+            name = f"{node.domain}.{node.op_type}"
+            raise ValueError(f"{one_line(path)}: has an operator of its own ({one_line(name)}), {NEVER}")
+        if any(x.HasField("g") or x.graphs for x in node.attribute):  # all that loop or branch have graphs inside
+            raise ValueError(f"{one_line(path)}: loops or branches ({one_line(node.op_type)}), {NEVER}")
+
+
+def check_external_data(model: Any, path: Path) -> list[Path]:
+    """Refuse an ONNX file of anybody that wants to read what does not lie beside it.
+
+    Args:
+        model: Its `onnx.ModelProto`.
+        path: The file.
+
+    Returns:
+        Files that hold its weights, without itself; each once.
+
+    Raises:
+        ValueError: If it names weights that are not a plain file in its own folder.
+    """
+    import onnx
+
+    files: dict[Path, None] = {}
     for tensor in tensors(model):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
@@ -122,9 +173,23 @@ def check_external_data(path: Path) -> None:
         weights = path.parent / name
         if name in ("", ".", "..") or {"/", "\\", "\0"} & set(name) or weights.is_symlink() or not weights.is_file():
             raise ValueError(
-                f"{path}: wants to read {name or places!r}: its weights have to be a file beside it: copy both, or "
-                "don't trust it"
+                f"{one_line(path)}: wants to read {one_line(name or places)!r}: its weights have to be a file beside "
+                "it: copy both, or don't trust it"
             )
+        files[weights] = None
+    return list(files)
+
+
+def has_wide_weights(model: Any, path: Path) -> bool:
+    """Whether weights of a checked int8 file are beyond `quantize.WIDEST`, so that products may saturate."""
+    from onnx import TensorProto, numpy_helper
+
+    quantised = {node.input[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    return any(
+        np.abs(numpy_helper.to_array(tensor, str(path.parent)).astype(np.int16)).max(initial=0) > WIDEST
+        for tensor in model.graph.initializer
+        if tensor.data_type == TensorProto.INT8 and tensor.name in quantised
+    )
 
 
 def tensors(model: Any) -> Iterator[Any]:

@@ -1,18 +1,33 @@
 """OpenVINO: the quickest on a CPU; FILE.xml with the graph and FILE.bin with the weights."""
 
 import logging
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.parsers import expat
 
+import numpy as np
 from torch import Tensor
 
+from semask.exporters import digest
 from semask.exporters.metadata import KEY
-from semask.exporters.quantize import LAST
+from semask.exporters.quantize import LAST, WIDEST
 from semask.exporters.request import Request
-from semask.files import temporary_folder
+from semask.files import require_file, temporary_folder
 from semask.runtime.engines import require
+from semask.text import one_line
+
+LARGEST = 2**26
+"""Bytes of the graph; a thousand layers take about half a million."""
+DEEPEST = 32
+"""Levels of nesting in the graph's XML."""
+PRODUCTS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
+SCALING = 5
+"""Operations at most from a constant of 8 bits to the product: conversion, shift, scale, shape, order."""
+LOOPS = ("If", "Loop", "TensorIterator")
+NEVER = "which our exports never have: don't trust it, or export it again"
 
 
 def save(request: Request) -> list[Path]:
@@ -34,13 +49,19 @@ def save(request: Request) -> list[Path]:
         converted = ov.convert_model(files[0])
         if request.precision == "int8":
             converted = quantized(converted, request.calibration)
-        converted.set_rt_info(request.described, [KEY])
+        converted.set_rt_info(digest.blank(request.described), [KEY])
         ov.save_model(converted, request.path, compress_to_fp16=request.precision != "fp32")
-    return [request.path, request.path.with_suffix(".bin")]
+    saved = [request.path, request.path.with_suffix(".bin")]
+    check_operators(request.path)  # what could not be opened again is not written
+    digest.seal(saved)
+    return saved
 
 
 def quantized(model: Any, calibration: Iterable[Tensor]) -> Any:
-    """Quantise an `openvino.Model` on normalised images [1, C, H, W]."""
+    """Quantise an `openvino.Model` on normalised images [1, C, H, W].
+
+    Weights are from -64 to 64, for the reason that `exporters.quantize` gives: OpenVINO's products saturate as well.
+    """
     require("nncf")
     import nncf
 
@@ -53,6 +74,7 @@ def quantized(model: Any, calibration: Iterable[Tensor]) -> Any:
         preset=nncf.QuantizationPreset.MIXED,
         model_type=nncf.ModelType.TRANSFORMER,
         ignored_scope=nncf.IgnoredScope(names=products(model), patterns=[LAST], validate=False),
+        advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE),
     )
 
 
@@ -64,3 +86,91 @@ def products(model: Any) -> list[str]:
         if op.get_type_name() in ("MatMul", "ScaledDotProductAttention")
         and not any(x.get_node().get_type_name() == "Constant" for x in op.input_values()[:2])
     ]
+
+
+def check_file(path: Path) -> None:
+    """Refuse an OpenVINO model of anybody that is damaged, or could do more than compute.
+
+    Raises:
+        ValueError: If it is no such model or has no .bin, its bytes are not those that were exported, or it has
+            operators that our exports don't have.
+    """
+    weights = require_file(path.with_suffix(".bin"), otherwise=f"it has to lie beside {one_line(path.name)}")
+    check_operators(path)
+    digest.check([path, weights])
+
+
+def check_operators(path: Path) -> None:
+    """Refuse a graph that could run for ever or run something else: loops and branches, operators of others.
+
+    Args:
+        path: The .xml.
+
+    Raises:
+        ValueError: If it has them, is larger than any of ours, or is no OpenVINO model.
+    """
+    content = require_file(path).open("rb")
+    with content:
+        text = content.read(LARGEST + 1)
+    if len(text) > LARGEST:
+        raise ValueError(f"{one_line(path)}: its graph is larger than {LARGEST:,} bytes, {NEVER}")
+    depth, parser = 0, expat.ParserCreate()
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > DEEPEST:
+            raise ValueError(f"{one_line(path)}: its graph is nested more than {DEEPEST} levels deep, {NEVER}")
+        if depth == 1 and tag != "net":
+            raise ValueError(f"{one_line(path)}: not an OpenVINO model: copy or export it again")
+        if tag == "layer":
+            check_layer(attributes, path)
+        if tag == "body" or (tag == "net" and depth > 1):
+            raise ValueError(f"{one_line(path)}: has a graph in its graph, {NEVER}")
+
+    def end(tag: str) -> None:
+        nonlocal depth
+        depth -= 1
+
+    def doctype(*_: object) -> None:
+        raise ValueError(f"{one_line(path)}: defines entities, {NEVER}")
+
+    parser.StartElementHandler, parser.EndElementHandler, parser.StartDoctypeDeclHandler = start, end, doctype
+    try:
+        parser.Parse(text, True)
+    except expat.ExpatError as error:
+        raise ValueError(
+            f"{one_line(path)}: not an OpenVINO model, or damaged ({error}): copy or export it again"
+        ) from error
+
+
+def check_layer(attributes: Mapping[str, str], path: Path) -> None:
+    """Refuse one layer; see `check_operators`.
+
+    Raises:
+        ValueError: If it loops or branches, or is not from one of OpenVINO's own sets of operators.
+    """
+    kind, version = attributes.get("type", ""), attributes.get("version", "")
+    if kind in LOOPS:
+        raise ValueError(f"{one_line(path)}: loops or branches ({one_line(kind)}), {NEVER}")
+    if not re.fullmatch(r"opset\d{1,2}", version):
+        raise ValueError(f"{one_line(path)}: has an operator of its own ({one_line(f'{version}.{kind}')}), {NEVER}")
+
+
+def has_wide_weights(model: Any) -> bool:
+    """Whether weights of an int8 `openvino.Model` are beyond `quantize.WIDEST`, so that products may saturate."""
+    return any(
+        np.abs(op.data.astype(np.int16)).max(initial=0) > WIDEST
+        for op in model.get_ops()
+        if op.get_type_name() == "Constant" and op.get_element_type().get_type_name() == "i8" and multiplies(op)
+    )
+
+
+def multiplies(constant: Any) -> bool:
+    """Whether the values of a constant of 8 bits, once they are scaled, go into a convolution or a product."""
+    nodes = [constant]
+    for _ in range(SCALING):
+        nodes = [x.get_node() for node in nodes for x in node.output(0).get_target_inputs()]
+        if any(node.get_type_name() in PRODUCTS for node in nodes):
+            return True
+    return False

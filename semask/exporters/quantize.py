@@ -11,15 +11,21 @@ from semask.files import temporary_folder
 
 LAST = r".*/(classifier|class_predictor)/.*"
 """Nodes of the last layer, which stay as they are; so do products of activations: attention, masks."""
+WIDEST = 64
+"""Largest size of a weight in 8 bits, for processors that add two products in 16 bits; see `quantized`."""
 
 
 def quantized(graph: Any, calibration: Iterable[Tensor], *, symmetric: bool = False) -> Any:
     """Quantise an `onnx.ModelProto`: weights by channel, activations by tensor.
 
+    A processor without VNNI adds two products of an unsigned and a signed byte in 16 bits, which saturate: 2 x 255 x
+    127 is above 32,767, 2 x 255 x 64 is not. So weights are from -64 to 64, and every processor computes the same.
+
     Args:
         graph: In float32.
         calibration: Normalised images [1, C, H, W].
-        symmetric: Whether 0 stays 0 in activations too, as TensorRT asks for; else their range is used better.
+        symmetric: Whether 0 stays 0 in activations too, as TensorRT asks for, and weights have all 8 bits, which GPUs
+            multiply exactly; else the range of activations is used better.
 
     Raises:
         ValueError: If there are no images.
@@ -53,6 +59,7 @@ def quantized(graph: Any, calibration: Iterable[Tensor], *, symmetric: bool = Fa
                 Images(),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
+                reduce_range=not symmetric,
                 op_types_to_quantize=["Conv", "MatMul"],
                 nodes_to_exclude=kept,
                 activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,

@@ -5,6 +5,7 @@ None of them unpickles anything or runs code of the file, except those that `run
 
 import json
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -16,9 +17,12 @@ import torch
 from torch import Tensor
 
 from semask.exporters.metadata import KEY, OUTPUTS, Precision
+from semask.runtime.processor import products_saturate
+from semask.text import one_line
 
 HINTS = {"fp16": ("FP16", "f16"), "bf16": ("BF16", "bf16"), "int8": ("BF16", "bf16")}
 """For each precision the capability of a device that it takes in OpenVINO, and its name there; int8 leaves a rest."""
+WIDE = "int8 weights of all 8 bits, whose products overflow on this processor (it has no VNNI)"
 
 
 class Options(NamedTuple):
@@ -37,7 +41,7 @@ class Engine:
         metadata: The JSON that the file carries, not yet checked; None if it has none.
         outputs: Names of what `run` gives.
         run: Takes normalised images [B, C, H, W] in float32, on any device, and gives the outputs in float32.
-        details: Versions, device and threads, for reports.
+        details: Versions, device and threads, for reports; "remark" where there is something to know of the numbers.
     """
 
     metadata: str | None
@@ -57,15 +61,15 @@ def require(module: str) -> None:
 
 
 def onnx(path: Path, options: Options) -> Engine:
-    """Open an ONNX file with onnxruntime; what it wants to read outside its folder is refused first."""
+    """Open an ONNX file with onnxruntime; what could do more than compute is refused first."""
     for module in ("onnx", "onnxruntime"):
         require(module)
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()
-    from semask.exporters.onnx import check_external_data
+    from semask.exporters.onnx import check_file, has_wide_weights
 
-    check_external_data(path)
+    model = check_file(path)
     device = options.device or "cpu"
     kind, _, index = device.partition(":")
     provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(kind)
@@ -74,6 +78,10 @@ def onnx(path: Path, options: Options) -> Engine:
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.threads
     settings.log_severity_level = 4  # what it says comes as an exception too
+    remark = {}
+    if device == "cpu" and products_saturate() and has_wide_weights(model, path):
+        settings.add_session_config_entry("session.disable_quant_qdq", "1")
+        remark["remark"] = f"{WIDE}: computed in float32, which is exact and slower; export it again"
     which = {"device_id": index} if index else {}
     session = onnxruntime.InferenceSession(path, settings, providers=[(provider, which)])
     name = session.get_inputs()[0].name
@@ -85,7 +93,7 @@ def onnx(path: Path, options: Options) -> Engine:
         session.get_modelmeta().custom_metadata_map.get(KEY),
         tuple(x.name for x in session.get_outputs()),
         run,
-        {"engine": f"onnxruntime {onnxruntime.__version__}", "device": device, "threads": options.threads},
+        {"engine": f"onnxruntime {onnxruntime.__version__}", "device": device, "threads": options.threads, **remark},
     )
 
 
@@ -94,21 +102,25 @@ def openvino(path: Path, options: Options) -> Engine:
     require("openvino")
     import openvino as ov
 
-    weights = path.with_suffix(".bin")
-    if not weights.is_file():
-        raise ValueError(f"{weights}: no such file: it has to lie beside {path.name}")
+    from semask.exporters.openvino import check_file, has_wide_weights
+
+    check_file(path)
     core = ov.Core()
     device = (options.device or "cpu").upper()
     if device.split(".")[0] not in {name.split(".")[0] for name in core.available_devices}:
         raise ValueError(
             f"device {options.device} can't run {path}: OpenVINO finds {', '.join(core.available_devices)}"
         )
-    model = core.read_model(path, weights)
+    model = core.read_model(path, path.with_suffix(".bin"))
     text = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None
     hint = inference_precision(text, options.precision, core.get_property(device, "OPTIMIZATION_CAPABILITIES"))
     settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
     if device == "CPU":
         settings["INFERENCE_NUM_THREADS"] = options.threads
+    remark = {}
+    if device == "CPU" and products_saturate() and has_wide_weights(model):
+        remark["remark"] = f"{WIDE}: scores are less accurate than on others; export it again"
+        warnings.warn(f"{one_line(path)}: {remark['remark']}", stacklevel=2)
     compiled = core.compile_model(model, device, settings)
     request, lock = compiled.create_infer_request(), threading.Lock()
 
@@ -119,7 +131,7 @@ def openvino(path: Path, options: Options) -> Engine:
 
     details = {"engine": f"openvino {ov.__version__.split('-')[0]}", "device": device.lower(), "computes in": hint}
     outputs = tuple(x.get_any_name() for x in compiled.outputs)
-    return Engine(text, outputs, run, {**details, "threads": options.threads})
+    return Engine(text, outputs, run, {**details, "threads": options.threads, **remark})
 
 
 def inference_precision(text: str | None, wanted: Precision | None, capabilities: Sequence[str]) -> str:
