@@ -52,7 +52,7 @@ class SeMask(nn.Module):
     ) -> None:
         super().__init__()
         names = [part if isinstance(part, str) else type(part).__name__ for part in (encoder, decoder)]
-        s = ModelSettings(*names, **settings)
+        s = ModelSettings(encoder=names[0], decoder=names[1], **settings)
         self.config: dict[str, Any] = s.as_dict()
         self.metadata: dict[str, Any] = {}
         if isinstance(encoder, str):

@@ -75,10 +75,11 @@ def require_plain(text: str) -> None:
     """
     depth = documents = 0
     for event in yaml.parse(text, yaml.SafeLoader):
+        line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise ValueError(f"it has an anchor or alias in line {event.start_mark.line + 1}: write the value out")
+            raise ValueError(f"it has an anchor or alias in line {line}: write the value out")
         if getattr(event, "tag", None):
-            raise ValueError(f"it has a tag in line {event.start_mark.line + 1}: leave it out")
+            raise ValueError(f"it has a tag in line {line}: leave it out")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         documents += isinstance(event, yaml.DocumentStartEvent)
         if depth > DEEPEST or documents > 1:

@@ -6,6 +6,7 @@ without a range is never accepted, so nothing that a file says is unbounded.
 
 import dataclasses
 import functools
+import math
 import types
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
@@ -81,7 +82,7 @@ def require(value: Any, hint: Any, name: str) -> None:
         ValueError: If it is of another type, out of range, too long, or no number.
     """
     if not admits(value, hint):
-        raise ValueError(f"{name} is {one_line(repr(value), longest=80)}: give {expected(hint)}")
+        raise ValueError(f"{name} is {quoted(value)}: give {expected(hint)}")
 
 
 def require_fields(settings: Any, group: str) -> None:
@@ -94,7 +95,8 @@ def require_fields(settings: Any, group: str) -> None:
     Raises:
         ValueError: The first field that is wrong.
     """
-    for name, hint in field_hints(type(settings)).items():
+    kind: Any = type(settings)
+    for name, hint in field_hints(kind).items():
         require(getattr(settings, name), hint, f"{group}.{name}" if group else name)
 
 
@@ -123,11 +125,11 @@ def require_known(values: Any, hints: Mapping[str, Any], group: str) -> None:
         ValueError: The first entry that is wrong.
     """
     if not isinstance(values, Mapping):
-        raise ValueError(f"{group} is {one_line(repr(values), longest=80)}: give an object with settings")
+        raise ValueError(f"{group} is {quoted(values)}: give an object with settings")
     for name, value in values.items():
         if name not in hints:
             known = ", ".join(hints) or "none"
-            raise ValueError(f"{group} has no setting {one_line(repr(name), longest=80)}: its own are {known}")
+            raise ValueError(f"{group} has no setting {quoted(name)}: its own are {known}")
         require(value, hints[name], f"{group}.{name}")
 
 
@@ -158,7 +160,7 @@ def admits(value: Any, hint: Any) -> bool:
             return all(admits(x, arguments[0]) for x in value)
         return len(value) == len(arguments) and all(map(admits, value, arguments))
     if origin is dict:
-        return isinstance(value, Mapping) and len(value) <= LONGEST_LIST and all(isinstance(x, str) for x in value)
+        return isinstance(value, Mapping) and len(value) <= LONGEST_LIST and all(map(_plain, value, value.values()))
     if hint is str:
         return isinstance(value, str) and len(value) <= LONGEST_TEXT and "\0" not in value
     if hint in (None, type(None)):
@@ -181,6 +183,27 @@ def expected(hint: Any) -> str:
             return f"a list of {expected(arguments[0]).removeprefix('a ').replace('number', 'numbers', 1)}"
         return f"[{', '.join(expected(x) for x in arguments)}]"
     return {str: "a text", bool: "true or false", type(None): "null"}.get(hint, "an object with names and values")
+
+
+def quoted(value: Any, *, longest: int = 80) -> str:
+    """Write a value from outside as Python does, on one line and cut.
+
+    >>> quoted("a" * 500)[:8], quoted(10**5000)
+    ("'aaaaaaa", 'a number of 5,001 digits')
+    """
+    try:
+        return one_line(repr(value), longest=longest)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        digits = int(math.log10(2) * value.bit_length()) + 1 if isinstance(value, int) else 4300
+        return f"a number of {digits:,} digits"
+
+
+def _plain(name: Any, value: Any) -> bool:
+    """Whether an entry of an object is a name with plain values; who takes it knows their ranges."""
+    if isinstance(value, list | tuple):
+        return len(value) <= LONGEST_LIST and all(_plain(name, x) for x in value)
+    known = value is None or admits(value, bool | str) or value in Range(-1e12, 1e12)
+    return isinstance(name, str) and known
 
 
 def _short(number: float) -> str:

@@ -92,7 +92,7 @@ class Training:
     ema: Annotated[float, Range(0, 1, above=True, below=True)] | None = None
     sync_batchnorm: bool = True
     pretrained: str | None = None
-    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
+    seed: Annotated[int, Range(0, 2**53)] = 0
     log_every: Annotated[int, Range(1, 10**8)] = 50
     save_every: Annotated[int, Range(1, 10**8)] = 8000
     evaluate_every: Annotated[int, Range(0, 10**8)] = 8000

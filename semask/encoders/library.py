@@ -11,7 +11,8 @@ from semask.encoders.backbone import Backbone, LibraryBackbone, flattened, probe
 from semask.encoders.encoder import SemanticEncoder
 from semask.encoders.families import plan_of
 from semask.encoders.options import TIMM, TRANSFORMERS, Kind
-from semask.schema import admits, require_known
+from semask.files import parse_json, read_text
+from semask.schema import admits, quoted, require_known
 from semask.semantic.layer import Residual
 from semask.text import one_line, reason
 
@@ -133,21 +134,37 @@ def read_configuration(name: str, *, local_only: bool = False) -> dict[str, Any]
     Raises:
         ValueError: If there is none, or it is of a kind that is not known.
     """
-    config_class = _transformers_module().AutoConfig
     try:
-        # Not given, it would ask on the terminal whether to run the code of the folder.
-        config = config_class.from_pretrained(name, trust_remote_code=False, local_files_only=local_only)
-    except Exception as error:  # what a failed connection or a wrong file raises differs
+        values = parse_json(read_text(configuration_file(name, local_only=local_only)))
+    except Exception as error:  # what a failed connection raises differs from one huggingface_hub to the next
         raise ValueError(
             f"encoder is {one_line(repr(f'transformers/{name}'))}: no configuration to be had ({reason(error)})"
         ) from error
-    values = config.to_dict()
-    if values.get("model_type") not in get_args(Kind):
+    kind = values.get("model_type") if isinstance(values, dict) else None
+    if kind not in get_args(Kind):
         raise ValueError(
-            f"encoder is {one_line(repr(f'transformers/{name}'))}: a model of kind "
-            f"{one_line(repr(values.get('model_type')), longest=80)}, known are {', '.join(get_args(Kind))}"
+            f"encoder is {one_line(repr(f'transformers/{name}'))}: a model of kind {quoted(kind)}, known are "
+            f"{', '.join(get_args(Kind))}"
         )
     return {key: values[key] for key, hint in TRANSFORMERS.items() if key in values and admits(values[key], hint)}
+
+
+def configuration_file(name: str, *, local_only: bool) -> Path:
+    """Find a model's config.json in a folder, among earlier downloads, or on the Hub.
+
+    Raises:
+        ValueError: If there is none; from the Hub also what huggingface_hub raises.
+    """
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    if not local_only and Path(name).is_dir():
+        return Path(name) / "config.json"
+    known = try_to_load_from_cache(name, "config.json")
+    if isinstance(known, str):
+        return Path(known)
+    if local_only:
+        raise ValueError("it was not downloaded before")
+    return Path(hf_hub_download(name, "config.json"))
 
 
 def without_network(name: str, options: dict[str, Any] | None, file: str | Path) -> dict[str, Any]:
