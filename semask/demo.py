@@ -21,6 +21,7 @@ from semask.losses import PixelLoss
 from semask.metrics import ConfusionMatrix
 from semask.model import SeMask
 from semask.pictures import colorize
+from semask.text import shown
 from semask.train import Training, train
 
 SCENES = 6
@@ -71,7 +72,7 @@ def demo(*, out: str = "demo", steps: int = 400, seed: int = 0) -> Path:
     with written_whole(page) as temporary:
         temporary.write_text(render(predictor, val_set, result, largest, read_losses(run)), encoding="utf-8")
     console.print(f"mIoU {percent(result.scores.miou)} % (always predicting the largest class: {percent(largest)} %)")
-    console.print(f"Look at {page}", highlight=False, soft_wrap=True)
+    console.print(f"Look at {shown(page)}", highlight=False, soft_wrap=True)
     return page
 
 

@@ -24,6 +24,7 @@ from semask.precision import Choice, Precision, choose, tell
 from semask.processes import all_or_none, gathered, joined
 from semask.runtime import Runtime, is_exported, weights_beside
 from semask.runtime import load as load_exported
+from semask.text import shown
 from semask.views import label_map, require_numbers
 from semask.weights.published import MULTISCALE, find
 
@@ -336,12 +337,15 @@ def describe(result: Evaluation, names: tuple[str, ...]) -> dict[str, Any]:
 
 def print_report(report: dict[str, Any]) -> None:
     """Print scores as a table."""
-    table = Table(title=f"{report['weights']['file']} on {report['data']['name']}, {report['data']['images']} images")
+    file, data = shown(report["weights"]["file"]), shown(report["data"]["name"])
+    table = Table(title=f"{file} on {data}, {report['data']['images']} images")
     table.add_column("class")
     for column in ("IoU %", "accuracy %", "pixels"):
         table.add_column(column, justify="right")
     for row in report["classes"]:
-        table.add_row(row["name"], percent(row["iou"]), percent(row["accuracy"]), f"{row['pixels']:,}")
+        table.add_row(
+            shown(row["name"], longest=60), percent(row["iou"]), percent(row["accuracy"]), f"{row['pixels']:,}"
+        )
     table.add_section()
     table.add_row("mean", percent(report["miou"]), percent(report["mean_accuracy"]), "")
     if report["published"] is not None:

@@ -24,6 +24,7 @@ from semask.files import temporary_folder, written_whole
 from semask.inference import Inference, recipe_inference, to_tensor
 from semask.model import SeMask
 from semask.runtime import load
+from semask.text import shown
 
 Format = Literal["onnx", "openvino", "torch", "aotinductor", "tensorrt"]
 ENDINGS: dict[str, str] = {
@@ -147,7 +148,7 @@ def export(
     weights_file: dict[str, Any] = {"file": str(weights), "sha256": sha256(source), "bytes": source.stat().st_size}
     console = Console(stderr=True)
     with staging(target) as folder:
-        console.print(f"Exporting {weights} as {format}, {precision} ...", highlight=False, soft_wrap=True)
+        console.print(f"Exporting {shown(weights)} as {format}, {precision} ...", highlight=False, soft_wrap=True)
         start = time.perf_counter()
         sample = next(iter(Inputs(chosen.images[-1:], model, inference))).to(device)
         if window is not None and tuple(sample.shape[-2:]) != window:
@@ -172,7 +173,7 @@ def export(
         )
         files = save(request, format)
         seconds = time.perf_counter() - start
-        console.print(f"Comparing it with the model on {chosen.source} ...", highlight=False, soft_wrap=True)
+        console.print(f"Comparing it with the model on {shown(chosen.source)} ...", highlight=False, soft_wrap=True)
         allowed = LIMITS[precision] if limit is None else limit
         check, latency, engine = compare_file(files[0], model, chosen.images[-checks:], device=device)
         report = ExportReport(
@@ -195,7 +196,7 @@ def export(
         )
         print_report(report)
         finish(report, files, target)
-    console.print(f"{target} is ready, exported in {seconds:.0f} s", highlight=False, soft_wrap=True)
+    console.print(f"{shown(target)} is ready, exported in {seconds:.0f} s", highlight=False, soft_wrap=True)
     return report
 
 
@@ -359,7 +360,7 @@ def print_report(report: ExportReport) -> None:
     """Print a report as a table."""
     check, latency = report.check, report.latency
     before, after = report.weights["bytes"], sum(report.files.values())
-    table = Table(title=f"{report.file}, {report.precision}, {report.engine['engine']}")
+    table = Table(title=f"{shown(report.file)}, {report.precision}, {report.engine['engine']}")
     for column in ("", "model", "exported"):
         table.add_column(column, justify="right" if column else "left")
     table.add_row("size, MB", f"{before / 1e6:.1f}", f"{after / 1e6:.1f}")
@@ -371,5 +372,5 @@ def print_report(report: ExportReport) -> None:
     table.add_row("mean difference of a score", "", f"{check.mean_difference:.2g}")
     table.add_row(f"labels that differ, of {check.pixels:,}", "", f"{check.different:,}")
     table.add_row(f"labels that differ, % (limit {report.limit_percent:g})", "", f"{report.different_percent:.4f}")
-    table.caption = "\n".join(report.remarks) or None
+    table.caption = "\n".join(map(shown, report.remarks)) or None
     Console().print(table)

@@ -200,7 +200,9 @@ def print_report(report: PredictReport, images: int, out: str, console: Console)
         [
             dark_line(report.reaches),
             _counted(report.unplaced, "masks are without the place on earth: pip install 'semask[geo]' to keep it"),
-            _counted(report.smaller, f"overlays are smaller than the image: a JPEG has at most {MOST_JPEG} pixels a side"),
+            _counted(
+                report.smaller, f"overlays are smaller than the image: a JPEG has at most {MOST_JPEG} pixels a side"
+            ),
         ]
     )
     console.print(f"{len(report.written)} masks in {shown(out)}", highlight=False, soft_wrap=True)
@@ -340,7 +342,9 @@ def find_images(sources: list[str]) -> list[Path]:
             files = sorted(Path(p) for p in globbing.glob(source, recursive=True) if Path(p).is_file())
         if not files:
             endings = ", ".join(IMAGE_SUFFIXES)
-            raise ValueError(f"{one_line(source)}: no image there: give a file, a folder with images ({endings}), or a pattern")
+            raise ValueError(
+                f"{one_line(source)}: no image there: give a file, a folder with images ({endings}), or a pattern"
+            )
         for file in files:
             found.setdefault(file.absolute(), file)
     return list(found.values())

@@ -305,9 +305,7 @@ def make_accelerator(training: Training, out: str, *, skips_maps: bool = False) 
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=skips_maps)],
     )
     if len(set(gather_object([training.precision]))) > 1:
-        raise ValueError(
-            "training.precision is auto, bf16 on some of the machines and fp32 on others: give one"
-        )
+        raise ValueError("training.precision is auto, bf16 on some of the machines and fp32 on others: give one")
     parts = training.accumulate * accelerator.num_processes
     if training.batch_size % parts:
         raise ValueError(
@@ -389,7 +387,8 @@ def start(
     else:
         require_free(out)
     if training.pretrained is not None and not resume:
-        accelerator.print(f"pretrained {training.pretrained}: {model.load_pretrained(training.pretrained)}")
+        report = model.load_pretrained(training.pretrained)
+        accelerator.print("\n".join(map(one_line, f"pretrained {training.pretrained}: {report}".split("\n"))))
     if training.gradient_checkpointing:  # a backbone of your own need not know of it
         model.set_gradient_checkpointing(True)
     if training.sync_batchnorm and accelerator.num_processes > 1 and accelerator.device.type == "cuda":
