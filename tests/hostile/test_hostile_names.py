@@ -31,7 +31,7 @@ def data(tmp_path: Path) -> Path:
 
 def test_train_evaluate_and_predict(semask, recipe, data, tmp_path):
     out = tmp_path / "[/run]"
-    settings = {"data.root": data, "model.num_classes": len(NAMES), "steps": 2, "batch_size": 1}
+    settings = {"data.root": data, "model.num_classes": len(NAMES), "steps": 2}
     semask(*recipe(out, **settings))
     printed = semask("evaluate", out, "--data", data, "--workers", 0, "--out", tmp_path / "report.json").out
     for name in NAMES:
