@@ -63,6 +63,47 @@ def write_openvino(path, description: dict | None, **settings):
     return path
 
 
+def write_int8(path, widest: int):
+    """A convolution 1 x 1 in int8 that adds the channels up, times `widest` / 127."""
+    onnx = pytest.importorskip("onnx")
+    from onnx import TensorProto, helper, numpy_helper
+
+    values = {
+        "scale": np.float32(1 / 255),
+        "zero": np.uint8(0),
+        "weights": np.full((K, 3, 1, 1), widest, np.int8),
+        "weight_scale": np.full(K, 1 / 127, np.float32),
+        "weight_zero": np.zeros(K, np.int8),
+        "out_scale": np.float32(4 / 255),
+    }
+    nodes = [
+        helper.make_node("QuantizeLinear", ["image", "scale", "zero"], ["bytes"]),
+        helper.make_node("DequantizeLinear", ["bytes", "scale", "zero"], ["activations"]),
+        helper.make_node("DequantizeLinear", ["weights", "weight_scale", "weight_zero"], ["weight"], axis=0),
+        helper.make_node("Conv", ["activations", "weight"], ["sums"]),
+        helper.make_node("QuantizeLinear", ["sums", "out_scale", "zero"], ["out"]),
+        helper.make_node("DequantizeLinear", ["out", "out_scale", "zero"], ["logits"]),
+    ]
+    floats = TensorProto.FLOAT
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("image", floats, ["B", 3, "H", "W"])],
+        [helper.make_tensor_value_info("logits", floats, None)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, {KEY: json.dumps(described(precision="int8"))})
+    file = path.with_suffix(".onnx")
+    onnx.save(model, file)
+    if path.suffix == ".xml":
+        ov = pytest.importorskip("openvino")
+        converted = ov.convert_model(file)
+        converted.set_rt_info(json.dumps(described(precision="int8")), [KEY])
+        ov.save_model(converted, path, compress_to_fp16=False)
+    return path
+
+
 WRITERS = {"model.onnx": write_onnx, "model.xml": write_openvino}
 
 

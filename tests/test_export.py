@@ -193,6 +193,14 @@ def test_a_check_on_drawn_scenes_says_that_it_is_weak(tmp_path, capsys):
     assert load(tmp_path / "model.onnx").metadata["licence"] == "unknown"
 
 
+def test_the_table_says_what_it_counts(trained, photos, tmp_path, capsys):
+    """A share of 0 is a file that does the same, not one of which nothing is the same."""
+    report = export(str(trained), images=[str(photos)], out=str(tmp_path / "model.onnx"), limit=100)
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if "% (limit 100)" in line)
+    assert row.split("│")[1].strip() == "labels that differ, % (limit 100)"
+    assert row.split("│")[3].strip() == f"{report.different_percent:.4f}"
+
+
 def test_openvino_in_bf16(semask, trained, photos, tmp_path):
     pytest.importorskip("openvino")
     out = tmp_path / "model.xml"

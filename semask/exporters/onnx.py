@@ -122,6 +122,8 @@ def check_file(path: Path) -> Any:
 
     try:
         model = onnx.load(path, load_external_data=False)
+        if not model.graph.node:
+            raise ValueError("it has no graph")
     except (DecodeError, OSError, ValueError) as error:
         raise ValueError(f"{one_line(path)}: not an ONNX file, or damaged: copy or export it again") from error
     check_operators(model, path)

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from semask import SeMask
@@ -54,3 +56,19 @@ def typical_difference(model: SeMask, run: Callable[[Tensor], Sequence[Tensor]])
     with torch.no_grad():
         expected, result = Graph(model)(image)[-1], run(image)[-1]
     return float((result - expected).abs().mean() / expected.std())
+
+
+def in_16_bits(activations: NDArray[np.uint8], weights: NDArray[np.int8]) -> NDArray[np.int32]:
+    """Products [M, N] of bytes [M, K] and [K, N], K even, as a processor without VNNI adds them: pairs saturate."""
+    products = activations.astype(np.int32)[:, :, None] * weights.astype(np.int32)  # [M, K, N]
+    pairs = products[:, 0::2] + products[:, 1::2]
+    return np.clip(pairs, -(2**15), 2**15 - 1).sum(axis=1, dtype=np.int32)
+
+
+def saturates(weights: NDArray[np.int8]) -> bool:
+    """Whether products of weights [K, N] with bytes go wrong in 16 bits, at their worst: with all of 255."""
+    even = np.pad(weights, ((0, len(weights) % 2), (0, 0)))
+    worst = np.where(even > 0, 255, 0), np.where(even < 0, 255, 0), np.full_like(even, 255, dtype=np.int32)
+    bytes_ = np.concatenate([x.T for x in worst]).astype(np.uint8)  # [3 N, K]: for each output the worst of each sign
+    exact = bytes_.astype(np.int32) @ even.astype(np.int32)
+    return not np.array_equal(in_16_bits(bytes_, even), exact)

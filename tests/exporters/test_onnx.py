@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from small_models import differences, small, smooth, typical_difference
+from small_models import differences, saturates, small, smooth, typical_difference
 from torch import nn
 
 from semask import SeMask
@@ -22,9 +22,11 @@ SAMPLE = torch.zeros(1, 3, 64, 96)
 MASK_DECODERS = ["maskformer", "mask2former", "mask2former_fapn", "mask2former_msfapn"]
 
 
-def onnxruntime(file):
+def onnxruntime(file, *, bytes_in_float: bool = False):
     settings = ort.SessionOptions()
     settings.intra_op_num_threads, settings.log_severity_level = 1, 4
+    if bytes_in_float:
+        settings.add_session_config_entry("session.disable_quant_qdq", "1")
     session = ort.InferenceSession(file, settings)
     return lambda image: [torch.from_numpy(x) for x in session.run(None, {"image": image.numpy()})]
 
@@ -43,6 +45,7 @@ def save(model, path, precision="fp32", calibration=()):
 def test_every_decoder_at_every_size_in_onnxruntime_and_openvino(decoder, tmp_path):
     model = small(decoder)
     (file,) = save(model, tmp_path / "model.onnx")
+    exporter.check_file(file)
     for engine in (onnxruntime, openvino):
         assert max(differences(model, engine(file))) < 1e-3, engine.__name__
 
@@ -91,7 +94,32 @@ def test_symmetric_int8_for_tensorrt(fpn, tmp_path):
     assert zeros
     assert all(zero.dtype == "int8" and not zero.any() for zero in zeros)
     onnx.save(graph, tmp_path / "int8.onnx")
-    assert 0 < typical_difference(fpn, onnxruntime(tmp_path / "int8.onnx")) < 0.05
+    assert 0 < typical_difference(fpn, onnxruntime(tmp_path / "int8.onnx", bytes_in_float=True)) < 0.05
+    assert exporter.has_wide_weights(graph, tmp_path)  # GPUs add products in 32 bits
+
+
+def quantised_weights(graph) -> dict[str, np.ndarray]:
+    """Weights [K, N] of 8 bits of the products in a graph, by the name of their node."""
+    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    scaled = {node.output[0]: arrays.get(node.input[0]) for node in graph.node if node.op_type == "DequantizeLinear"}
+    found = {}
+    for node in graph.node:
+        weight = scaled.get(node.input[1]) if node.op_type in ("Conv", "MatMul") else None
+        if weight is not None:
+            found[node.name] = weight.reshape(len(weight), -1).T if node.op_type == "Conv" else weight
+    return found
+
+
+@pytest.mark.parametrize("decoder", ["fpn", "mask2former"])
+def test_int8_products_fit_into_16_bits(decoder, tmp_path):
+    """Processors without VNNI add two products of bytes in 16 bits: weights of all 8 bits saturate there."""
+    (file,) = save(small(decoder), tmp_path / "int8.onnx", "int8", smooth(2, (64, 96)).split(1))
+    weights = quantised_weights(onnx.load(file).graph)
+    assert len(weights) > 30
+    assert max(int(abs(weight.astype(int)).max()) for weight in weights.values()) == 64  # all 7 bits are used
+    assert not any(saturates(weight) for weight in weights.values())
+    assert all(saturates(np.clip(2 * weight.astype(int), -127, 127).astype(np.int8)) for weight in weights.values())
+    assert not exporter.has_wide_weights(onnx.load(file), file)
 
 
 @pytest.mark.parametrize("decoder", MASK_DECODERS)
@@ -116,7 +144,7 @@ def test_the_file_carries_its_metadata_and_the_model_is_untouched(tmp_path):
     before = {name: x.clone() for name, x in model.state_dict().items()}
     (file,) = save(model, tmp_path / "model.onnx")
     described = {x.key: x.value for x in onnx.load(file).metadata_props}
-    assert json.loads(described["semask"]) == {"word": "Straße"}
+    assert json.loads(described["semask"])["word"] == "Straße"
     assert not any(module.training for module in model.modules())
     assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
 
@@ -125,8 +153,12 @@ def test_weights_too_large_for_one_file_lie_beside_it(fpn, tmp_path):
     graph = exporter.make(Request(fpn, tmp_path, SAMPLE))
     files = exporter.write(graph, tmp_path / "large.onnx", largest=1000)
     assert [file.name for file in files] == ["large.onnx", "large.onnx.data"]
-    exporter.check_external_data(files[0])
+    assert check_external_data(files[0]) == files[1:]
     assert max(differences(fpn, onnxruntime(files[0]), [(1, 64, 64)])) < 1e-3
+
+
+def check_external_data(file):
+    return exporter.check_external_data(onnx.load(file, load_external_data=False), file)
 
 
 def external(folder, location, *, inside: str = "initializer"):
@@ -159,7 +191,7 @@ def test_external_data_stays_in_the_folder(location, inside, tmp_path):
         secret.write_bytes(bytes(16))
     (folder / "link").symlink_to(tmp_path / "secret")
     with pytest.raises(ValueError, match="beside it"):
-        exporter.check_external_data(external(folder, location, inside=inside))
+        check_external_data(external(folder, location, inside=inside))
 
 
 def test_external_data_with_several_places_is_refused(tmp_path):
@@ -169,16 +201,16 @@ def test_external_data_with_several_places_is_refused(tmp_path):
     graph.graph.initializer[0].external_data.add(key="location", value="../secret")
     file.write_bytes(graph.SerializeToString())
     with pytest.raises(ValueError, match="beside it"):
-        exporter.check_external_data(file)
+        exporter.check_file(file)
 
 
 def test_external_data_beside_the_file_is_fine_and_a_damaged_file_is_not(tmp_path):
     (tmp_path / "weights").write_bytes(bytes(16))
-    exporter.check_external_data(external(tmp_path, "weights"))
+    assert check_external_data(external(tmp_path, "weights")) == [tmp_path / "weights"]
     (tmp_path / "damaged.onnx").write_bytes(b"\x0a\xff\xff no protobuf")
     for name in ("damaged.onnx", "absent.onnx"):
         with pytest.raises(ValueError, match="not an ONNX file"):
-            exporter.check_external_data(tmp_path / name)
+            exporter.check_file(tmp_path / name)
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 6])
@@ -198,3 +230,64 @@ def test_adaptive_pooling_of_any_size(side, tmp_path):
     for shape in [(1, 4, 1, 13), (2, 4, 6, 5), (3, 4, 20, 17)]:
         x = torch.randn(shape)
         torch.testing.assert_close(onnxruntime(file)(x)[0], F.adaptive_avg_pool2d(x, side))
+
+
+def graph_of(nodes, *, functions=(), domain: str = "", inputs=("image",)):
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["B"]) for name in (*inputs, "logits")]
+    graph = onnx.helper.make_graph(nodes, "graph", values[:-1], values[-1:])
+    domains = [onnx.helper.make_opsetid(name, 20 if name == "" else 1) for name in {"", domain}]
+    return onnx.helper.make_model(graph, opset_imports=domains, functions=list(functions))
+
+
+def endless_loop():
+    """As many turns as an int64 holds, with a condition that is always true."""
+    h, types = onnx.helper, onnx.TensorProto
+    body = h.make_graph(
+        [h.make_node("Identity", ["go"], ["on"]), h.make_node("Identity", ["x"], ["y"])],
+        "body",
+        [h.make_tensor_value_info(name, kind, []) for name, kind in (("i", types.INT64), ("go", types.BOOL))]
+        + [h.make_tensor_value_info("x", types.FLOAT, ["B"])],
+        [h.make_tensor_value_info("on", types.BOOL, []), h.make_tensor_value_info("y", types.FLOAT, ["B"])],
+    )
+    turns = h.make_node("Constant", [], ["turns"], value_int=2**63 - 1)
+    return graph_of([turns, h.make_node("Loop", ["turns", "", "image"], ["logits"], body=body)])
+
+
+def with_branch(operator: str):
+    h = onnx.helper
+    value = h.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["B"])
+    branch = h.make_graph([h.make_node("Identity", ["image"], ["y"])], "branch", [], [value])
+    graphs = {"then_branch": branch, "else_branch": branch} if operator == "If" else {"body": branch}
+    return graph_of([h.make_node(operator, ["image"], ["logits"], **graphs)])
+
+
+def recursion():
+    h = onnx.helper
+    again = [h.make_node("Again", ["x"], ["y"], domain="local")]
+    function = h.make_function("local", "Again", ["x"], ["y"], again, [h.make_opsetid("local", 1)])
+    return graph_of([h.make_node("Again", ["image"], ["logits"], domain="local")], functions=[function], domain="local")
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (endless_loop, r"loops or branches \(Loop\)"),
+        (lambda: with_branch("If"), r"loops or branches \(If\)"),
+        (lambda: with_branch("Scan"), r"loops or branches \(Scan\)"),
+        (lambda: with_branch("SequenceMap"), r"loops or branches \(SequenceMap\)"),
+        (recursion, r"functions of its own \(Again\)"),
+        (
+            lambda: graph_of(
+                [onnx.helper.make_node("Evil\n" * 999, ["image"], ["logits"], domain="a\x1b")], domain="a\x1b"
+            ),
+            r"an operator of its own \(a\?\.Evil Evil",
+        ),
+    ],
+)
+def test_graphs_that_could_run_for_ever_or_run_something_else(make, words, tmp_path):
+    path = tmp_path / "model.onnx"
+    onnx.save(make(), path)
+    with pytest.raises(ValueError, match=words) as caught:
+        exporter.check_file(path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600 + len(str(path))

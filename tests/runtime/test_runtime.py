@@ -5,10 +5,11 @@ import threading
 import numpy as np
 import pytest
 import torch
-from exported_files import WEIGHT, WRITERS, K, Q, described, expected, write_onnx, write_openvino
+from exported_files import WEIGHT, WRITERS, K, Q, described, expected, write_int8, write_onnx, write_openvino
 
 from semask import Predictor
-from semask.runtime import is_exported, load, weights_beside
+from semask.exporters import digest
+from semask.runtime import engines, is_exported, load, weights_beside
 
 
 def refused(path, **settings) -> str:
@@ -98,7 +99,7 @@ def test_other_files(tmp_path):
         path = tmp_path / name
         path.write_bytes(b"no model at all")
         path.with_suffix(".bin").write_bytes(b"")
-        assert re.search("can't be opened|not an ONNX file", refused(path))
+        assert re.search("not an ONNX file|not an OpenVINO model", refused(path))
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -218,3 +219,50 @@ def test_weights_that_are_not_there(tmp_path):
     path = write_onnx(tmp_path / "model.onnx", described())
     outside(path, "model.onnx.data")
     refused(path)
+
+
+@pytest.mark.parametrize("name", [*WRITERS, "large.onnx"])
+def test_damaged_weights_are_refused_when_opened(tmp_path, name):
+    room = described(weights_digest=digest.BLANK.decode())
+    path = WRITERS.get(name, write_onnx)(tmp_path / name, room)
+    if name == "large.onnx":
+        WEIGHT.numpy().tofile(tmp_path / "large.onnx.data")
+        outside(path, "large.onnx.data")
+    files = [path, *weights_beside(path)]
+    digest.seal(files)
+    image = torch.randn(1, 3, 32, 32)
+    torch.testing.assert_close(load(path)(image).logits, expected(image), rtol=1e-4, atol=1e-4)
+    content = bytearray(files[-1].read_bytes())
+    content[content.find(WEIGHT.numpy().tobytes()) + 50] ^= 1
+    files[-1].write_bytes(content)
+    assert "damaged, or changed after its export" in refused(path)
+
+
+def test_a_graph_that_could_run_for_ever_is_refused_when_opened(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    path = write_onnx(tmp_path / "model.onnx", described())
+    model = onnx.load(path)
+    model.graph.node.append(
+        onnx.helper.make_node("Loop", ["turns"], ["y"], body=onnx.helper.make_graph([], "b", [], []))
+    )
+    onnx.save(model, path)
+    assert "loops or branches (Loop)" in refused(path)
+    path = write_openvino(tmp_path / "model.xml", described())
+    path.write_text(path.read_text(encoding="utf-8").replace('type="Convolution"', 'type="Loop"'), encoding="utf-8")
+    assert "loops or branches (Loop)" in refused(path)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.xml"])
+@pytest.mark.parametrize("widest", [127, 64])
+def test_int8_on_a_processor_whose_products_overflow(tmp_path, monkeypatch, recwarn, name, widest):
+    """Files of version 0.1 have weights of all 8 bits: exact but slower in onnxruntime, said in OpenVINO."""
+    monkeypatch.setattr(engines, "products_saturate", lambda: True)
+    path = write_int8(tmp_path / name, widest)
+    runtime = load(path)
+    if name == "model.onnx" or widest == 64:
+        assert runtime(torch.ones(1, 3, 4, 4)).logits.allclose(torch.tensor(3.0 * widest / 127), atol=0.05)
+    assert ("has no VNNI" in runtime.details.get("remark", "")) is (widest == 127)
+    said = [str(x.message) for x in recwarn.list if "VNNI" in str(x.message)]
+    assert len(said) == (widest == 127 and name == "model.xml")
+    monkeypatch.setattr(engines, "products_saturate", lambda: False)
+    assert "remark" not in load(path).details
