@@ -4,8 +4,9 @@
 
 runs every case DIR/CASE.json + CASE.npz whose name matches, prints one line a case with its worst relative difference
 (maximal absolute difference over the standard deviation of the tensor; losses and gradients relative to their size) and
-exits with 1 if one is over the limit. The recipe that makes weights and inputs from a seed is in the goldens'
-README; the settings that a case leaves open are those of our own recipes in configs/.
+exits with 1 if one is over the limit. A mask case whose result hangs on a threshold is compared in float64, and a
+second line says so. The recipe that makes weights and inputs from a seed is in the goldens' README; the settings that a
+case leaves open are those of our own recipes in configs/.
 """
 
 import argparse
@@ -75,6 +76,8 @@ def main() -> int:
         failures += not fine
         verdict = "ok" if fine else "OVER THE LIMIT"
         print(f"{case.name:45s} {worst:.2e}  {verdict}  ({len(case.differences)} compared, worst: {name})", flush=True)
+        if case.remark:
+            print(f"    {case.remark}")
         if args.verbose:
             for name, value in sorted(case.differences.items(), key=lambda item: -item[1])[:5]:
                 print(f"    {value:.2e}  {name}")

@@ -26,6 +26,8 @@ class Case:
     spec: dict[str, Any]
     reference: dict[str, np.ndarray]
     differences: dict[str, float] = field(default_factory=dict)
+    remark: str = ""
+    """How the case was compared, if not as asked for."""
 
     @property
     def name(self) -> str:

@@ -52,13 +52,23 @@ def build(spec: dict[str, Any]) -> tuple[SeMask, PixelLoss]:
     )
     channels = head.get("channels", settings["channels"])
     model = SeMask(encoder, num_classes=num_classes, channels=channels)
-    loss = PixelLoss(
-        prior_weight=head.get("cate_w", recipe["loss"]["prior_weight"]),
-        ohem_min_kept=head["sampler"]["min_kept"] if "sampler" in head else recipe["loss"]["ohem_min_kept"],
+    fill(model, spec["seed"], official_names(model).__getitem__)
+    return model, pixel_loss(head, recipe["loss"])
+
+
+def pixel_loss(head: dict[str, Any], recipe: dict[str, Any]) -> PixelLoss:
+    """Loss of a case: what its head overrides, else that of the recipe."""
+    sampler = head["sampler"] or {} if "sampler" in head else {"min_kept": recipe["ohem_min_kept"]}
+    cross_entropy = head.get("loss_decode", {})
+    assert cross_entropy.get("loss_weight", 1.0) == 1.0, "there is no weight of the main term"
+    weights = cross_entropy.get("class_weight")
+    return PixelLoss(
+        prior_weight=head.get("cate_w", recipe["prior_weight"]),
+        class_weights=None if weights is None else tuple(weights),
+        ohem_min_kept=sampler.get("min_kept", 100_000 if sampler else None),  # mmsegmentation's own
+        ohem_threshold=sampler.get("thresh"),
         average="all",
     )
-    fill(model, spec["seed"], official_names(model).__getitem__)
-    return model, loss
 
 
 def swin_size(settings: dict[str, Any]) -> SwinSize:

@@ -34,8 +34,10 @@ def write_uneven(folder: Path) -> Path:
 
 
 STEPS = {"segmenter": 3, "maskformer": 1}
-"""Decoders, and for how many steps their runs can be compared: many gradients of MaskFormer's first step are zero but for
-rounding, and AdamW makes long steps of them."""
+"""Decoders, and for how many steps their runs can be compared.
+
+Many gradients of MaskFormer's first step are zero but for rounding, and AdamW makes long steps of them.
+"""
 
 
 def train_uneven(data: Path, out: Path, decoder: str, *, passes: int) -> None:

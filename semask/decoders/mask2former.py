@@ -84,9 +84,10 @@ class Mask2Former(nn.Module):
             enforce_input_projection=input_projection,
         )
         self.transformer = Mask2FormerTransformerModule(pixel_channels, config)
-        for projection in self.transformer.input_projections:
-            if isinstance(projection, nn.Conv2d):
-                init_convolution(projection)
+        projections = [x for x in self.transformer.input_projections if isinstance(x, nn.Conv2d)]
+        for projection in projections:
+            init_convolution(projection)
+        self.skips_maps = layers < len(projections)  # each layer looks at one map
         self.transformer.position_embedder = SinePositions(channels)  # type: ignore[assignment]
         self.class_predictor = nn.Linear(channels, num_classes + 1)
         for parameter in self.transformer.decoder.layers.parameters():

@@ -58,8 +58,9 @@ class MaskLoss:
     def for_decoder(self, decoder: nn.Module | None) -> "MaskLoss":
         """Fill in what is left to the decoder: its published settings, Mask2Former's if it says none of itself.
 
-        >>> MaskLoss(dice_weight=3.0).for_decoder(None)
-        MaskLoss(class_weight=2.0, mask_weight=5.0, dice_weight=3.0, no_object_weight=0.1, points=12544, prior_weight=0.4)
+        >>> loss = MaskLoss(dice_weight=3.0).for_decoder(None)
+        >>> loss.mask_weight, loss.dice_weight, loss.points
+        (5.0, 3.0, 12544)
         """
         published = getattr(decoder, "loss_settings", MASK2FORMER)
         return replace(self, **{name: x for name, x in published.items() if getattr(self, name) == "published"})
@@ -165,7 +166,8 @@ def prior_loss(prior_logits: Tensor, label: Tensor, *, counts: LabelCounts | Non
         counts: What to divide by, if not by the valid pixels of this label.
     """
     label = label.masked_fill(label >= prior_logits.shape[1], IGNORE_INDEX)
-    logits = F.interpolate(prior_logits.float(), size=label.shape[-2:], mode="bilinear", align_corners=True)
+    logits = prior_logits.to(torch.promote_types(prior_logits.dtype, torch.float32))
+    logits = F.interpolate(logits, size=label.shape[-2:], mode="bilinear", align_corners=True)
     total = F.cross_entropy(logits, label, ignore_index=IGNORE_INDEX, reduction="sum")
     valid = (label != IGNORE_INDEX).sum() if counts is None else counts.weight(prior_logits.shape[1])
     return total / valid.clamp(min=torch.finfo(total.dtype).tiny)

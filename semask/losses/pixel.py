@@ -126,7 +126,10 @@ class PixelLoss:
     def _mean(
         self, total: Tensor, counted: Tensor, label: Tensor, weights: Tensor | None, divisor: Tensor | None
     ) -> Tensor:
-        """Divide the sum over the pixels that count, bool [B, H, W], as `average` says: by their weight, or `divisor`."""
+        """Divide the sum over the pixels that count, bool [B, H, W], as `average` says.
+
+        That is by their weight, or by `divisor` if it is given.
+        """
         if self.average == "all":
             return total / label.numel()
         if divisor is None:

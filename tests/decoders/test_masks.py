@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import json
 import re
@@ -162,7 +163,10 @@ def test_training_evaluating_and_predicting_by_command(semask, scenes, tmp_path,
     semask("train", *options)
     model = __import__("semask").load(tmp_path / "run")
     assert model.config["decoder"] == decoder
-    assert model.metadata["recipe"]["mask_loss"]["points"] == 20
+    assert model.metadata["recipe"]["mask_loss"] == dataclasses.asdict(
+        dataclasses.replace(default_loss(model), points=20)  # the decoder's own, as from Python
+    )
+    assert model.metadata["recipe"]["mask_loss"]["mask_weight"] == {"maskformer": 20.0}.get(decoder, 5.0)
     report = semask("evaluate", tmp_path / "run", "--data", scenes, "--workers", "0")
     assert "mean" in report.out
     semask("train", *options, "--resume", "true")
@@ -177,16 +181,37 @@ def test_the_loss_has_to_fit_the_decoder():
         MaskLoss()(pixel, torch.zeros(2, 32, 32, dtype=torch.long))
 
 
+@pytest.mark.parametrize("decoder", MASK_DECODERS)
+def test_a_pixel_decoder_of_its_own_width(decoder):
+    options = {"pixel_channels": 64, "mask_channels": 12, "heads": 4, "feedforward": 40}
+    model = small(decoder, decoder_options=options).train()
+    output = model(torch.randn(2, 3, 64, 96))
+    assert output.prediction.masks.shape == (2, 6, 16, 24)
+    default_loss(model)(output, torch.randint(0, 4, (2, 64, 96))).total.backward()
+    skipped = [name for name, p in model.decoder.named_parameters() if p.grad is None]
+    third = [f"transformer.input_projections.2.{kind}" for kind in ("weight", "bias")]  # there are two layers
+    assert skipped == ([] if decoder == "maskformer" else third)
+    assert bool(skipped) == getattr(model.decoder, "skips_maps", False)
+    assert not getattr(small(decoder).decoder, "skips_maps", False)
+
+
+@pytest.mark.parametrize("decoder", MASK_DECODERS)
 @pytest.mark.parametrize(
-    ("settings", "message"),
-    [({"points": 0}, "whole number from 1 to"), ({"dice_weight": -1.0}, "dice_weight is -1.0"), ({}, None)],
+    ("options", "message"),
+    [
+        ({"pixel_channels": 50}, "the pixel decoder is 50 channels wide: give a multiple of 32"),
+        ({"heads": 5}, "5 heads can't share 32 channels and 32 of the pixel decoder"),
+        ({"heads": 0}, "heads is 0: give a whole number from 1"),
+    ],
 )
-def test_settings(settings, message):
-    if message is None:
-        assert MaskLoss().for_decoder(None).points == 12544
-    else:
-        with pytest.raises(ValueError, match=message):
-            MaskLoss(**settings)
+def test_widths_that_cannot_be_built(decoder, options, message):
+    with pytest.raises(ValueError, match=message):
+        small(decoder, decoder_options=options)
+
+
+def test_maskformer_projects_a_map_of_another_width():
+    with pytest.raises(ValueError, match="the coarsest map has 256 channels, the transformer 32: project it"):
+        small("maskformer", decoder_options={"input_projection": False})
 
 
 @pytest.mark.parametrize("decoder", MASK_DECODERS)

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from semask.losses import PixelLoss
+from semask.losses import LabelCounts, PixelLoss, count_label
 from semask.outputs import STRIP_VALUES, PixelOutput, SeMaskOutput, resize
 
 WEIGHTS = (0.5, 1.0, 2.0, 0.0, 3.0)
@@ -63,6 +63,33 @@ def test_average_over_all_pixels():
     for average in ("all", "valid"):
         loss = PixelLoss(average=average)(output(logits, prior), nothing_ignored)
         torch.testing.assert_close(loss.main, F.cross_entropy(full_size(logits), nothing_ignored))
+
+
+@pytest.mark.parametrize("settings", [{}, {"class_weights": WEIGHTS}, {"average": "all"}], ids=str)
+def test_passes_with_their_share_of_the_step_sum_up_to_one_pass(settings):
+    tensors, label = [torch.randn(4, 5, 6, 6).requires_grad_(), torch.randn(4, 3, 6, 6).requires_grad_()], sample()[2]
+    label = torch.cat([label, torch.full_like(label, 255)])  # no pixel of the last two images counts
+    label[1, 2:] = 255
+    heads = (torch.randn(4, 5, 3, 3),)
+    loss = PixelLoss(**settings)
+    whole = loss(SeMaskOutput((), (), PixelOutput(tensors[0], heads), tensors[1]), label)
+    share = LabelCounts(*(x / 2 for x in count_label(label, 5)))
+    parts = [
+        loss(SeMaskOutput((), (), PixelOutput(tensors[0][i], (heads[0][i],)), tensors[1][i]), label[i], counts=share)
+        for i in (torch.tensor([0, 1]), torch.tensor([2, 3]))
+    ]
+    for of_parts, expected in zip(zip(*parts, strict=True), whole, strict=True):
+        torch.testing.assert_close(sum(of_parts) / 2, expected)
+    gradients = torch.autograd.grad(sum(part.total for part in parts) / 2, tensors)
+    torch.testing.assert_close(gradients, torch.autograd.grad(whole.total, tensors))
+
+
+def test_mining_averages_what_it_kept_itself():
+    logits, prior, label = sample()
+    counts = count_label(torch.zeros(9, 99, 99, dtype=torch.long), 5)
+    alone, told = (PixelLoss(ohem_min_kept=9)(output(logits, prior), label, counts=x) for x in (None, counts))
+    assert told.main == alone.main
+    assert told.prior < alone.prior / 2
 
 
 @pytest.mark.parametrize("average", ["all", "valid"])
