@@ -53,13 +53,18 @@ class Reach(NamedTuple):
     bits: int
 
     @property
+    def most(self) -> int:
+        """Greatest value that a sample can have."""
+        return (1 << self.bits) - 1
+
+    @property
     def dark(self) -> bool:
         """Whether the 8 bits that the model gets are nearly black. An image of zeros is black already in the file."""
-        return 0 < self.highest < _DARK * (2**self.bits - 1)
+        return 0 < self.highest < _DARK * self.most
 
     def __str__(self) -> str:
         """Say it as in "16-bit values reach 3,000 of 65,535"."""
-        return f"{self.bits}-bit values reach {self.highest:,} of {2**self.bits - 1:,}"
+        return f"{self.bits}-bit values reach {self.highest:,} of {self.most:,}"
 
 
 def dark_line(reaches: Mapping[Path, Reach]) -> str | None:
@@ -242,4 +247,4 @@ def _reach(image: Image.Image, rawmode: str) -> Reach | None:
     if ";16" not in rawmode:
         return None
     colors = image.getextrema()[: 1 if image.mode == "LA" else 3]
-    return Reach(max(int(high) for _, high in colors) << 8 | 255, 16)  # type: ignore[misc, arg-type]
+    return Reach(max(int(high) for _, high in colors) << 8 | 255, 16)  # type: ignore[misc]

@@ -38,8 +38,9 @@ def test_classes_that_never_occur(train, val, said):
 def test_an_ignored_class_is_told_once():
     lines = findings.remarks(split("train", [5, 0, 5], ignored_class=1), split("val", [5, 0, 5], ignored_class=1))
     assert len(lines) == 1
-    assert 'the value 1 is ignored in the masks (ignore_index of classes.json), but is the number of class 1 "sky"' in (
-        lines[0]
+    assert (
+        'the value 1 is ignored in the masks (ignore_index of classes.json), but is the number of class 1 "sky"'
+        in (lines[0])
     )
 
 

@@ -212,7 +212,10 @@ def nested(root: Path, *names: str) -> Path:
 
 def test_images_in_subfolders_are_paired_by_their_path(tmp_path):
     dataset = folder(nested(tmp_path, "x", "a/x", "a/b/x", "c/y"), "train")
-    below = [(i.relative_to(tmp_path / "images/train"), m.relative_to(tmp_path / "annotations/train")) for i, m in dataset.pairs]
+    below = [
+        (i.relative_to(tmp_path / "images/train"), m.relative_to(tmp_path / "annotations/train"))
+        for i, m in dataset.pairs
+    ]
     assert [str(image) for image, _ in below] == ["a/b/x.jpg", "a/x.jpg", "c/y.jpg", "x.jpg"]
     assert all(image.with_suffix("") == mask.with_suffix("") for image, mask in below)
     dataset.check()
