@@ -19,7 +19,7 @@ from rich.progress import Progress
 
 from semask.cli import out_of_memory
 from semask.data import IGNORE_INDEX, findings
-from semask.data.images import IMAGE_SUFFIXES, Reach, dark_line, is_georeferenced, reach_of, read_image
+from semask.data.images import IMAGE_SUFFIXES, Reach, dark_line, encoded, is_georeferenced, reach_of, read_image
 from semask.evaluate import open_model
 from semask.files import write_whole
 from semask.inference import Prediction, Predictor, recipe_inference
@@ -27,7 +27,6 @@ from semask.pictures import (
     MOST_JPEG,
     colorize,
     confidence_map,
-    encoded,
     index_mask,
     overlay,
     thinned,

@@ -16,8 +16,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from semask import checkpoint
 from semask.data import SegmentationDataset
+from semask.data.images import encoded
 from semask.evaluate import Evaluation, describe, evaluate_model
-from semask.files import written_whole
+from semask.files import write_whole, written_whole
 from semask.inference import Inference, Predictor, to_image
 from semask.losses import Losses
 from semask.model import SeMask
@@ -181,8 +182,7 @@ class Run:
             prediction = predictor(image, confidence=False, priors=True)
             maps = [label.numpy(), prediction.label, *prediction.priors]
             picture = side_by_side([to_image(image), *(colorize(x, dataset.classes) for x in maps)])
-            with written_whole(self.out / "samples" / f"{i:05d}_step{self.step}.png") as temporary:
-                picture.save(temporary, format="PNG")
+            write_whole(self.out / "samples" / f"{i:05d}_step{self.step}.png", encoded(picture, "PNG"))
             tracker = self.accelerator.get_tracker("tensorboard")
             tracker.log_images({f"sample/{i}": np.asarray(picture)[None]}, step=self.step, dataformats="NHWC")
 

@@ -34,11 +34,11 @@ from torch import Tensor
 
 from semask import checkpoint
 from semask.data.dataset import IGNORE_INDEX, Classes
-from semask.data.images import Reach
+from semask.data.images import Reach, encoded
 from semask.files import write_whole, written_whole
 from semask.inference import Predictor, starts
 from semask.outputs import at_once, source_rows
-from semask.pictures import encoded, overlay, with_legend
+from semask.pictures import overlay, with_legend
 from semask.raster import BLOCK, Raster, Unreadable, gdal, write
 from semask.text import one_line, reason, shown
 from semask.views import View, probabilities, require_numbers

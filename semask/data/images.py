@@ -5,8 +5,8 @@ become RGB, alpha is dropped, of an animation the first frame is taken, and the 
 be read is a `ValueError` of one line that names the file.
 """
 
+import io
 import os
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -167,6 +167,13 @@ def read_size(path: str | Path, *, upright: bool = True) -> tuple[int, int]:
         raise _explained(path, error) from error
 
 
+def encoded(picture: Image.Image, format: str, **options: Any) -> bytes:
+    """Make the file of a picture in memory: Pillow may not notice that a disk is full when it writes for itself."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format=format, **options)
+    return buffer.getvalue()
+
+
 def _load(path: str | Path, *, upright: bool) -> tuple[Image.Image, str]:
     """Decode the first frame; also returns Pillow's name of the sample layout in the file ("" if it has none)."""
     try:
@@ -189,8 +196,7 @@ def _open(path: str | Path) -> ImageFile.ImageFile:
     limit = _max_pixels()
     if Image.MAX_IMAGE_PIXELS is not None and limit > 2 * Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = limit  # Pillow has no other way to let a larger image pass
-    with warnings.catch_warnings(action="ignore"):  # of sizes that are below our limit, and of damaged metadata
-        image = Image.open(path, formats=FORMATS)
+    image = Image.open(path, formats=FORMATS)
     if image.width * image.height > limit:
         image.close()
         raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels, the limit is {limit}")
