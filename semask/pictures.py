@@ -1,6 +1,5 @@
 """Drawing label maps: colours, overlays with a legend, and the steps of the model side by side."""
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -57,13 +56,6 @@ def with_legend(picture: Image.Image, label: NDArray[np.uint8], classes: Classes
 def thinned(image: Image.Image, label: NDArray[np.uint8], factor: int) -> tuple[Image.Image, NDArray[np.uint8]]:
     """Take every `factor`-th pixel of every `factor`-th row of an image and its label map [H, W]."""
     return Image.fromarray(np.asarray(image.convert("RGB"))[::factor, ::factor]), label[::factor, ::factor]
-
-
-def encoded(picture: Image.Image, format: str) -> bytes:
-    """Make the file of a picture in memory: Pillow may not notice that a disk is full when it writes for itself."""
-    buffer = io.BytesIO()
-    picture.save(buffer, format=format)
-    return buffer.getvalue()
 
 
 def confidence_map(confidence: NDArray[np.float32]) -> Image.Image:

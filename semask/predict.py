@@ -7,6 +7,7 @@ import tempfile
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from semask.data import IGNORE_INDEX, findings
-from semask.data.images import IMAGE_SUFFIXES, Reach, dark_line, is_georeferenced, reach_of, read_image
+from semask.data.images import IMAGE_SUFFIXES, Reach, dark_line, encoded, is_georeferenced, reach_of, read_image
 from semask.evaluate import open_model
 from semask.files import write_whole
 from semask.inference import Prediction, Predictor, recipe_inference
@@ -24,7 +25,6 @@ from semask.pictures import (
     MOST_JPEG,
     colorize,
     confidence_map,
-    encoded,
     index_mask,
     overlay,
     thinned,
@@ -164,8 +164,17 @@ def segment_all(
                 if tile is None:
                     results = segment(predictor, file, report, overlays=overlays, priors=priors, confidence=confidence)
                 else:
-                    outputs = {"confidence": confidence, "overlays": overlays, "reaches": report.reaches}
-                    mask = predict_file(predictor, file, stem, tile=tile, overlap=overlap, bar=bar, **outputs)
+                    mask = predict_file(
+                        predictor,
+                        file,
+                        stem,
+                        tile=tile,
+                        overlap=overlap,
+                        confidence=confidence,
+                        overlays=overlays,
+                        bar=bar,
+                        reaches=report.reaches,
+                    )
                     report.written.append(mask)
                     continue
             except Unreadable as error:
@@ -200,9 +209,7 @@ def print_report(report: PredictReport, images: int, out: str, console: Console)
         [
             dark_line(report.reaches),
             _counted(report.unplaced, "masks are without the place on earth: pip install 'semask[geo]' to keep it"),
-            _counted(
-                report.smaller, f"overlays are smaller than the image: a JPEG has at most {MOST_JPEG} pixels a side"
-            ),
+            _counted(report.smaller, f"overlays are smaller than the image: a JPEG takes {MOST_JPEG} pixels a side"),
         ]
     )
     console.print(f"{len(report.written)} masks in {shown(out)}", highlight=False, soft_wrap=True)
@@ -257,11 +264,12 @@ class Results:
             return mask
         mask = stem.with_name(f"{stem.name}.tif")
         with tempfile.TemporaryDirectory() as scratch:
-            where = {"place": self.place, "scratch": Path(scratch)}
+            height, width = self.label.shape
+            write_map = partial(write_raster, size=(height, width), place=self.place, scratch=Path(scratch))
             if self.confidence is not None:
                 sure = stem.with_name(f"{stem.name}_confidence.tif")
-                write_raster(sure, _blocks(self.confidence), self.label.shape, **where)
-            write_raster(mask, _blocks(self.label), self.label.shape, **where, palette=classes.palette)
+                write_map(sure, _blocks(self.confidence))
+            write_map(mask, _blocks(self.label), palette=classes.palette)
         return mask
 
 
@@ -363,7 +371,8 @@ def require_other_files(files: list[Path], names: dict[Path, str], out: Path) ->
     for file in files:
         if file.name in outputs and file.resolve().parent == out.resolve():
             raise ValueError(
-                f"{one_line(file)}: an output in {one_line(out)} would take the place of this image: choose another --out"
+                f"{one_line(file)}: an output in {one_line(out)} would take the place of this image: choose another "
+                "--out"
             )
 
 

@@ -119,7 +119,8 @@ class Raster:
     @property
     def place(self) -> Place | None:
         """Where a TIFF lies; None for other files."""
-        return place_of(self.dataset, self.path) if self.is_tiff else None
+        with self._explained():  # a reference system can be damaged too
+            return place_of(self.dataset, self.path) if self.is_tiff else None
 
     @property
     def reach(self) -> Reach | None:
@@ -355,7 +356,7 @@ def write(
             first = 0
             for part in rows:
                 file.write(part, 1, window=((first, first + len(part)), (0, size[1])))
-                sums.append(zlib.crc32(np.ascontiguousarray(part)))
+                sums.append(zlib.crc32(part.tobytes()))
                 first += len(part)
         if not place:
             _verify(tiff, "GTiff", size, sums)
@@ -373,7 +374,7 @@ def _verify(path: Path, driver: str, size: tuple[int, int], sums: Sequence[int])
         for part, expected in enumerate(sums):
             first = part * BLOCK
             window = ((first, min(first + BLOCK, size[0])), (0, size[1]))
-            if zlib.crc32(np.ascontiguousarray(file.read(1, window=window))) != expected:
+            if zlib.crc32(file.read(1, window=window).tobytes()) != expected:
                 raise OSError("what was written is not what can be read: is the disk full?")
 
 

@@ -1,7 +1,6 @@
 """What a training run keeps: weights, optimiser, averages, logs and checkpoints, and how it goes on after a stop."""
 
 import contextlib
-import io
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from semask import checkpoint
 from semask.data import SegmentationDataset
+from semask.data.images import encoded
 from semask.evaluate import Evaluation, describe, evaluate_model
 from semask.files import parse_json, read_text, sync, write_whole
 from semask.inference import Inference, Predictor, to_image
@@ -195,9 +195,7 @@ class Run:
             prediction = predictor(image, confidence=False, priors=True)
             maps = [label.numpy(), prediction.label, *prediction.priors]
             picture = side_by_side([to_image(image), *(colorize(x, dataset.classes) for x in maps)])
-            encoded = io.BytesIO()
-            picture.save(encoded, format="PNG")
-            write_whole(self.out / "samples" / f"{i:05d}_step{self.step}.png", encoded.getvalue())
+            write_whole(self.out / "samples" / f"{i:05d}_step{self.step}.png", encoded(picture, "PNG"))
             tracker = self.accelerator.get_tracker("tensorboard")
             with self._writing_events():
                 tracker.log_images({f"sample/{i}": np.asarray(picture)[None]}, step=self.step, dataformats="NHWC")

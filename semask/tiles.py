@@ -10,6 +10,7 @@ Files are read and written with rasterio (GDAL): the extra `geo`.
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import math
@@ -33,11 +34,11 @@ from torch import Tensor
 
 from semask import checkpoint
 from semask.data.dataset import IGNORE_INDEX, Classes
-from semask.data.images import Reach
+from semask.data.images import Reach, encoded
 from semask.files import write_whole, written_whole
 from semask.inference import Predictor, starts
 from semask.outputs import at_once, source_rows
-from semask.pictures import encoded, overlay, with_legend
+from semask.pictures import overlay, with_legend
 from semask.raster import BLOCK, Raster, Unreadable, gdal, write
 from semask.text import one_line, reason, shown
 from semask.views import View, probabilities, require_numbers
@@ -339,11 +340,12 @@ def predict_file(
         with Parts(target.with_name(f".{target.name}.parts"), identity(predictor, path) | settings) as parts:
             try:
                 segment(predictor, image, parts, tile=tile, overlap=overlap, confidence=confidence, bar=bar)
-                size, where = (image.height, image.width), {"place": image.place, "scratch": parts.folder}
+                size = (image.height, image.width)
+                write_map = functools.partial(write, size=size, place=image.place, scratch=parts.folder)
                 if confidence:
                     sure = out.with_name(f"{out.name}_confidence{ending}")
-                    write(sure, parts.rows("confidence", BLOCK), size, **where)
-                write(target, parts.rows("label", BLOCK), size, **where, palette=predictor.classes.palette)
+                    write_map(sure, parts.rows("confidence", BLOCK))
+                write_map(target, parts.rows("label", BLOCK), palette=predictor.classes.palette)
                 if overlays:
                     write_overlay(out.with_name(f"{out.name}_overlay.jpg"), parts, image, predictor.classes)
             except Unreadable:

@@ -1,13 +1,11 @@
-import contextlib
 import json
 import os
 import pickle
-import resource
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from disks import full_disk
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -152,17 +150,6 @@ def test_no_such_hub_repository(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     assert "neither a local checkpoint nor one on the Hugging Face Hub" in refused("nobody/nothing")
-
-
-@contextlib.contextmanager
-def full_disk(size: int) -> Iterator[None]:
-    """Let no file grow beyond `size` bytes."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_a_failing_write_leaves_the_old_files(tmp_path):

@@ -1,16 +1,20 @@
 import json
+import os
 import shutil
+import sys
 import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
+from disks import full_disk
 from PIL import Image
 
 from semask import checkpoint
+from semask.cli import main
 from semask.data.images import read_image
 from semask.inference import Inference, Predictor
-from semask.predict import find_images, output_names
+from semask.predict import LONGEST_NAME, find_images, output_names, plain
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +244,8 @@ def test_memory_runs_out(semask, trained, photos, tmp_path, monkeypatch):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 12 bytes")
 
     monkeypatch.setattr("semask.predict.Predictor.__call__", fails)
-    assert semask.refused("predict", trained, photos[0], "--out", tmp_path).startswith("there is not enough memory")
+    output = semask("predict", trained, photos[0], "--out", tmp_path, code=2)
+    assert f"{photos[0]}: there is not enough memory (DefaultCPUAllocator: can't allocate" in output.err
 
 
 def test_one_image_is_in_memory_at_a_time(semask, trained, photos, tmp_path, monkeypatch):
@@ -304,3 +309,222 @@ def test_tiles_do_not_write_over_images(semask, trained, tmp_path):
     message = semask.refused("predict", trained, tmp_path / "a.tif", "--out", tmp_path, "--tile=64", "--overlap=8")
     assert "would take the place of this image" in message
     assert (tmp_path / "a.tif").read_bytes() == before
+
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Dataset has no geotransform"),
+    pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning"),
+]
+TILES = ["--tile=64", "--overlap=8"]
+NAMES = [
+    b"..png",
+    b"...png",
+    b"x..png",
+    b".png.png",
+    b"-x.png",
+    b"line\nbreak.png",
+    b"\x1b[31mred.png",
+    b"[bold]x.png",
+    b"\\.png",
+    b"\xff\xfe.png",
+    "\u202egnp.png".encode(),
+    b"n" * 251 + b".png",
+    ("ü" * 125).encode() + b".png",
+]
+
+
+@pytest.fixture
+def odd_names(tmp_path: Path, photos: list[Path]) -> Path:
+    """A folder with images that are called like nothing that a program expects."""
+    (tmp_path / "in").mkdir()
+    read_image(photos[0]).resize((32, 24)).save(tmp_path / "in" / "plain.png")
+    content = (tmp_path / "in" / "plain.png").read_bytes()
+    for name in NAMES:
+        Path(os.fsdecode(os.fsencode(tmp_path / "in") + b"/" + name)).write_bytes(content)
+    return tmp_path / "in"
+
+
+@pytest.mark.parametrize("tiles", [[], TILES], ids=["whole", "tiles"])
+def test_outputs_stay_in_their_folder_whatever_the_images_are_called(semask, trained, odd_names, tmp_path, tiles):
+    out = tmp_path / "a" / "b" / "out"
+    without_text = bool(tiles)  # GDAL takes no name that is not UTF-8
+    output = semask("predict", trained, odd_names, "--out", out, *tiles, code=2 if without_text else 0)
+    assert f"{len(NAMES) + 1 - without_text} masks in" in output.err
+    assert "\x1b[31m" not in output.err
+    assert {p.name for p in tmp_path.iterdir()} == {"a", "in"}
+    assert [p.name for p in (tmp_path / "a").rglob("*") if p.is_dir()] == ["b", "out"]
+    names = [p.name for p in out.iterdir()]
+    assert len(names) == 2 * (len(NAMES) + 1 - without_text)
+    assert all(name.isprintable() and not name.startswith(".") for name in names)
+    assert all(len(os.fsencode(p)) == len(os.fsencode(out)) + 1 + len(os.fsencode(p.name)) for p in out.iterdir())
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "...", " ", "/", "a/../../b", "a\0b", "\ud800", "x" * 1000, "é" * 500])
+def test_a_plain_name_is_a_name(name):
+    made = plain(name)
+    assert made.isprintable()
+    assert Path(made).name == made
+    assert 0 < len(made.encode()) <= LONGEST_NAME
+    assert plain(made) == made
+
+
+@pytest.mark.parametrize("tiles", [[], TILES], ids=["whole", "tiles"])
+def test_a_pipe_is_no_image(semask, trained, photos, tmp_path, tiles):
+    (tmp_path / "in").mkdir()
+    shutil.copy(photos[0], tmp_path / "in" / "a.jpg")
+    os.mkfifo(tmp_path / "in" / "pipe.png")
+    arguments = [tmp_path / "in", tmp_path / "in" / "pipe.png", "--out", tmp_path / "out", *tiles]
+    output = semask("predict", trained, *arguments, code=2)
+    assert f"{tmp_path / 'in' / 'pipe.png'}: is a pipe, socket or device, not a file" in output.err
+    assert (tmp_path / "out" / "a.png").exists()
+
+
+def long_side(path: Path) -> None:
+    photo(70_000, 2).save(path.with_suffix(".png"))
+
+
+def damaged_exif(path: Path) -> None:
+    photo().save(path.with_suffix(".jpg"), exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01\x03\0\x01")
+
+
+def absurd_exif(path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo().save(path.with_suffix(".jpg"), exif=exif.tobytes().replace(b"\x12\x01\x03\x00", b"\x12\x01\x0c\x00"))
+
+
+def float_samples(path: Path) -> None:
+    Image.fromarray(np.ones((40, 52), np.float32)).save(path.with_suffix(".tif"))
+
+
+def folder_called_image(path: Path) -> None:
+    path.with_suffix(".png").mkdir()
+    (path.with_suffix(".png") / "no.png").write_bytes(b"BM" + bytes(100))
+
+
+def link_to_nothing(path: Path) -> None:
+    path.with_suffix(".png").symlink_to(path / "nothing")
+
+
+SPOILERS = [long_side, damaged_exif, absurd_exif, float_samples, folder_called_image, link_to_nothing]
+
+
+@pytest.mark.parametrize("tiles", [[], ["--tile=64", "--overlap=0"]], ids=["whole", "tiles"])
+@pytest.mark.parametrize("spoil", SPOILERS, ids=lambda x: x.__name__)
+def test_no_image_stops_a_folder(semask, trained, photos, tmp_path, spoil, tiles):
+    if spoil is long_side and tiles:
+        pytest.skip("many tiles; the overlay of tiles is always small")
+    (tmp_path / "in").mkdir()
+    spoil(tmp_path / "in" / "a")
+    shutil.copy(photos[0], tmp_path / "in" / "z.jpg")
+    scale = ["--scale=[2000,64]"] if spoil is long_side else []
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", str(trained), str(tmp_path / "in"), f"--out={tmp_path / 'out'}", *tiles, *scale])
+    assert stop.value.code in (0, 2)
+    error = semask.capsys.readouterr().err
+    assert "Traceback" not in error
+    assert ("could not be segmented" in error) == (stop.value.code == 2)
+    assert (tmp_path / "out" / "z.png").exists()
+    assert (tmp_path / "out" / "z_overlay.jpg").exists()
+
+
+def test_an_overlay_that_no_jpeg_can_hold_is_made_smaller(semask, trained, tmp_path):
+    long_side(tmp_path / "a")
+    output = semask("predict", trained, tmp_path / "a.png", "--out", tmp_path / "out", "--scale=[2000,64]")
+    assert f"{tmp_path / 'a.png'}: overlays are smaller than the image: a JPEG takes 65000 pixels a side" in (
+        output.err
+    )
+    with Image.open(tmp_path / "out" / "a_overlay.jpg") as picture:
+        assert 35_000 < picture.width < 36_000
+    with Image.open(tmp_path / "out" / "a.png") as mask:
+        assert mask.size == (70_000, 2)
+
+
+@pytest.mark.parametrize("tiles", [[], TILES], ids=["whole", "tiles"])
+def test_dark_images_are_told_once(semask, trained, tmp_path, tiles):
+    for name, highest in (("a", 3000), ("b", 2000), ("c", 65535)):
+        grey = np.linspace(1, highest, 40 * 52).astype(np.uint16).reshape(40, 52)
+        Image.fromarray(grey).save(tmp_path / f"{name}.png")
+    output = semask("predict", trained, tmp_path, "--out", tmp_path / "out", *tiles)
+    lines = [line for line in output.err.splitlines() if "warning" in line]
+    assert lines == [
+        f"warning: {tmp_path / 'a.png'}: 16-bit values reach 3,000 of 65,535, so the image is nearly black as the "
+        "model sees it: stretch it to the full range first (and 1 more images)"
+    ]
+    (tmp_path / "c_out").mkdir()
+    assert "warning" not in semask("predict", trained, tmp_path / "c.png", "--out", tmp_path / "c_out", *tiles).err
+
+
+@pytest.fixture
+def geotiff(tmp_path: Path) -> Path:
+    rasterio = pytest.importorskip("rasterio")
+    pixels = np.asarray(photo()).transpose(2, 0, 1).copy()
+    pixels[pixels == 0] = 1
+    pixels[:, :10, :20] = 0
+    place = {"crs": "EPSG:32633", "transform": rasterio.transform.from_origin(400_000, 5_000_000, 0.5, 0.25)}
+    shape = {"height": 40, "width": 52, "count": 3, "dtype": "uint8", "photometric": "RGB", "nodata": 0}
+    with rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", **shape, **place) as file:
+        file.write(pixels)
+    return tmp_path / "a.tif"
+
+
+def test_a_georeferenced_image_keeps_its_place_without_tiles_too(semask, trained, geotiff, tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    semask("predict", trained, geotiff, "--out", tmp_path / "out", "--confidence")
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"a.tif", "a_confidence.tif", "a_overlay.jpg"}
+    label = Predictor(checkpoint.load(trained))(geotiff).label
+    label[:10, :20] = 255
+    with rasterio.open(geotiff) as source:
+        for name in ("a.tif", "a_confidence.tif"):
+            with rasterio.open(tmp_path / "out" / name) as file:
+                assert (file.crs, file.transform, file.shape) == (source.crs, source.transform, source.shape)
+                if name == "a.tif":
+                    assert np.array_equal(file.read(1), label)
+                    assert file.nodata == 255
+
+
+def test_without_rasterio_it_is_told_that_the_place_is_lost(semask, trained, geotiff, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rasterio", None)
+    output = semask("predict", trained, geotiff, "--out", tmp_path / "out")
+    assert f"{geotiff}: masks are without the place on earth: pip install 'semask[geo]' to keep it" in output.err
+    assert (tmp_path / "out" / "a.png").exists()
+
+
+def test_a_world_file_says_where_an_image_lies(semask, trained, tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    photo().save(tmp_path / "a.tif")
+    (tmp_path / "a.tfw").write_text("0.5\n0\n0\n-0.25\n400000.25\n4999999.875\n")
+    for tiles in ([], TILES):
+        semask("predict", trained, tmp_path / "a.tif", "--out", tmp_path / "out", *tiles)
+        with rasterio.open(tmp_path / "out" / "a.tif") as file:
+            assert file.transform == rasterio.transform.from_origin(400_000, 5_000_000, 0.5, 0.25)
+
+
+def test_a_tiff_that_pillow_does_not_read_is_called_what_it_is(semask, trained, tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    shape = {"height": 40, "width": 52, "count": 5, "dtype": "uint16"}
+    with rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", **shape) as file:
+        file.write(np.full((5, 40, 52), 3000, np.uint16))
+    output = semask("predict", trained, tmp_path / "a.tif", "--out", tmp_path / "out", code=2)
+    assert "a.tif: is a TIFF of 5 bands of 16-bit unsigned integers, which is not read: `semask predict --tile" in (
+        output.err
+    )
+    output = semask("predict", trained, tmp_path / "a.tif", "--out", tmp_path / "out", *TILES)
+    assert "16-bit values reach 3,000 of 65,535" in output.err
+
+
+@pytest.mark.parametrize("tiles", [[], TILES], ids=["whole", "tiles"])
+def test_a_full_disk_leaves_only_whole_files(semask, trained, photos, geotiff, tmp_path, tiles):
+    arguments = ["predict", trained, photos[0], geotiff, "--confidence", *tiles, *([] if tiles else ["--priors"])]
+    semask(*arguments, "--out", tmp_path / "whole")
+    whole = {p.name: p.read_bytes() for p in (tmp_path / "whole").iterdir()}
+    largest = max(map(len, whole.values()))
+    for number, size in enumerate([0, 1, 200, 500, 2000, largest // 2, largest - 1]):
+        with full_disk(size):
+            semask(*arguments, "--out", tmp_path / str(number), code=2)
+        for path in (tmp_path / str(number)).glob("[!.]*"):
+            assert path.read_bytes() == whole[path.name]
+        left = [path.name for path in (tmp_path / str(number)).glob(".*")]
+        assert all(tiles and name.endswith(".parts") for name in left)
+    semask(*arguments, "--out", tmp_path / "6")  # tiles go on with what is done
+    assert {p.name: p.read_bytes() for p in (tmp_path / "6").iterdir()} == whole

@@ -2,8 +2,10 @@ import csv
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -268,3 +270,76 @@ def test_a_folder_that_cannot_be_written(semask, recipe, tmp_path, place):
     message = semask.refused(*recipe(tmp_path / place))
     assert message.startswith(str(tmp_path / place))
     assert "could not be written" in message
+
+
+def two_classes(root: Path, *, white: int) -> Path:
+    """A data set of 2 + 1 images of two classes, whose object has the value `white`."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 2), ("val", 1)):
+        for folder in ("images", "annotations"):
+            (root / folder / split).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(root / f"images/{split}/{i}.png")
+            mask = np.where(np.arange(1600).reshape(40, 40) % 40 < 15 + i, white, 0).astype(np.uint8)
+            Image.fromarray(mask).save(root / f"annotations/{split}/{i}.png")
+    (root / "classes.json").write_text('{"name": "yard", "classes": ["ground", "plant"]}')
+    return root
+
+
+@pytest.mark.parametrize("check", ["full", "labels", "none"])
+def test_masks_of_0_and_255_stop_the_run_until_it_is_said_what_they_mean(semask, recipe, tmp_path, check):
+    root = two_classes(tmp_path / "data", white=255)
+    settings = {"data.root": root, "model.num_classes": 2, "data.check": check, "steps": 1}
+    message = semask.refused(*recipe(tmp_path / "run", **settings))
+    assert message.startswith("yard: the masks hold only 0 and 255, and there are two classes: say whether 255 is")
+    assert not (tmp_path / "run" / "last.safetensors").exists()
+
+
+def test_255_as_an_object_is_kept_in_the_recipe_and_followed(semask, recipe, tmp_path):
+    settings = {"data.root": two_classes(tmp_path / "data", white=255), "model.num_classes": 2, "steps": 2}
+    semask(*recipe(tmp_path / "run", **settings, **{"data.object_255": "true"}))
+    semask("evaluate", tmp_path / "run", "--workers=0", "--out", tmp_path / "report.json")
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["data"]["object_255"] is True
+    assert [row["pixels"] for row in report["classes"]] == [1000, 600]
+    other = two_classes(tmp_path / "other", white=1)
+    semask("evaluate", tmp_path / "run", "--data", other, "--workers=0", "--out", tmp_path / "report.json")
+    assert [row["pixels"] for row in json.loads((tmp_path / "report.json").read_text())["classes"]] == [1000, 600]
+
+
+def test_evaluate_refuses_masks_of_0_and_255_too(semask, recipe, tmp_path):
+    settings = {"data.root": two_classes(tmp_path / "ones", white=1), "model.num_classes": 2, "steps": 1}
+    semask(*recipe(tmp_path / "run", **settings))
+    whites = two_classes(tmp_path / "whites", white=255)
+    command = ["evaluate", tmp_path / "run", "--data", whites, "--workers=0"]
+    assert "the masks hold only 0 and 255" in semask.refused(*command)
+    output = semask(*command, "--object_255", "true", "--out", tmp_path / "report.json")
+    assert [row["pixels"] for row in json.loads((tmp_path / "report.json").read_text())["classes"]] == [1000, 600]
+    assert "warning" not in output.err
+    semask(*command, "--object_255", "false")
+
+
+def test_what_is_odd_about_the_data_is_told_before_the_first_step(semask, recipe, tmp_path):
+    root = two_classes(tmp_path / "data", white=1)
+    (root / "classes.json").write_text('{"classes": ["ground", "plant", "[/b] stone"], "ignore_index": 1}')
+    (root / "images/train/0.heic").touch()
+    shutil.copy(root / "images/train/0.png", root / "images/val/0.png")
+    grey = np.linspace(1, 3000, 1600).astype(np.uint16).reshape(40, 40)
+    Image.fromarray(grey).save(root / "images/train/1.png")
+    for check in ("full", "labels", "none"):
+        settings = {"data.root": root, "model.num_classes": 3, "data.check": check, "steps": 1}
+        output = semask(*recipe(tmp_path / check, **settings))
+        lines = [line for line in output.err.splitlines() if line.startswith("warning: ")]
+        said = ["1 file is left out of the train split", "the value 1 is ignored", '2 "[/b] stone" never occurs']
+        said += ["1 of the 1 validation images are also trained on", "1.png: 16-bit values reach 3,000 of 65,535"]
+        expected = said[:1] if check == "none" else said
+        assert len(lines) == len(expected)
+        assert all(sum(part in line for line in lines) == 1 for part in expected)
+        assert output.err.index(lines[-1]) < output.err.index("step 1/1")
+
+
+def test_one_class_is_refused_before_anything_is_read(semask, recipe, tmp_path):
+    root = two_classes(tmp_path / "data", white=0)
+    (root / "classes.json").write_text('{"name": "yard", "classes": ["ground"]}')
+    message = semask.refused(*recipe(tmp_path / "run", **{"data.root": root, "model.num_classes": 2}))
+    assert message.startswith("yard: one class alone leaves nothing to learn, every pixel is 'ground': name two")

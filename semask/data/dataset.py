@@ -225,8 +225,8 @@ class SegmentationDataset(Dataset[tuple[tv_tensors.Image, tv_tensors.Mask]]):
             raise ValueError(f"{one_line(name)}: the data set has no images")
         if len(classes) == 1:
             raise ValueError(
-                f"{one_line(name)}: one class alone leaves nothing to learn, every pixel is {_brief(classes.names[0])}: "
-                'name two, background and object, e.g. ["background", "road"], and write 0 and 1 into the masks'
+                f"{one_line(name)}: one class alone leaves nothing to learn, every pixel is {_brief(classes.names[0])}"
+                ': name two, background and object, e.g. ["background", "road"], and write 0 and 1 into the masks'
             )
         if object_255 is not None and len(classes) != 2:
             raise ValueError(
@@ -234,7 +234,9 @@ class SegmentationDataset(Dataset[tuple[tv_tensors.Image, tv_tensors.Mask]]):
                 "for masks of two, 0 and 255; leave it out"
             )
         if colored_masks and len(set(classes.palette)) < len(classes):
-            raise ValueError(f"{one_line(name)}: two classes share a colour, so RGB masks cannot be read: give each its own")
+            raise ValueError(
+                f"{one_line(name)}: two classes share a colour, so RGB masks cannot be read: give each its own"
+            )
         self.pairs = tuple(pairs)
         self.classes = classes
         self.name = name
@@ -322,9 +324,7 @@ class SegmentationDataset(Dataset[tuple[tv_tensors.Image, tv_tensors.Mask]]):
         if white:
             raise ValueError(OBJECT_255.format(name=one_line(self.name)))
 
-    def check(
-        self, *, level: CheckLevel = "full", allow_empty_masks: bool = False, progress: bool = False
-    ) -> Checked:
+    def check(self, *, level: CheckLevel = "full", allow_empty_masks: bool = False, progress: bool = False) -> Checked:
         """Read the files once and report the first problem, so that nothing surprises a long run.
 
         Args:

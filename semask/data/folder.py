@@ -102,9 +102,7 @@ def read_classes(path: str | Path) -> FolderClasses:
         ValueError: The file is missing, no JSON, or lacks the classes.
     """
     path = Path(path)
-    text = read_text(
-        path, most=MOST_CLASSES_TEXT, otherwise='it has to name the classes: {"classes": ["road", ...]}'
-    )
+    text = read_text(path, most=MOST_CLASSES_TEXT, otherwise='it has to name the classes: {"classes": ["road", ...]}')
     try:
         values = parse_json(text)
     except ValueError as error:

@@ -5,8 +5,8 @@ become RGB, alpha is dropped, of an animation the first frame is taken, and the 
 be read is a `ValueError` of one line that names the file.
 """
 
+import io
 import os
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,13 +53,18 @@ class Reach(NamedTuple):
     bits: int
 
     @property
+    def most(self) -> int:
+        """Greatest value that a sample can have."""
+        return (1 << self.bits) - 1
+
+    @property
     def dark(self) -> bool:
         """Whether the 8 bits that the model gets are nearly black. An image of zeros is black already in the file."""
-        return 0 < self.highest < _DARK * (2**self.bits - 1)
+        return 0 < self.highest < _DARK * self.most
 
     def __str__(self) -> str:
         """Say it as in "16-bit values reach 3,000 of 65,535"."""
-        return f"{self.bits}-bit values reach {self.highest:,} of {2**self.bits - 1:,}"
+        return f"{self.bits}-bit values reach {self.highest:,} of {self.most:,}"
 
 
 def dark_line(reaches: Mapping[Path, Reach]) -> str | None:
@@ -162,6 +167,13 @@ def read_size(path: str | Path, *, upright: bool = True) -> tuple[int, int]:
         raise _explained(path, error) from error
 
 
+def encoded(picture: Image.Image, format: str, **options: Any) -> bytes:
+    """Make the file of a picture in memory: Pillow may not notice that a disk is full when it writes for itself."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format=format, **options)
+    return buffer.getvalue()
+
+
 def _load(path: str | Path, *, upright: bool) -> tuple[Image.Image, str]:
     """Decode the first frame; also returns Pillow's name of the sample layout in the file ("" if it has none)."""
     try:
@@ -184,8 +196,7 @@ def _open(path: str | Path) -> ImageFile.ImageFile:
     limit = max_pixels()
     if Image.MAX_IMAGE_PIXELS is not None and limit > 2 * Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = limit  # Pillow has no other way to let a larger image pass
-    with warnings.catch_warnings(action="ignore"):  # of sizes that are below our limit, and of damaged metadata
-        image = Image.open(path, formats=FORMATS)
+    image = Image.open(path, formats=FORMATS)
     if image.width * image.height > limit:
         image.close()
         raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels, the limit is {limit}")
@@ -243,4 +254,4 @@ def _reach(image: Image.Image, rawmode: str) -> Reach | None:
     if ";16" not in rawmode:
         return None
     colors = image.getextrema()[: 1 if image.mode == "LA" else 3]
-    return Reach(max(int(high) for _, high in colors) << 8 | 255, 16)  # type: ignore[misc, arg-type]
+    return Reach(max(int(high) for _, high in colors) << 8 | 255, 16)  # type: ignore[misc]

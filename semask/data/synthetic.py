@@ -22,7 +22,9 @@ from PIL import Image
 from rich.progress import track
 
 from semask.data.dataset import IGNORE_INDEX
+from semask.data.images import encoded
 from semask.data.street import CLASSES, DRAWING, PALETTE, check_scene, draw_scene
+from semask.files import write_whole
 
 
 def write_synthetic(
@@ -96,14 +98,9 @@ def _write_scene(root: Path, split: str, seed: int, index: int, size: tuple[int,
     mask.putpalette(bytes(channel for color in PALETTE for channel in color).ljust(3 * 256, b"\0"))
     image_path = root / "images" / split / f"{index:05d}.jpg"
     mask_path = root / "annotations" / split / f"{index:05d}.png"
-    for path in (image_path, mask_path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(image_path, quality=92, subsampling=0)
-    mask.save(mask_path)
+    write_whole(image_path, encoded(picture, "JPEG", quality=92, subsampling=0))
+    write_whole(mask_path, encoded(mask, "PNG"))
 
 
 def _write_json(path: Path, content: dict[str, object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial_path = path.with_suffix(".partial")
-    partial_path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    partial_path.replace(path)
+    write_whole(path, json.dumps(content, indent=1) + "\n")

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 from pathlib import Path
 
@@ -254,3 +255,12 @@ def test_files_beside_the_images_are_known(tmp_path):
     for name in ("photo.heic", "notes.txt", ".DS_Store"):
         (root / "images/train" / name).touch()
     assert [path.name for path in folder(root, "train").unread] == ["notes.txt", "photo.heic"]
+
+
+@pytest.mark.parametrize("name", ["classes.json", "images/train/x.jpg", "annotations/train/x.png"])
+def test_a_pipe_is_not_waited_for(tmp_path, name):
+    root = nested(tmp_path, "x", "y")
+    (root / name).unlink()
+    os.mkfifo(root / name)
+    with pytest.raises(ValueError, match="is a pipe, socket or device, not a file"):
+        folder(root, "train").check()

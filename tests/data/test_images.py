@@ -1,3 +1,4 @@
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semask.data.images import read_image, read_mask, read_size
+from semask.data.images import dark_line, reach_of, read_image, read_mask, read_size
 
 
 def write_png(path: Path, *, width: int, height: int, depth: int, color_type: int, rows: list[bytes]) -> Path:
@@ -231,3 +232,56 @@ def test_lossy_mask_is_refused(tmp_path):
     gradient().convert("L").save(tmp_path / "a.jpg")
     with pytest.raises(ValueError, match="JPEG does not keep label values exactly: save masks as PNG"):
         read_mask(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask, read_size])
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_pipe_is_not_waited_for(tmp_path, read, linked):
+    path = tmp_path / "a.png"
+    os.mkfifo(tmp_path / "pipe")
+    if linked:
+        path.symlink_to(tmp_path / "pipe")
+    else:
+        (tmp_path / "pipe").rename(path)
+    with pytest.raises(ValueError, match="is a pipe, socket or device, not a file") as error:
+        read(path)
+    one_line(error, path)
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask, read_size])
+@pytest.mark.parametrize("name", ["a\0b.png", "\udcff.png", "n" * 300 + ".png", "\x1b[31m\n.png"])
+def test_names_that_no_file_has(tmp_path, read, name):
+    with pytest.raises(ValueError, match=r"no such file|cannot be opened") as error:
+        read(tmp_path / name)
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize(("highest", "dark"), [(0, False), (1, True), (3000, True), (16_383, True), (20_000, False)])
+def test_the_range_of_16_bits_is_known(tmp_path, suffix, highest, dark):
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(np.array([[0, highest]], dtype=np.uint16)).save(path)
+    reach = reach_of(read_image(path))
+    assert reach == (highest, 16)
+    assert reach.dark == dark
+    assert (dark_line({path: reach}) is not None) == dark
+
+
+def test_the_range_of_16_bit_colours_is_known_to_8_bits(tmp_path):
+    row = struct.pack(">6H", 0, 3000, 0, 0, 0, 200)
+    path = write_png(tmp_path / "a.png", width=2, height=1, depth=16, color_type=2, rows=[row])
+    assert reach_of(read_image(path)) == (3071, 16)
+    gradient().save(tmp_path / "b.png")
+    assert reach_of(read_image(tmp_path / "b.png")) is None
+
+
+def test_a_decoder_without_memory_is_no_damaged_image(tmp_path, monkeypatch):
+    gradient().save(tmp_path / "a.png")
+
+    def fails(_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fails)
+    with pytest.raises(ValueError, match="there is not enough memory to read it") as error:
+        read_image(tmp_path / "a.png")
+    one_line(error, tmp_path / "a.png")
