@@ -90,7 +90,7 @@ class RunLog:
             self.last = int(kept[-1][0])
             write_whole(self.path, text([found.header, *kept]))
         faults = [f"dropped {numbered(found.bad)} (blank, cut or damaged)"] if found.bad else []
-        if not found.has_header:
+        if kept and not found.has_header:
             faults.append("put its missing header back")
         return f"{one_line(self.path)}: {' and '.join(faults)}" if faults else None
 
