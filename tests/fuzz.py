@@ -31,8 +31,9 @@ CASES, SECONDS = 200, 600
 MEMORY = 6 * 2**30
 """Bytes of address space; torch alone maps several."""
 TOKENS = [
-    b"\0", b"\xff" * 8, b"\x1b[2J", b"-1", b"1e999", b"null", b"NaN", b"[[[[[[[[[", b"{", b"}", b'"', b"9" * 40, b"&a *a",
-    b"!!python/object:os.system", b"true", b"\xef\xbb\xbf", b"\r\n\r\n", b"../../x", b"trust_remote_code", b"http://127.0.0.1:9/",
+    b"\0", b"\xff" * 8, b"\x1b[2J", b"-1", b"1e999", b"null", b"NaN", b"[[[[[[[[[", b"{", b"}", b'"', b"9" * 40,
+    b"&a *a", b"!!python/object:os.system", b"true", b"\xef\xbb\xbf", b"\r\n\r\n", b"../../x", b"trust_remote_code",
+    b"http://127.0.0.1:9/",
 ]  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import semask
 
 PACKAGE = Path(semask.__file__).parent
 OPENS = {
-    "open", "read_text", "read_bytes", "safe_open", "load_file", "Path.open", "read_model", "load_external_data", "fromfile",
+    "open", "read_text", "read_bytes", "safe_open", "load_file", "read_model", "load_external_data", "fromfile",
     "memmap", "DictReader", "reader", "loadtxt", "genfromtxt", "imread", "deserialize_cuda_engine", "aoti_load_package",
 }  # fmt: skip
 """Calls, by their last name, that read a file."""
