@@ -24,8 +24,8 @@ LARGEST = 2**26
 DEEPEST = 32
 """Levels of nesting in the graph's XML."""
 PRODUCTS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
-SCALING = 5
-"""Operations at most from a constant of 8 bits to the product: conversion, shift, scale, shape, order."""
+SCALING = ("Convert", "Subtract", "Multiply", "Reshape", "Transpose")
+"""What makes weights of a constant of 8 bits; what is looked up in one (biases of attention) is added only."""
 LOOPS = ("If", "Loop", "TensorIterator")
 NEVER = "which our exports never have: don't trust it, or export it again"
 
@@ -168,9 +168,11 @@ def has_wide_weights(model: Any) -> bool:
 
 def multiplies(constant: Any) -> bool:
     """Whether the values of a constant of 8 bits, once they are scaled, go into a convolution or a product."""
-    nodes = [constant]
-    for _ in range(SCALING):
-        nodes = [x.get_node() for node in nodes for x in node.output(0).get_target_inputs()]
-        if any(node.get_type_name() in PRODUCTS for node in nodes):
+    pending, seen = [constant], set()
+    while pending:
+        nodes = {x.get_node().get_name(): x.get_node() for x in pending.pop().output(0).get_target_inputs()}
+        if any(node.get_type_name() in PRODUCTS for node in nodes.values()):
             return True
+        pending.extend(x for name, x in nodes.items() if x.get_type_name() in SCALING and name not in seen)
+        seen |= set(nodes)
     return False
