@@ -22,6 +22,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"semask: error: {message}{origin(arguments) if isinstance(error, ArgumentError) else ''}", file=sys.stderr
         )
         sys.exit(2)
+    except ImportError as error:
+        from semask.extras import explained
+
+        message = explained(error) or ""
+        if os.environ.get("SEMASK_TRACEBACK") or not message:
+            raise
+        print(f"semask: error: {message}", file=sys.stderr)
+        sys.exit(2)
     except (MemoryError, RuntimeError) as error:
         if os.environ.get("SEMASK_TRACEBACK") or not out_of_memory(error):
             raise

@@ -16,6 +16,7 @@ from torch import nn
 
 from semask.data import Augmentation, Data, Normalization, SegmentationDataset, training_loader, training_transform
 from semask.evaluate import Evaluation, check_classes
+from semask.extras import require
 from semask.files import parse_json, require_file
 from semask.inference import Inference
 from semask.losses import MaskLoss, PixelLoss
@@ -254,11 +255,12 @@ def make_accelerator(training: Training, out: str, *, skips_maps: bool = False) 
         skips_maps: Whether the decoder leaves some maps out, whose norms then get no gradient.
 
     Raises:
-        ValueError: If the machine or the number of processes does not fit the settings.
+        ValueError: If the machine or the number of processes does not fit the settings, or a package is missing.
     """
     on_cpu = training.cpu or not torch.cuda.is_available()
     if training.precision == "fp16" and on_cpu:
         raise ValueError("training.precision is fp16, which needs a GPU: use bf16 or fp32 on a CPU")
+    require("tensorboard")
     logging.getLogger("accelerate").setLevel(logging.ERROR)
     AcceleratorState._reset_state(reset_partial_state=True)  # it would keep the precision of an earlier run's process
     accelerator = Accelerator(
@@ -270,9 +272,7 @@ def make_accelerator(training: Training, out: str, *, skips_maps: bool = False) 
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=skips_maps)],
     )
     if len(set(gather_object([training.precision]))) > 1:
-        raise ValueError(
-            "training.precision is auto, bf16 on some of the machines and fp32 on others: give one"
-        )
+        raise ValueError("training.precision is auto, bf16 on some of the machines and fp32 on others: give one")
     parts = training.accumulate * accelerator.num_processes
     if training.batch_size % parts:
         raise ValueError(
