@@ -5,6 +5,7 @@ JSON lies beside the file for people to read. Files are written beside their pla
 half-written one never replaces a good one. Nothing is ever unpickled.
 """
 
+import difflib
 import hashlib
 import json
 import os
@@ -108,7 +109,9 @@ def load(source: str | Path, *, device: torch.device | str = "cpu", into: SeMask
 
 def find(source: str | Path) -> Path:
     """Find the file of a checkpoint; see `load`. The name of a published model gets it: `semask.weights.published`."""
-    from semask.weights.published import PUBLISHED, nearest
+    from semask.weights import network
+    from semask.weights.pretrained import IN_FOLDER
+    from semask.weights.published import PUBLISHED
 
     path = Path(source)
     if str(source) in PUBLISHED and not path.exists():
@@ -116,22 +119,24 @@ def find(source: str | Path) -> Path:
 
         return published_checkpoint(PUBLISHED[str(source)])
     if path.is_dir():
-        for name in ("best.safetensors", "model.safetensors", "last.safetensors"):
+        for name in IN_FOLDER:
             if (path / name).is_file():
                 return path / name
         raise ValueError(f"{path}: no best.safetensors, model.safetensors or last.safetensors in this folder")
     if not is_hub_name(path):
-        if not path.is_file():
-            raise ValueError(
-                f"{path}: no such checkpoint: give a .safetensors file, a folder, a name OWNER/NAME on the hub, or "
-                f"that of a published model ({nearest(path.name)[0]}, ...)"
-            )
-        return path
+        close = difflib.get_close_matches(str(source), PUBLISHED, n=1, cutoff=0.8)
+        meant = f"that of a published model (did you mean {close[0]}?)" if close else "that of a published model"
+        otherwise = f"give a .safetensors file, a folder, a name OWNER/NAME on the Hub, or {meant}"
+        if not path.exists():
+            raise ValueError(f"{one_line(path)}: no such checkpoint file: {otherwise}")
+        return require_file(path, otherwise=otherwise)
     try:
-        return Path(hf_hub_download(str(source), "model.safetensors"))
+        with network.hub():
+            return Path(hf_hub_download(str(source), "model.safetensors"))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"{source}: neither a local checkpoint nor one on the Hugging Face Hub ({reason})") from error
+        raise ValueError(
+            f"{one_line(source)}: neither a local checkpoint nor one on the Hugging Face Hub ({reason(error)})"
+        ) from error
 
 
 def is_hub_name(path: Path) -> bool:

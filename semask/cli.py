@@ -32,6 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         hint = origin(arguments) if isinstance(error, ArgumentError) else ""
         print(f"semask: error: {reason(error, longest=LONGEST_ERROR)}{hint}", file=sys.stderr)
         sys.exit(2)
+    except ImportError as error:
+        from semask.extras import explained
+
+        message = explained(error) or ""
+        if os.environ.get("SEMASK_TRACEBACK") or not message:
+            raise
+        print(f"semask: error: {message}", file=sys.stderr)
+        sys.exit(2)
     except (MemoryError, RuntimeError) as error:
         if os.environ.get("SEMASK_TRACEBACK") or not out_of_memory(error):
             raise

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
 from torch import Tensor
 
 from semask import checkpoint
@@ -15,7 +14,7 @@ from semask.encoders import SIZES
 from semask.encoders.swin import SwinSize
 from semask.evaluate import sha256
 from semask.model import SeMask
-from semask.text import shown
+from semask.text import make_console, shown
 from semask.weights.fetch import fetch, published_checkpoint
 from semask.weights.files import WeightFile, read_file
 from semask.weights.names import DROPPED, PIXEL, PREDICTOR, official_names, take
@@ -72,7 +71,7 @@ def convert(
             convert_published(fetch(PUBLISHED[source]), PUBLISHED[source], out=target)
     else:
         raise ValueError(f"{source}: no such file, and no published model: did you mean {nearest(source)[0]}?")
-    Console().print(f"{shown(target)}: {describe(checkpoint.load(target))}", soft_wrap=True)
+    make_console(stderr=False).print(f"{shown(target)}: {describe(checkpoint.load(target))}", soft_wrap=True)
     return target
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from rich.console import Console
 
 from semask import checkpoint
 from semask.data import Augmentation, Classes, Data, SegmentationDataset
@@ -21,7 +20,7 @@ from semask.losses import PixelLoss
 from semask.metrics import ConfusionMatrix
 from semask.model import SeMask
 from semask.pictures import colorize
-from semask.text import shown
+from semask.text import make_console, shown
 from semask.train import Training, train
 
 SCENES = 6
@@ -44,7 +43,7 @@ def demo(*, out: str = "demo", steps: int = 400, seed: int = 0) -> Path:
     Raises:
         ValueError: If the folder holds something else or can't be written.
     """
-    folder, console = Path(out), Console(stderr=True)
+    folder, console = Path(out), make_console()
     console.print("Drawing street scenes ...")
     data = Data(root=str(write_synthetic(folder / "data", seed=seed, progress=True)), workers=2)
     val_set = data.dataset("val")

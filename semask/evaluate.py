@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor
@@ -24,7 +23,7 @@ from semask.precision import Choice, Precision, choose, tell
 from semask.processes import all_or_none, gathered, joined
 from semask.runtime import Runtime, is_exported, weights_beside
 from semask.runtime import load as load_exported
-from semask.text import shown
+from semask.text import make_console, shown
 from semask.views import label_map, require_numbers
 from semask.weights.published import MULTISCALE, find
 
@@ -132,7 +131,7 @@ def evaluate(
         if len(set(gathered(chosen.precision, group.count))) > 1:
             raise ValueError("precision auto is bf16 on some of the machines and fp32 on others: give --precision fp32")
         if group.rank == 0:
-            tell(chosen, Console(stderr=True))
+            tell(chosen, make_console())
             findings.warn([findings.unread_line("val", dataset), findings.looked_at(dataset)])
         result = evaluate_model(
             Predictor(model, inference),
@@ -202,7 +201,7 @@ def evaluate_model(
     model.eval()
     # Images stay as they are in the file: the predictor resizes them, once for every ratio.
     loader = evaluation_loader(dataset, unchanged, rank=rank, world_size=world_size, workers=workers)
-    bar = Progress(console=Console(stderr=True), disable=not progress, transient=True)
+    bar = Progress(console=make_console(), disable=not progress, transient=True)
     with all_or_none(world_size), bar:
         for image, label, _ in bar.track(loader, description="evaluating"):
             size = (label.shape[-2], label.shape[-1])
@@ -356,7 +355,7 @@ def print_report(report: dict[str, Any]) -> None:
         table.add_row(f"prior of semantic layer {stage}, mean", percent(miou), "", "")
     if not report["prior_miou"] and report["prior_classes"] != len(report["classes"]):
         table.caption = f"priors not measured: they have {report['prior_classes']} classes"
-    Console().print(table)
+    make_console(stderr=False).print(table)
 
 
 def percent(share: float | None) -> str:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from semask import checkpoint
@@ -24,7 +23,7 @@ from semask.files import temporary_folder, written_whole
 from semask.inference import Inference, recipe_inference, to_tensor
 from semask.model import SeMask
 from semask.runtime import load
-from semask.text import shown
+from semask.text import make_console, shown
 
 Format = Literal["onnx", "openvino", "torch", "aotinductor", "tensorrt"]
 ENDINGS: dict[str, str] = {
@@ -146,7 +145,7 @@ def export(
     if calibrated and chosen.drawn:
         raise ValueError("int8 is calibrated on images like those it will see: give some with --images")
     weights_file: dict[str, Any] = {"file": str(weights), "sha256": sha256(source), "bytes": source.stat().st_size}
-    console = Console(stderr=True)
+    console = make_console()
     with staging(target) as folder:
         console.print(f"Exporting {shown(weights)} as {format}, {precision} ...", highlight=False, soft_wrap=True)
         start = time.perf_counter()
@@ -373,4 +372,4 @@ def print_report(report: ExportReport) -> None:
     table.add_row(f"labels that differ, of {check.pixels:,}", "", f"{check.different:,}")
     table.add_row(f"labels that differ, % (limit {report.limit_percent:g})", "", f"{report.different_percent:.4f}")
     table.caption = "\n".join(map(shown, report.remarks)) or None
-    Console().print(table)
+    make_console(stderr=False).print(table)

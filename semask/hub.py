@@ -19,6 +19,7 @@ import yaml
 from semask import checkpoint
 from semask.files import temporary_folder, written_whole
 from semask.model import SeMask
+from semask.weights import network
 
 WEIGHTS, CARD = "model.safetensors", "README.md"
 MARK = "<!-- Written by semask, which replaces this file. To keep your own text, delete this line. -->"
@@ -83,7 +84,7 @@ def from_pretrained(
     from huggingface_hub import hf_hub_download
 
     advice = "check name, revision and network, or log in with `hf auth login` if it is private"
-    with _in_one_line(f"{source}: no {WEIGHTS} to be had from the Hugging Face Hub", advice):
+    with _in_one_line(f"{source}: no {WEIGHTS} to be had from the Hugging Face Hub", advice), network.hub():
         file = hf_hub_download(
             str(source),
             WEIGHTS,
@@ -130,7 +131,7 @@ def push_to_hub(
     advice = "check name and network, or give a token that may write (`hf auth login`)"
     with temporary_folder() as folder:
         checkpoint.save(folder / WEIGHTS, model, without_paths(model.metadata))
-        with _in_one_line(f"{name}: not pushed to the Hugging Face Hub", advice):
+        with _in_one_line(f"{name}: not pushed to the Hugging Face Hub", advice), network.hub():
             repository = api.create_repo(name, private=private, exist_ok=True).repo_id
             with contextlib.suppress(EntryNotFoundError):
                 api.hf_hub_download(repository, CARD, local_dir=folder)

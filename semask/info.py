@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
@@ -23,7 +22,7 @@ from semask.model import SeMask
 from semask.recipe import read_recipe
 from semask.schema import Sides, require
 from semask.semantic import SemanticLayer
-from semask.text import one_line
+from semask.text import make_console, one_line
 
 
 def info(source: str | SeMask, *, size: tuple[int, int] = (512, 512)) -> dict[str, Any]:
@@ -51,7 +50,7 @@ def info(source: str | SeMask, *, size: tuple[int, int] = (512, 512)) -> dict[st
         "flops": flops(model, size),
         "stages": stages(model, size),
     }
-    console = Console()
+    console = make_console(stderr=False)
     parts = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in report["parts"].items())
     console.print(f"{report['parameters']:,} parameters ({parts})", highlight=False)
     console.print(f"{report['flops'] / 1e9:.2f} GFLOPs at {size[0]} x {size[1]}", highlight=False)

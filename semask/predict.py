@@ -35,7 +35,7 @@ from semask.processes import all_or_none, gathered, joined
 from semask.raster import BLOCK, Place, Unreadable, has_world_file, import_rasterio, place_and_holes
 from semask.raster import write as write_raster
 from semask.runtime import is_exported
-from semask.text import one_line, out_of_memory, reason, shown
+from semask.text import make_console, one_line, out_of_memory, reason, shown
 from semask.tiles import check_grid, predict_file
 
 BESIDE = re.compile(r"_(confidence|prior\d+)$")
@@ -121,7 +121,7 @@ def predict(
     if priors and is_exported(weights):
         raise ValueError(f"{weights}: an exported file gives no priors: give the checkpoint, or leave out --priors")
     with joined(device) as group:
-        console = Console(stderr=True, quiet=group.rank > 0)
+        console = make_console(quiet=group.rank > 0)
         with all_or_none(group.count):
             own = device if is_exported(weights) else group.device
             model, chosen = open_model(weights, device=own, trust=trust, precision=precision)

@@ -76,9 +76,7 @@ def _own_gpu() -> int:
     """
     index, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if index >= gpus:
-        raise ValueError(
-            f"more processes than GPUs ({gpus}) on this machine: start {gpus}, or give --device cpu"
-        )
+        raise ValueError(f"more processes than GPUs ({gpus}) on this machine: start {gpus}, or give --device cpu")
     return index
 
 

@@ -9,7 +9,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from accelerate import Accelerator
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -34,7 +33,7 @@ from semask.run_state import (
     require_state,
     write_state,
 )
-from semask.text import one_line, reason, shown
+from semask.text import make_console, one_line, reason, shown
 
 SAMPLES = 4
 
@@ -86,7 +85,7 @@ class Run:
         if self.average is not None:
             self.average.to(accelerator.device)
         self.losses: list[Losses] = []
-        self.console = Console(stderr=True, quiet=not accelerator.is_main_process)
+        self.console = make_console(quiet=not accelerator.is_main_process)
         self._restart_clock()
 
     @property

@@ -2,6 +2,7 @@
 
 import unicodedata
 
+from rich.console import Console
 from rich.markup import escape
 
 LONGEST = 300
@@ -38,3 +39,8 @@ def out_of_memory(error: Exception) -> bool:
     """Whether an exception says that a device or the system had no memory left."""
     words = ("out of memory", "can't allocate memory", "bad_alloc", "not enough memory")
     return isinstance(error, MemoryError) or any(word in str(error) for word in words)
+
+
+def make_console(*, stderr: bool = True, quiet: bool = False) -> Console:
+    """Make a console of rich that leaves :smile: as it is; what is shown of others goes through `shown`."""
+    return Console(stderr=stderr, quiet=quiet, emoji=False, highlight=False)

@@ -26,7 +26,6 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.progress import Progress
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -40,7 +39,7 @@ from semask.inference import Predictor, starts
 from semask.outputs import at_once, source_rows
 from semask.pictures import overlay, with_legend
 from semask.raster import BLOCK, Raster, Unreadable, gdal, write
-from semask.text import one_line, reason, shown
+from semask.text import make_console, one_line, reason, shown
 from semask.views import View, probabilities, require_numbers
 
 OVERVIEW = 2048
@@ -331,7 +330,7 @@ def predict_file(
     check_grid(tile, overlap)
     if predictor.inference.scale is not None:
         raise ValueError(f"inference scale is {predictor.inference.scale}: tiles have the image's own size; give none")
-    path, out, bar = Path(path), Path(out), bar or Progress(console=Console(stderr=True), disable=True)
+    path, out, bar = Path(path), Path(out), bar or Progress(console=make_console(), disable=True)
     channels = predictor.model.config["in_channels"]
     with gdal(), contextlib.closing(Raster(path, channels=channels)) as image:
         ending = ".tif" if image.is_tiff else ".png"

@@ -11,7 +11,6 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
-from rich.console import Console
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
@@ -25,6 +24,7 @@ from semask.data import (
     training_transform,
 )
 from semask.evaluate import Evaluation, check_classes
+from semask.extras import require
 from semask.files import parse_json, require_file
 from semask.inference import Inference
 from semask.losses import LabelCounts, MaskLoss, PixelLoss, count_label
@@ -33,7 +33,7 @@ from semask.precision import Asked, Choice, choose, tell
 from semask.run import Run
 from semask.run_state import STATE, require_free, require_run
 from semask.schema import Probability, Range, require_fields
-from semask.text import one_line, reason
+from semask.text import make_console, one_line, reason
 
 Beta = Annotated[float, Range(0, 1, below=True)]
 
@@ -163,7 +163,7 @@ def train(
     chosen = choose_precision(training, Path(out), resume=resume)
     training = dataclasses.replace(training, precision=chosen.precision)  # what it is goes into the recipe
     accelerator = make_accelerator(training, out, skips_maps=getattr(model.decoder, "skips_maps", False))
-    tell(chosen, Console(stderr=True, quiet=not accelerator.is_main_process))
+    tell(chosen, make_console(quiet=not accelerator.is_main_process))
     train_set, val_set = data.dataset("train"), data.dataset("val")
     check_settings(model, train_set, val_set, loss)
     if accelerator.is_main_process:
@@ -291,11 +291,12 @@ def make_accelerator(training: Training, out: str, *, skips_maps: bool = False) 
         skips_maps: Whether the decoder leaves some maps out, whose norms then get no gradient.
 
     Raises:
-        ValueError: If the machine or the number of processes does not fit the settings.
+        ValueError: If the machine or the number of processes does not fit the settings, or a package is missing.
     """
     on_cpu = training.cpu or not torch.cuda.is_available()
     if training.precision == "fp16" and on_cpu:
         raise ValueError("training.precision is fp16, which needs a GPU: use bf16 or fp32 on a CPU")
+    require("tensorboard")
     logging.getLogger("accelerate").setLevel(logging.ERROR)
     AcceleratorState._reset_state(reset_partial_state=True)  # it would keep the precision of an earlier run's process
     accelerator = Accelerator(

@@ -16,14 +16,13 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.progress import track
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from semask.data.images import Reach, reach_of, read_image, read_mask, read_size
 from semask.schema import Range, require_fields
-from semask.text import one_line, shown
+from semask.text import make_console, one_line, shown
 
 IGNORE_INDEX = 255
 """Label of the pixels that neither losses nor metrics count."""
@@ -357,7 +356,7 @@ class SegmentationDataset(Dataset[tuple[tv_tensors.Image, tv_tensors.Mask]]):
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             found: Iterable[_Seen | str] = pool.map(examine, range(len(self)))
             if progress:
-                bar = Console(stderr=True)
+                bar = make_console()
                 found = track(found, f"Checking {shown(self.name)}", len(self), console=bar, transient=True)
             for (image, mask), result in zip(self.pairs, found, strict=True):
                 if isinstance(result, str):

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from rich.console import Console
 
 from semask.data.dataset import Checked, SegmentationDataset
 from semask.data.folder import listed
 from semask.data.images import dark_line, reach_of, read_image
-from semask.text import one_line, shown
+from semask.text import make_console, one_line, shown
 
 LOOKED_AT = 8
 """Images that are decoded where not all are, to see whether they use the range of their samples."""
@@ -152,7 +151,7 @@ def looked_at(dataset: SegmentationDataset, images: int = LOOKED_AT) -> str | No
 
 def warn(lines: Sequence[str | None]) -> None:
     """Print lines of warning on the standard error stream, each once; None is left out."""
-    console = Console(stderr=True)
+    console = make_console()
     for line in dict.fromkeys(lines):
         if line is not None:
             console.print(f"warning: {shown(line)}", style="yellow", highlight=False, soft_wrap=True)

@@ -4,7 +4,8 @@ There is one mechanism: a `Plan` says in functions how the stem and each stage o
 to get from what passes between them to a map and back. The model itself and the names of its weights stay as they are.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from semask.text import reason
 
 Step = Callable[[nn.Module, Any], Any]
 
@@ -221,24 +224,110 @@ def flattened(model: nn.Module, ends: Sequence[str]) -> list[str]:
     return names[: 1 + max(map(names.index, ends))] if ends and set(ends) <= set(names) else names
 
 
-@torch.no_grad()
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model in evaluation mode without gradients; after it each module is in the mode that it was in."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
 def probe(model: nn.Module, plan: Plan, *, in_channels: int, size: int = 64) -> Plan:
     """Find out channels and strides by running a small black image.
 
     Raises:
         RuntimeError: If what stages give are no maps.
     """
-    was_training = model.training
-    model.eval()
-    parameter = next(model.parameters())
-    state = plan.stem(model, parameter.new_zeros(1, in_channels, size, size))
     shapes = []
-    for index, step in enumerate(plan.stages):
-        state = step(model, state)
-        shapes.append(plan.read(model, state, index).shape)
-    model.train(was_training)
+    with evaluating(model):
+        state = plan.stem(model, next(model.parameters()).new_zeros(1, in_channels, size, size))
+        for index, step in enumerate(plan.stages):
+            state = step(model, state)
+            shapes.append(plan.read(model, state, index).shape)
     if any(shape[1] != shape[2] for shape in shapes):
         raise RuntimeError(f"of a square image stages give {[list(shape) for shape in shapes]}, not maps [B, C, h, w]")
     return plan._replace(
         channels=tuple(shape[-1] for shape in shapes), strides=tuple(round(size / shape[1]) for shape in shapes)
+    )
+
+
+def difference(
+    model: nn.Module, modules: Mapping[str, nn.Module], *, in_channels: int, sizes: Sequence[int] = (64, 224)
+) -> str | None:
+    """Compare a model's own forward with its modules run one after another, on an image of noise.
+
+    Only so can it be known that the model does nothing else between the modules, such as a functional ReLU.
+
+    Args:
+        model: The model.
+        modules: Those of its modules that are run one after another, by their names in messages.
+        in_channels: Bands of the image.
+        sizes: Sides of the image, of which the first is taken that the model's forward accepts.
+
+    Returns:
+        What differs, and what to do; None if they compute the same.
+    """
+
+    def sequentially(image: Tensor) -> None:
+        x = image
+        for module in modules.values():
+            x = module(x)
+
+    fault: Exception | None = None
+    for size in sizes:
+        noise = torch.randn(1, in_channels, size, size, generator=torch.Generator().manual_seed(0))
+        image = noise.to(next(model.parameters()))
+        with evaluating(model):
+            own, fault = outputs(model, modules, image)
+            if fault is not None and not all(own.values()):
+                continue  # it did not get through the modules; what comes after them does not matter
+            ours, fault = outputs(sequentially, modules, image)
+        if fault is not None:
+            return f"its modules can't be run one after another ({reason(fault)})"
+        return next(filter(None, (_differs(name, own[name], ours[name]) for name in modules)), None)
+    return f"its own forward does not take an image [1, {in_channels}, {sizes[0]}, {sizes[0]}] ({reason(fault)})"  # type: ignore[arg-type]
+
+
+def outputs(
+    run: Callable[[Tensor], object], modules: Mapping[str, nn.Module], image: Tensor
+) -> tuple[dict[str, list[Any]], Exception | None]:
+    """Run something; note what each module gave each time that it was called, and what was raised."""
+    given: dict[str, list[Any]] = {name: [] for name in modules}
+
+    def note(_: nn.Module, inputs: object, output: Any, *, name: str) -> None:
+        given[name].append(output.clone() if isinstance(output, Tensor) else output)  # who gets it may change it
+
+    hooks = [module.register_forward_hook(partial(note, name=name)) for name, module in modules.items()]
+    try:
+        run(image)
+    except Exception as error:  # somebody else's model may raise anything
+        return given, error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return given, None
+
+
+def _differs(name: str, own: list[Any], ours: list[Any]) -> str | None:
+    """Say how the calls of a module in the model's own forward differ from the one call of ours."""
+    if len(own) != 1:
+        times = f"{len(own)} times" if own else "not"
+        return f"its own forward calls {name!r} {times}, but stages run every module once"
+    theirs, found = own[0], ours[0]
+    if not isinstance(theirs, Tensor) or not isinstance(found, Tensor):
+        return None
+    if theirs.shape != found.shape:
+        return f"{name!r} gives {list(theirs.shape)} in its own forward, {list(found.shape)} with its modules in a row"
+    largest, gap = theirs.abs().max().item(), (theirs - found).abs().max().item()
+    tolerance = 1e-4 if theirs.dtype in (torch.float32, torch.float64) else 1e-2
+    if gap <= tolerance * largest:
+        return None
+    return (
+        f"its own forward computes something else: what {name!r} gives differs by up to {gap:.2g} (the largest is "
+        f"{largest:.2g}), so something is done before it that is not a module of its own"
     )

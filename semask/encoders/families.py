@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from semask.encoders.backbone import Plan, keep, replace, run, sequence
 
+LIBRARIES = ("timm.", "transformers.")
 FINEST_STRIDE = 4
 """Maps finer than this are part of the stem."""
 
@@ -22,7 +23,7 @@ def plan_of(model: nn.Module) -> Plan:
         ValueError: If that is not known.
     """
     make = ROWS.get(type(model).__name__, listed if type(model).__name__ == "FeatureListNet" else None)
-    if make is not None:
+    if make is not None and type(model).__module__.startswith(LIBRARIES):  # others have classes of these names too
         return make(model)._replace(size_divisor=patch_side(model))
     raise ValueError(
         f"{type(model).__name__} can't be run stage by stage: its stages are no list of modules. What works: every "

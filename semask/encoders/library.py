@@ -1,13 +1,12 @@
 """Backbones of timm and transformers by name, and models that you already have."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import torch
 from torch import Tensor, nn
 
-from semask.encoders.backbone import Backbone, LibraryBackbone, flattened, probe, sequence
+from semask.encoders.backbone import Backbone, LibraryBackbone, difference, evaluating, flattened, probe, sequence
 from semask.encoders.encoder import SemanticEncoder
 from semask.encoders.families import plan_of
 from semask.encoders.options import TIMM, TRANSFORMERS, Kind
@@ -233,7 +232,8 @@ def attach(
         num_classes: Classes K of the semantic priors.
         stages: Paths of the modules that end a stage, in order, e.g. ["layer1", "layer2", "layer3", "layer4"], for a
             model whose modules are run one after another in the order of their registration and pass maps [B, C, h, w]
-            on. What is registered after the last of them (pooling, head) is not run.
+            on. What is registered after the last of them (pooling, head) is not run. That this is what the model's own
+            forward computes is tried on an image of noise.
         semantic_window: Scope of the semantic attention of each stage, None for global; by default 7 cells, and global
             in the last two stages.
         semantic_depths: Semantic attention blocks of each stage.
@@ -242,7 +242,7 @@ def attach(
         in_channels: Bands of the image, to find out the channels of `stages`.
 
     Raises:
-        ValueError: If the model can't be run stage by stage.
+        ValueError: If the model can't be run stage by stage, or its own forward computes something else.
 
     >>> import timm
     >>> encoder = attach(timm.create_model("resnet18"), num_classes=5)
@@ -276,13 +276,16 @@ def wrapped(model: Any, stages: Sequence[str] | None, in_channels: int) -> Libra
         names = flattened(model, stages)
         plan = sequence(model, names, stages, channels=[0] * len(stages), strides=[0] * len(stages))
         try:
-            return LibraryBackbone(model, probe(model, plan, in_channels=in_channels), name=name)
+            backbone = LibraryBackbone(model, probe(model, plan, in_channels=in_channels), name=name)
         except (RuntimeError, AttributeError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(
                 f"{name}: its modules {', '.join(names)} can't be run one after another ({reason}): write stem, "
                 "stages, channels and strides as a semask Backbone, see docs/backbones.md"
             ) from error
+        run = names[: 1 + names.index(stages[-1])]
+        require_same(model, {name: model.get_submodule(name) for name in run}, in_channels)
+        return backbone
     model = unwrapped(model)
     try:
         return LibraryBackbone(model, plan_of(model), name=name)
@@ -293,29 +296,47 @@ def wrapped(model: Any, stages: Sequence[str] | None, in_channels: int) -> Libra
     return LibraryBackbone(model, plan_of(model), name=name)
 
 
+def require_same(model: nn.Module, modules: Mapping[str, nn.Module], in_channels: int) -> None:
+    """Refuse a model whose forward is not its modules one after another.
+
+    Raises:
+        ValueError: If so, or if it can't be known.
+    """
+    if (said := difference(model, modules, in_channels=in_channels)) is not None:
+        raise ValueError(
+            f"{type(model).__name__}: {said}: write stem, stages, channels and strides as a semask Backbone, see "
+            "docs/backbones.md"
+        )
+
+
 def with_features(model: Any, in_channels: int) -> nn.Module:
     """A full model of timm as timm would have built it with `features_only`; itself if it is none that can be.
 
-    That its modules are run one after another shows by its own words about the channels of what comes out.
+    That its modules are run one after another shows by its own words about the channels of what comes out, and by its
+    own forward.
+
+    Raises:
+        ValueError: If its forward computes something else.
     """
     from timm.models import FeatureListNet
 
     said = [entry["num_chs"] for entry in model.feature_info]
     side = (getattr(model, "pretrained_cfg", None) or {}).get("input_size", (3, 224, 224))[-1]
     image = next(model.parameters()).new_zeros(1, in_channels, side, side)
-    training = model.training
     for flatten in (False, True):  # timm itself finds stages by their names, or one level below
         try:
-            features: nn.Module = FeatureListNet(
+            features: Any = FeatureListNet(
                 model, tuple(range(len(said))), output_fmt=_format(model), flatten_sequential=flatten
-            ).eval()
-            with torch.no_grad():
+            )
+            with evaluating(features):
                 maps = features(image)
         except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError):
             continue
         if [x.shape[-1 if _format(model) == "NHWC" else 1] for x in maps] == said:
-            features.train(training)
-            return features
+            if (fault := difference(model, dict(features.items()), in_channels=in_channels, sizes=(side,))) is not None:
+                raise ValueError(f"{type(model).__name__}: {fault}: build it with timm's features_only=True")
+            wrapped: nn.Module = features
+            return wrapped
     full: nn.Module = model
     return full
 

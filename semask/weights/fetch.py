@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock
 from huggingface_hub import cached_assets_path, constants
 
+from semask.weights.network import unreachable
 from semask.weights.published import Published
 
 TIMEOUT = 60.0
@@ -69,6 +70,8 @@ def download(published: Published, file: Path) -> None:
     Raises:
         ValueError: If that failed.
     """
+    if (fault := unreachable(published.url)) is not None:  # gdown would try again for minutes
+        raise ValueError(by_hand(published, fault))
     import gdown
     from gdown.exceptions import DownloadError
 

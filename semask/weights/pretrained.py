@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from semask.encoders.backbone import LibraryBackbone
 from semask.encoders.swin import Swin
+from semask.text import one_line
+from semask.weights import network
 from semask.weights.files import read_file
 from semask.weights.layouts import LAYOUTS, recognise
 from semask.weights.names import BACKBONE, DROPPED, take
@@ -24,6 +26,9 @@ PER_CLASS = re.compile(
     r"|^decoder\.(queries|transformer\.queries_(embedder|features))\."
 )
 """Tensors whose size follows from the number of classes or queries: fresh where the file has other ones."""
+
+IN_FOLDER = ("best.safetensors", "model.safetensors", "last.safetensors")
+"""Checkpoints that a folder of a run or of `save_pretrained` has; the first that is there counts."""
 
 
 @dataclass
@@ -68,7 +73,8 @@ def load_pretrained(model: nn.Module, source: str) -> LoadReport:
         source: For a backbone of a library: a name that its library knows, or "library" for the weights of its own
             name. For a Swin: name of a timm Swin, e.g. "swin_tiny_patch4_window7_224.ms_in1k"; OWNER/NAME of a
             repository on the Hugging Face Hub with model.safetensors or pytorch_model.bin in it; name of a published
-            SeMask; or a file in one of the layouts of `weights.layouts`.
+            SeMask; a file in one of the layouts of `weights.layouts`; or a folder with such a file, as of a run, of
+            `save_pretrained` or of the Hub.
 
     Returns:
         Which tensors were loaded, resized, left fresh, and unused.
@@ -114,9 +120,26 @@ def library_weights(model: nn.Module, backbone: LibraryBackbone, source: str) ->
     from semask.encoders.library import load_library_weights
 
     stem = getattr(model, "config", {}).get("in_channels", 3)
-    loaded = {f"{BACKBONE}model.{name}" for name in load_library_weights(backbone, source, in_channels=stem)}
+    with network.hub():
+        names = load_library_weights(backbone, source, in_channels=stem)
+    loaded = {f"{BACKBONE}model.{name}" for name in names}
     names = list(model.state_dict())
     return LoadReport([n for n in names if n in loaded], fresh=[n for n in names if n not in loaded])
+
+
+def in_folder(path: Path) -> Path:
+    """The weights in a folder of ours, of a run or of `save_pretrained`, or of the Hub's kind; a file as it is.
+
+    Raises:
+        ValueError: If the folder holds none.
+    """
+    if not path.is_dir():
+        return path
+    names = (*IN_FOLDER, "pytorch_model.bin")
+    found = next((path / name for name in names if (path / name).is_file()), None)
+    if found is None:
+        raise ValueError(f"{one_line(path)}: no {' or '.join(names)} in this folder: give a file of weights")
+    return found
 
 
 def is_file(source: str) -> bool:
@@ -183,7 +206,7 @@ def read_weights(source: str) -> dict[str, Tensor]:
     """
     path = Path(source)
     if is_file(source):
-        return read_file(path).tensors
+        return read_file(in_folder(path)).tensors
     if source in PUBLISHED:
         from semask.weights.fetch import published_checkpoint
 
@@ -198,7 +221,8 @@ def read_weights(source: str) -> dict[str, Tensor]:
             f"{timm.__version__} knows"
         )
     try:
-        return dict(timm.create_model(source, pretrained=True).state_dict())
+        with network.hub():
+            return dict(timm.create_model(source, pretrained=True).state_dict())
     except (OSError, RuntimeError) as error:
         raise could_not_download(source, error) from error
 
@@ -206,10 +230,11 @@ def read_weights(source: str) -> dict[str, Tensor]:
 def download(repository: str) -> Path:
     """Fetch the weights of a repository on the Hugging Face Hub, safetensors first."""
     try:
-        try:
-            return Path(hf_hub_download(repository, "model.safetensors"))
-        except EntryNotFoundError:
-            return Path(hf_hub_download(repository, "pytorch_model.bin"))
+        with network.hub():
+            try:
+                return Path(hf_hub_download(repository, "model.safetensors"))
+            except EntryNotFoundError:
+                return Path(hf_hub_download(repository, "pytorch_model.bin"))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise could_not_download(repository, error) from error
 

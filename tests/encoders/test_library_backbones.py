@@ -172,6 +172,107 @@ def test_refused(make, message):
     assert message in refused(make)
 
 
+class Net(nn.Module):
+    """Two stages; `between` comes after the first one in the model's own forward."""
+
+    def __init__(self, between=None, head=None) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 4, 4)
+        self.layer1 = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8))
+        self.layer2 = nn.Conv2d(8, 16, 3, 2, 1)
+        self.between, self.head = between or (lambda net, x: x), head
+
+    def forward(self, image):
+        x = self.layer2(self.between(self, self.layer1(self.stem(image))))
+        return x if self.head is None else self.head(x)
+
+
+def twice(net: Net, x: torch.Tensor) -> torch.Tensor:
+    return net.layer1(x)
+
+
+class LeftOut(Net):
+    def forward(self, image):
+        return self.layer2(self.stem(image))
+
+
+class Normalizing(Net):
+    def forward(self, image):
+        return super().forward((image - 0.5) / 0.2)
+
+
+class Two(Net):
+    def forward(self, image, depth):
+        return super().forward(image + depth)
+
+
+class Fixed(Net):
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def forward(self, image):
+        if image.shape[-1] != self.side:
+            raise RuntimeError(f"give {self.side} pixels")
+        return super().forward(image)
+
+
+LAYERS = ["layer1", "layer2"]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Net(lambda net, x: x.relu()), "its own forward computes something else: what 'layer2' gives differs"),
+        (lambda: Net(lambda net, x: x.relu_()), "its own forward computes something else: what 'layer2' gives differs"),
+        (lambda: Net(lambda net, x: 1.01 * x), "its own forward computes something else: what 'layer2' gives differs"),
+        (lambda: Net(lambda net, x: x[..., 2:]), "'layer2' gives [1, 16, 8, 7] in its own forward, [1, 16, 8, 8] with"),
+        (lambda: Normalizing(), "its own forward computes something else: what 'stem' gives differs by up to"),
+        (lambda: LeftOut(), "its own forward calls 'layer1' not, but stages run every module once"),
+        (lambda: Net(twice), "its own forward calls 'layer1' 2 times"),
+        (lambda: Two(), "its own forward does not take an image [1, 3, 64, 64]"),
+        (lambda: Fixed(96), "its own forward does not take an image [1, 3, 64, 64] (give 96 pixels)"),
+    ],
+)
+def test_stages_that_are_not_the_model_s_own_forward_are_refused(make, message):
+    said = refused(lambda: attach(make(), num_classes=5, stages=LAYERS))
+    assert message in said
+    assert "write stem, stages, channels and strides as a semask Backbone, see docs/backbones.md" in said
+
+
+@pytest.mark.parametrize(
+    "net", [Net(), Net(head=nn.Sequential(nn.Flatten(), nn.Linear(5, 5))), Fixed(224)], ids=["plain", "head", "fixed"]
+)
+def test_stages_that_are_the_model_s_own_forward_are_taken(net):
+    net.train()
+    net.layer1[1].eval()  # as somebody freezes a BatchNorm
+    state, random = {name: x.clone() for name, x in net.state_dict().items()}, torch.get_rng_state()
+    encoder = attach(net, num_classes=5, stages=LAYERS, semantic_depths=0)
+    assert encoder.channels == (8, 16)
+    assert net.training
+    assert not net.layer1[1].training
+    assert all(x.equal(state[name]) for name, x in net.state_dict().items())
+    assert torch.get_rng_state().equal(random)
+    assert not net.layer1._forward_hooks
+
+
+def test_a_class_of_the_same_name_is_not_taken_for_timm_s():
+    model = torchvision.models.VisionTransformer(
+        image_size=32, patch_size=16, num_layers=1, num_heads=1, hidden_dim=8, mlp_dim=8
+    )
+    assert "VisionTransformer can't be run stage by stage" in refused(lambda: attach(model, num_classes=5))
+
+
+def test_a_full_model_of_timm_whose_forward_does_more_is_refused():
+    class Other(timm.models.resnet.ResNet):
+        def forward_features(self, x):
+            return super().forward_features(2 * x)
+
+    model = Other(timm.models.resnet.BasicBlock, (1, 1, 1, 1))
+    model.pretrained_cfg = {"input_size": (3, 64, 64)}
+    assert "what 'conv1' gives differs by up to" in refused(lambda: attach(model, num_classes=5))
+
+
 def test_a_class_token_in_the_maps_is_refused():
     with torch.device("meta"):
         model = timm.create_model("mvitv2_base_cls")

@@ -195,7 +195,10 @@ def test_not_there(server, folder):
 
 
 def test_no_network(server, folder):
-    assert "127.0.0.1" in refused(replace(server.published(), address="http://127.0.0.1:1/x"))
+    start = time.monotonic()
+    message = refused(replace(server.published(), address="http://127.0.0.1:1/x"))
+    assert "127.0.0.1 can't be reached: [Errno 111] Connection refused" in message
+    assert time.monotonic() - start < 5  # and not three times after pauses
     assert visible(folder) == set()
 
 
@@ -272,8 +275,16 @@ def test_a_published_name_is_a_checkpoint(cached, tmp_path, monkeypatch):
 
 def test_an_unknown_name_is_answered_with_the_most_alike(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=r"^semask-tiny-ade20k: no such .* \(semask-tiny-fpn-ade20k, "):
+    with pytest.raises(ValueError, match=r"^semask-tiny-ade20k: no such .* \(did you mean semask-tiny-fpn-ade20k\?\)"):
         semask.load("semask-tiny-ade20k")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "best", "runs/semask/model.safetensors", "semask.safetensors"])
+def test_a_missing_file_is_missing_and_no_published_model(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"^{name}: no such checkpoint file: give a .safetensors file") as caught:
+        semask.load(name)
+    assert "did you mean" not in str(caught.value)
 
 
 def test_offline_on_the_command_line(semask, monkeypatch):

@@ -1,0 +1,39 @@
+"""Packages that are installed with an extra only, and the line that says so where one is missing."""
+
+from importlib.util import find_spec
+
+EXTRAS = {
+    "accelerate": "train",
+    "tensorboard": "train",
+    "transformers": "mask",
+    "scipy": "mask",
+    "segmentation_models_pytorch": "decoders",
+    "rasterio": "geo",
+    "onnx": "export",
+    "onnxruntime": "export",
+    "openvino": "export",
+    "nncf": "export",
+}
+"""For each package the extra that it comes with."""
+
+
+def require(package: str) -> None:
+    """Refuse to go on without a package.
+
+    Raises:
+        ValueError: If it is not installed.
+    """
+    if find_spec(package) is None:
+        raise ValueError(advice(package))
+
+
+def advice(package: str) -> str:
+    """Say how to get a package."""
+    extra = EXTRAS[package]
+    return f"{package} is not installed: it comes with the {extra} extra, pip install 'semask[{extra}]'"
+
+
+def explained(error: ImportError) -> str | None:
+    """The line for a package that could not be imported; None if it is none of an extra."""
+    words = [(error.name or "").partition(".")[0], *str(error).replace("'", " ").split()]
+    return next((advice(word) for word in words if word in EXTRAS), None)

@@ -1,0 +1,58 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from semask.extras import EXTRAS, explained, require
+
+WITHOUT = """
+import sys
+sys.modules[sys.argv[1]] = None  # as if it were not installed
+from semask.cli import main
+main(sys.argv[2:])
+"""
+
+
+def without(package: str, *arguments: object) -> str:
+    """Run a command where a package is not installed; returns the one line that it ends in."""
+    command = [sys.executable, "-c", WITHOUT, package, *map(str, arguments)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert "Traceback" not in run.stderr
+    assert run.returncode == 2
+    return run.stderr.splitlines()[-1].removeprefix("semask: error: ")
+
+
+def line(package: str) -> str:
+    extra = EXTRAS[package]
+    return f"{package} is not installed: it comes with the {extra} extra, pip install 'semask[{extra}]'"
+
+
+@pytest.mark.parametrize("arguments", [["train", "--help"], ["demo"]], ids=str)
+def test_training_without_accelerate(arguments, tmp_path):
+    more = ["--out", tmp_path] if arguments == ["demo"] else []
+    assert without("accelerate", *arguments, *more) == line("accelerate")
+    assert not list(tmp_path.iterdir())
+
+
+def test_training_without_tensorboard(recipe, tmp_path):
+    assert without("tensorboard", *recipe(tmp_path / "run")) == line("tensorboard")
+    assert not (tmp_path / "run").exists()
+
+
+def test_packages_are_those_of_the_extras():
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    for package, extra in EXTRAS.items():
+        (packages,) = re.findall(rf"^{extra} = (\[.*\])$", text, flags=re.M)
+        assert f'"{package}>=' in packages
+
+
+def test_lines(monkeypatch):
+    require("onnx")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ValueError, match=re.escape(line("onnx"))):
+        require("onnx")
+    assert explained(ModuleNotFoundError("No module named 'nncf.x'", name="nncf.x")) == line("nncf")
+    assert explained(ImportError("Matcher requires the scipy library but it was not found")) == line("scipy")
+    assert explained(ImportError("libGL.so.1: cannot open shared object file")) is None
