@@ -163,7 +163,10 @@ def configuration_file(name: str, *, local_only: bool) -> Path:
         return Path(known)
     if local_only:
         raise ValueError("it was not downloaded before")
-    return Path(hf_hub_download(name, "config.json"))
+    from semask.weights import network
+
+    with network.hub():
+        return Path(hf_hub_download(name, "config.json"))
 
 
 def without_network(name: str, options: dict[str, Any] | None, file: str | Path) -> dict[str, Any]:
