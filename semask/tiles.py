@@ -27,14 +27,12 @@ import torch
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from rich.progress import Progress
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from semask import checkpoint
 from semask.data.dataset import IGNORE_INDEX, Classes
 from semask.data.images import Reach, encoded
-from semask.files import write_whole, written_whole
+from semask.files import write_whole
 from semask.inference import Predictor, starts
 from semask.outputs import at_once, source_rows
 from semask.pictures import overlay, with_legend
@@ -211,7 +209,7 @@ class Parts:
     A context, in which no other run can use the folder.
 
     Args:
-        folder: Where; it is emptied if what it holds belongs to something else.
+        folder: Where; it is emptied if what it holds belongs to something else, or is damaged.
         identity: What the parts belong to, as JSON.
 
     Attributes:
@@ -236,7 +234,8 @@ class Parts:
                 f"{one_line(folder)}: could not be written ({error.strerror or reason(error)}): choose another folder"
             ) from error
         text, note = json.dumps(identity, indent=1), folder / "parts.json"
-        if not note.is_file() or note.read_text(encoding="utf-8") != text:
+        known = note.is_file() and note.read_text(encoding="utf-8") == text
+        if not known or not all(map(is_whole, folder.glob("*.safetensors"))):
             for part in folder.glob("*.*"):
                 part.unlink()
             write_whole(note, text)
@@ -251,16 +250,14 @@ class Parts:
         self.lock.release()
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
-        return load_file(self._band(*key))
+        return checkpoint.read_tensors(self._band(*key))[0]
 
     def __setitem__(self, key: tuple[int, int], value: dict[str, Tensor]) -> None:
-        with written_whole(self._band(*key)) as temporary:
-            save_file({name: tensor.cpu() for name, tensor in value.items()}, temporary)
+        checkpoint.write_tensors(self._band(*key), {name: tensor.cpu() for name, tensor in value.items()}, {})
 
     def finish(self, maps: dict[str, Tensor]) -> None:
         """Write the maps [n, W] of the next row; the row above it is not needed any more."""
-        with written_whole(self._row(self.done)) as temporary:
-            save_file(maps, temporary)
+        checkpoint.write_tensors(self._row(self.done), maps, {})
         for band in self.folder.glob(self._band(self.done - 1, "*").name):
             band.unlink()
         self.done += 1
@@ -269,8 +266,7 @@ class Parts:
         """Read a map from top to bottom, `step` rows at a time."""
         rest: NDArray[np.uint8] | None = None
         for row in range(self.done):
-            with safe_open(self._row(row), framework="np") as file:
-                rows = file.get_tensor(name)
+            rows = checkpoint.read_tensors(self._row(row))[0][name].numpy()
             rest = rows if rest is None else np.concatenate([rest, rows])
             while len(rest) >= step:
                 yield rest[:step]
@@ -290,6 +286,15 @@ class Parts:
 
     def _band(self, row: int, column: int | str) -> Path:
         return self.folder / f"band-{row}-{column}.safetensors"
+
+
+def is_whole(part: Path) -> bool:
+    """Whether a part is as it was written."""
+    try:
+        checkpoint.read_tensors(part)
+    except ValueError:
+        return False
+    return True
 
 
 def predict_file(

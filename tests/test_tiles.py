@@ -314,6 +314,19 @@ def test_a_stopped_run_goes_on_to_the_same_bits(predictor, tmp_path, suffix, til
     assert {p.name for p in tmp_path.iterdir()} == {path.name, *(f"{n}{e}" for n in ("out", "whole") for e in endings)}
 
 
+@pytest.mark.parametrize("kind", ["row", "band"])
+def test_parts_that_are_damaged_are_made_again(predictor, tmp_path, kind):
+    path = write_png(tmp_path / "a.png", photo(150, 140))
+    whole = predict_file(predictor, path, tmp_path / "whole", **TILES)
+    with pytest.raises(Stopped):
+        predict_file(Stopping(predictor.model, 7), path, tmp_path / "out", **TILES)
+    part = sorted((tmp_path / ".out.png.parts").glob(f"{kind}-*.safetensors"))[-1]
+    content = bytearray(part.read_bytes())
+    content[-3] ^= 1
+    part.write_bytes(content)
+    assert predict_file(predictor, path, tmp_path / "out", **TILES).read_bytes() == whole.read_bytes()
+
+
 def another_tile(path: Path, model: SeMask) -> dict[str, int]:
     return {"tile": 64, "overlap": 8}
 
@@ -342,7 +355,7 @@ def test_a_killed_command_goes_on(tmp_path, semask):
     model = random_model()
     checkpoint.save(tmp_path / "model.safetensors", model, {})
     path = write_png(tmp_path / "a.png", photo(400, 150))
-    arguments = ["predict", tmp_path / "model.safetensors", path, "--tile=64", "--overlap=16", "--device=cpu"]
+    arguments = ["predict", tmp_path / "model.safetensors", path, "--tile=64", "--overlap=16", "--precision=fp32"]
     command = [sys.executable, "-m", "semask.cli", *map(str, arguments), f"--out={tmp_path / 'out'}"]
     parts = tmp_path / "out" / ".a.png.parts"
     with subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE) as process:
