@@ -114,7 +114,7 @@ def evaluate(
     if multiscale:
         given = {**MULTISCALE, **given}
     with joined(device) as group:
-        with all_or_none(group.count):
+        with all_or_none(group.world_size):
             path = checkpoint_file(weights, zoo=zoo, data=data)
             own = device if is_exported(path) else group.device
             model, chosen = open_model(path, device=own, trust=trust, precision=precision)
@@ -128,7 +128,7 @@ def evaluate(
             dataset = source.dataset("val")
             check_classes(model, dataset)
             dataset.require_decided()
-        if len(set(gathered(chosen.precision, group.count))) > 1:
+        if len(set(gathered(chosen.precision, group.world_size))) > 1:
             raise ValueError("precision auto is bf16 on some of the machines and fp32 on others: give --precision fp32")
         if group.rank == 0:
             tell(chosen, make_console())
@@ -137,7 +137,7 @@ def evaluate(
             Predictor(model, inference),
             dataset,
             rank=group.rank,
-            world_size=group.count,
+            world_size=group.world_size,
             workers=workers,
             progress=group.rank == 0,
         )
@@ -156,7 +156,7 @@ def evaluate(
         "published": published_score(model, source, inference),
         "versions": checkpoint.versions(),
         "machine": machine(next(model.parameters()).device),
-        "processes": group.count,
+        "processes": group.world_size,
     }
     if group.rank == 0:
         print_report(report)

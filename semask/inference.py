@@ -197,8 +197,10 @@ class Predictor:
         self.normalization = Normalization(tuple(model.config["mean"]), tuple(model.config["std"]))
         self.classes = model_classes(model)
 
-    @overload
-    def __call__(self, image: Picture, *, confidence: bool = True, priors: bool = False) -> Prediction: ...
+    @overload  # a text is a path, and not several of its letters
+    def __call__(  # type: ignore[overload-overlap]
+        self, image: Picture, *, confidence: bool = True, priors: bool = False
+    ) -> Prediction: ...
     @overload  # a batch gives a list
     def __call__(self, image: NDArray[Any] | Tensor, *, confidence: bool = True, priors: bool = False) -> Any: ...
     @overload
@@ -345,8 +347,12 @@ def is_one(image: object) -> bool:
     return isinstance(image, str | bytes | Mapping | os.PathLike | Image.Image) or not isinstance(image, Iterable)
 
 
-def to_tensor(image: Picture | NDArray[Any] | Tensor, *, channels: int) -> Tensor:
+def to_tensor(image: object, *, channels: int) -> Tensor:
     """Bring an image of any kind to [C, H, W], uint8 or float32 in [0, 1].
+
+    Args:
+        image: Path, PIL image, array [H, W, C] or [H, W], or tensor [C, H, W]; anything else is refused.
+        channels: Bands C that it has to have.
 
     Raises:
         ValueError: If it can't be read, or has another shape or number of bands.

@@ -58,8 +58,8 @@ def computes_in_bf16(device: torch.device) -> bool:
     """Whether a device has instructions for bfloat16 that torch uses, and does not emulate it."""
     if device.type == "cuda":
         with torch.cuda.device(device):
-            return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu" or not torch.backends.mkldnn.is_available() or not _onednn_takes_bf16():
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu" or not _onednn_takes_bf16():
         return False
     return processor_has_bf16(_capabilities(), kernels=torch.backends.cpu.get_cpu_capability())
 
@@ -91,6 +91,8 @@ def _capabilities() -> dict[str, Any]:
 
 def _onednn_takes_bf16() -> bool:
     """Whether oneDNN, which multiplies, takes bfloat16 at all; ONEDNN_MAX_CPU_ISA can forbid it."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
     try:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     except (AttributeError, RuntimeError):  # a torch without that question

@@ -122,7 +122,7 @@ def predict(
         raise ValueError(f"{weights}: an exported file gives no priors: give the checkpoint, or leave out --priors")
     with joined(device) as group:
         console = make_console(quiet=group.rank > 0)
-        with all_or_none(group.count):
+        with all_or_none(group.world_size):
             own = device if is_exported(weights) else group.device
             model, chosen = open_model(weights, device=own, trust=trust, precision=precision)
             inference = recipe_inference(model)
@@ -132,12 +132,12 @@ def predict(
             names = output_names(files)
             require_other_files(files, names, Path(out))
         tell(chosen, console)
-        share = {file: names[file] for file in files[group.rank :: group.count]}
+        share = {file: names[file] for file in files[group.rank :: group.world_size]}
         outputs = {"overlays": overlays, "priors": priors, "confidence": confidence}
         report = PredictReport(precision=chosen.precision)
-        with all_or_none(group.count):
+        with all_or_none(group.world_size):
             segment_all(predictor, share, report, out=out, tile=tile, overlap=overlap, console=console, **outputs)
-        report = together(gathered(report, group.count))
+        report = together(gathered(report, group.world_size))
     if group.rank == 0:
         print_report(report, len(files), out, console)
     return report

@@ -18,8 +18,8 @@ class Processes(NamedTuple):
     """The processes that do something together, seen from one of them."""
 
     rank: int
-    """Which one this is; it takes the images rank, rank + count, ...; 0 prints and writes what is of all."""
-    count: int
+    """Which one this is; it takes the images rank, rank + world_size, ...; 0 prints and writes what is of all."""
+    world_size: int
     """How many there are."""
     device: str | None
     """Where this one runs: what was asked for, or the GPU that is its own."""

@@ -113,7 +113,7 @@ from semask.processes import all_or_none, joined
 
 with joined("cpu") as group:
     try:
-        with all_or_none(group.count):
+        with all_or_none(group.world_size):
             if group.rank == 1:
                 os.kill(os.getpid(), signal.SIGKILL)
     except ValueError as error:
