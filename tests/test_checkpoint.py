@@ -1,6 +1,12 @@
 import json
 import os
 import pickle
+<<<<<<< HEAD
+=======
+import random
+import resource
+from collections.abc import Iterable, Iterator
+>>>>>>> run
 from pathlib import Path
 
 import pytest
@@ -12,7 +18,7 @@ from torch import nn
 
 import semask
 from semask import SeMask, load, save
-from semask.checkpoint import FORMAT, read_tensors, write_tensors
+from semask.checkpoint import FORMAT, digest, read_header, read_tensors, write_tensors
 from semask.files import written_whole
 
 METADATA = {
@@ -222,3 +228,138 @@ def test_any_tensors(tmp_path):
     assert all(x.equal(read[name]) and x.dtype == read[name].dtype for name, x in tensors.items())
     with safe_open(path, framework="pt") as file:
         assert file.metadata()["format"] == FORMAT
+
+
+SMALL = {
+    "a.weight": torch.linspace(-1, 1, 6).reshape(2, 3),
+    "a.steps": torch.tensor(7),
+    "b": torch.tensor([True, False, True]),
+    "c": torch.tensor([0.5, -2.0]).bfloat16(),
+    "empty": torch.zeros(0, 3),
+}
+
+
+def require_noticed(path: Path, bits: Iterable[int]) -> int:
+    """Flip bits of a file, one at a time; gives how many of them changed nothing that is read."""
+    tensors, metadata = read_tensors(path)
+    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+    harmless = 0
+    with open(path, "rb+", buffering=0) as file:
+        for bit in bits:
+            byte = os.pread(file.fileno(), 1, bit // 8)[0]
+            os.pwrite(file.fileno(), bytes([byte ^ 1 << bit % 8]), bit // 8)
+            try:
+                found, about = read_tensors(path)
+                assert about == metadata, bit
+                assert found.keys() == tensors.keys(), bit
+                assert all(found[x].dtype == tensors[x].dtype and found[x].equal(tensors[x]) for x in found), bit
+                harmless += 1
+            except ValueError as error:
+                assert str(error).startswith(f"{path}: "), bit  # noqa: PT017
+                assert "\n" not in str(error), bit  # noqa: PT017
+                assert "damaged" in str(error) or "not a semask checkpoint" in str(error), bit  # noqa: PT017
+            finally:
+                os.pwrite(file.fileno(), bytes([byte]), bit // 8)
+    return harmless
+
+
+def test_every_flipped_bit_of_a_small_file_is_noticed(tmp_path):
+    path = tmp_path / "state.safetensors"
+    write_tensors(path, SMALL, METADATA)
+    bits = 8 * path.stat().st_size
+    # What changes nothing: the name of the digest, which the file then is read without.
+    assert require_noticed(path, range(bits)) <= 8 * len("digest")
+
+
+@pytest.mark.parametrize("name", ["best", "last", "resume", "resume.previous"])
+def test_flipped_bits_of_what_a_run_writes_are_noticed(trained, tmp_path, name):
+    path = tmp_path / f"{name}.safetensors"
+    path.write_bytes((trained / path.name).read_bytes())
+    chance, size = random.Random(name), 8 * path.stat().st_size
+    header = 64 + 8 * int.from_bytes(path.read_bytes()[:8], "little")
+    bits = [chance.randrange(header) for _ in range(20)] + [chance.randrange(header, size) for _ in range(20)]
+    assert require_noticed(path, bits) <= 1
+
+
+def test_damaged_weights_are_refused_by_load(tmp_path):
+    path = save(tmp_path / "model.safetensors", model(), METADATA)
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 64
+    path.write_bytes(content)
+    assert "damaged, it is not what was written (another digest): copy or train it again" in refused(path)
+
+
+def test_the_digest_is_of_names_types_shapes_bytes_and_text():
+    tensors = {"a": torch.arange(6.0), "b": torch.zeros(2, 3)}
+    others = [
+        {"a": torch.arange(6.0)},
+        {"a": torch.arange(6.0), "c": torch.zeros(2, 3)},
+        {"a": torch.arange(6.0), "b": torch.zeros(3, 2)},
+        {"a": torch.arange(6.0), "b": torch.zeros(2, 3, dtype=torch.int32)},
+        {"a": torch.arange(6.0), "b": -torch.zeros(2, 3)},
+        {"b": torch.arange(6.0), "a": torch.zeros(2, 3)},
+        {"a": torch.arange(6.0), "b": torch.zeros(2, 3), 'c",': torch.zeros(0)},
+    ]
+    found = [digest(x, "text") for x in (tensors, *others)] + [digest(tensors, "Text"), digest({}, "text")]
+    assert len(set(found)) == len(found)
+    turned = {"b": torch.zeros(3, 2).T, "a": torch.arange(12.0)[::2] / 2}  # neither order nor layout in memory matters
+    assert digest(turned, "text") == found[0]
+
+
+def test_files_of_version_0_1_have_no_digest_and_load(tmp_path):
+    saved = model()
+    path = tmp_path / "model.safetensors"
+    metadata = {**METADATA, "recipe": {"model": saved.config}}
+    save_file(saved.state_dict(), path, metadata={"format": FORMAT, "semask": json.dumps(metadata)})
+    assert load(path).metadata == metadata == read_header(path)
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", "[" * 40 + "]" * 40, "[" * 10**5, '{"a": NaN}', ""])
+def test_metadata_that_are_no_object(tmp_path, text):
+    path = tmp_path / "model.safetensors"
+    save_file({"weight": torch.ones(2)}, path, metadata={"format": FORMAT, "semask": text})
+    for read in (read_tensors, read_header):
+        with pytest.raises(ValueError, match="damaged") as caught:
+            read(path)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 600
+
+
+def test_metadata_that_can_not_be_read_again_are_not_written(tmp_path):
+    path = tmp_path / "model.safetensors"
+    with pytest.raises(ValueError, match=r"model\.safetensors: not written, its metadata can't be JSON"):
+        write_tensors(path, SMALL, {"miou": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    (tmp_path / "folder.safetensors").mkdir()
+    for name, message in (("pipe", "is a pipe"), ("folder", "is a folder"), ("none", "no such file")):
+        for read in (read_tensors, read_header):
+            with pytest.raises(ValueError, match=message):
+                read(tmp_path / f"{name}.safetensors")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.99999])
+def test_a_file_that_does_not_fit_takes_no_name(tmp_path, share):
+    path = tmp_path / "state.safetensors"
+    tensors = {f"w{i}": torch.ones(100, 1000) for i in range(3)}
+    write_tensors(path, tensors, METADATA)
+    before = path.read_bytes()
+    for target in (path, tmp_path / "new.safetensors"):
+        with full_disk(int(share * len(before))), pytest.raises(ValueError, match="could not be written"):
+            write_tensors(target, {**tensors, "w0": torch.zeros(100, 1000)}, METADATA, keep=tmp_path / "kept")
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_writer_that_says_nothing_of_a_short_file_is_noticed(tmp_path, monkeypatch):
+    def cut(tensors: dict[str, torch.Tensor], target: Path, **settings: object) -> None:
+        save_file(tensors, target, **settings)
+        os.truncate(target, target.stat().st_size - 1)
+
+    monkeypatch.setattr("semask.checkpoint.save_file", cut)
+    with pytest.raises(ValueError, match=r"state\.safetensors: could not be written"):
+        write_tensors(tmp_path / "state.safetensors", SMALL, METADATA)
+    assert list(tmp_path.iterdir()) == []

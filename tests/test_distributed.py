@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -63,3 +64,19 @@ def test_one_process_writes(two_processes):
     assert len((two_processes / "evaluation.csv").read_text(encoding="utf-8").splitlines()) == 2
     assert len(list((two_processes / "tensorboard").iterdir())) == 1
     assert checkpoint.load(two_processes).metadata["step"] == 3
+
+
+def test_one_process_goes_on_with_what_two_began(semask, recipe, two_processes, tmp_path):
+    shutil.copytree(two_processes, tmp_path / "run")
+    settings = {**SETTINGS, "steps": 5}
+    message = semask.refused(*recipe(tmp_path / "run", **SETTINGS), "--resume")
+    assert message.startswith("processes is 1, but the run to resume was started with 2: give the same, --resume_ch")
+    lines = semask(*recipe(tmp_path / "run", **settings), "--resume_changed").err.splitlines()
+    assert "- processes: 2 -> 1" in lines
+    semask(*recipe(tmp_path / "one", **settings))
+    # The same images in the same steps, so nearly the same loss; dropout and BatchNorm's statistics differ.
+    one, other = losses(tmp_path / "one")[3:], losses(tmp_path / "run")[3:]
+    assert [row["step"] for row in other] == ["4", "5"]
+    assert [float(row["prior"]) for row in other] == pytest.approx([float(row["prior"]) for row in one], rel=0.02)
+    changes = checkpoint.load(tmp_path / "run" / "last.safetensors").metadata["changes"]
+    assert changes == [{"step": 3, "changes": {"training.steps": [3, 5], "processes": [2, 1]}}]

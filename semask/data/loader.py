@@ -79,13 +79,13 @@ def training_loader(
         ValueError: A number is out of range; while iterating, what the data set raises for a bad file, in one line.
     """
     _check(dataset, rank, world_size, workers)
-    if seed < 0 or batch_size < 1 or steps < 0 or first_step < 0:
-        raise ValueError(
-            f"seed={seed}, batch_size={batch_size}, steps={steps}, first_step={first_step}: "
-            "expected a batch size of 1 or more and otherwise 0 or more"
-        )
     if first_sample is None:
         first_sample = first_step * batch_size * world_size
+    if seed < 0 or batch_size < 1 or steps < 0 or first_step < 0 or first_sample < 0:
+        raise ValueError(
+            f"seed={seed}, batch_size={batch_size}, steps={steps}, first_step={first_step}, "
+            f"first_sample={first_sample}: expected a batch size of 1 or more and otherwise 0 or more"
+        )
     positions = _Positions(len(dataset), seed, batch_size, first_sample, steps, rank, world_size)
     return _Loader(
         _Run(dataset, transform, seed),

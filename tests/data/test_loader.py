@@ -106,6 +106,19 @@ def test_accumulated_batches_are_the_parts_of_a_large_one(dataset):
     assert torch.equal(large.image, torch.cat([batch.image for batch in small]))
 
 
+@pytest.mark.parametrize("batch_size", [1, 3, 4])
+def test_a_run_goes_on_with_another_batch_size(dataset, batch_size):
+    whole = [image for batch in load(dataset, steps=21, batch_size=1) for image in batch.image]
+    for world_size in (1, 2):
+        parts = [
+            load(dataset, steps=2, batch_size=batch_size, first_sample=5, rank=rank, world_size=world_size)
+            for rank in range(world_size)
+        ]
+        images = [image for step in zip(*parts, strict=True) for batch in step for image in batch.image]
+        assert all(torch.equal(*pair) for pair in zip(images, whole[5:], strict=False))
+        assert len(images) == 2 * batch_size * world_size
+
+
 def test_same_sample_is_augmented_anew_at_each_position(tmp_path):
     first, second = load(make(tmp_path, 1), steps=2, batch_size=1)
     assert not torch.equal(first.image, second.image)
@@ -179,6 +192,7 @@ def test_pieces_can_be_pickled(dataset):
         {"batch_size": 0},
         {"steps": -1},
         {"first_step": -1},
+        {"first_sample": -1},
         {"rank": 2, "world_size": 2},
         {"workers": -1},
     ],
