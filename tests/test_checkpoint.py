@@ -1,12 +1,7 @@
 import json
 import os
 import pickle
-<<<<<<< HEAD
-=======
 import random
-import resource
-from collections.abc import Iterable, Iterator
->>>>>>> run
 from pathlib import Path
 
 import pytest
