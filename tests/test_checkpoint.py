@@ -2,6 +2,7 @@ import json
 import os
 import pickle
 import random
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
