@@ -79,7 +79,7 @@ def check_label(
         return
     lowest, highest = torch.stack(label.where(label != IGNORE_INDEX, 0).aminmax()).tolist()
     if lowest < 0 or highest >= num_classes:
-        wrong = label[((label < 0) | (label >= num_classes)) & (label != IGNORE_INDEX)].unique().tolist()
+        wrong = torch.unique(label[((label < 0) | (label >= num_classes)) & (label != IGNORE_INDEX)]).tolist()
         found = ", ".join(map(str, wrong[:8])) + (", ..." if len(wrong) > 8 else "")
         raise ValueError(
             f"the label holds {found}, but the model has {num_classes} classes: give 0 to {num_classes - 1}, and "
