@@ -254,7 +254,7 @@ def hash_tensors(tensors: Sequence[tuple[str, Tensor]]) -> list[str]:
     """One line for each tensor: JSON of name, type, shape and hash."""
     lines = []
     for name, tensor in tensors:
-        content = memoryview(tensor.detach().reshape(-1).view(torch.uint8).numpy())
+        content = tensor.detach().reshape(-1).view(torch.uint8).numpy().data
         lines.append(json.dumps([name, str(tensor.dtype), list(tensor.shape), hashlib.sha256(content).hexdigest()]))
     return lines
 
