@@ -1,0 +1,89 @@
+"""What the digest of a checkpoint costs, as a share of loading it.
+
+    python benchmarks/digest.py --rounds 7
+    python benchmarks/digest.py --encoder swin_nano --channels 16     # whether it runs
+
+Writes a checkpoint (SeMask-T FPN as default) and the state of a run of it. Each round times loading (`semask.load`, and
+`read_tensors` for the state), the digest of what was read, which is a part of loading, and other hashes of the same
+bytes in one thread. Times are the median with the least and greatest; a share is taken in each round, and its median
+given. The files are in the page cache: with a disk to wait for the share is smaller.
+"""
+
+import argparse
+import hashlib
+import statistics
+import tempfile
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from harness import Settings, machine, spread
+from torch import Tensor
+
+import semask
+from semask import SeMask, checkpoint
+from semask.run_state import STATE
+
+
+def write(folder: Path, options: argparse.Namespace) -> tuple[Path, Path]:
+    """A checkpoint, and a state with the moments of every parameter."""
+    model = SeMask(options.encoder, "fpn", num_classes=150, channels=options.channels)
+    path = semask.save(folder / "last.safetensors", model, {"step": 1})
+    tensors = {f"model.{name}": x for name, x in model.state_dict().items()}
+    for index, parameter in enumerate(model.parameters()):
+        for name in ("exp_avg", "exp_avg_sq"):
+            tensors[f"optimizer.{index}.{name}"] = torch.rand_like(parameter.detach())
+    checkpoint.write_tensors(folder / STATE, tensors, {"step": 1})
+    return path, folder / STATE
+
+
+def timed(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def other_hashes(tensors: dict[str, Tensor]) -> dict[str, Callable[[], object]]:
+    """Other hashes of the same bytes, in one thread."""
+    parts = [memoryview(x.reshape(-1).view(torch.uint8).numpy()) for x in tensors.values()]
+    return {
+        "sha256, one thread": lambda: [hashlib.sha256(x).digest() for x in parts],
+        "blake2b, one thread": lambda: [hashlib.blake2b(x).digest() for x in parts],
+        "crc32, one thread": lambda: [zlib.crc32(x) for x in parts],
+    }
+
+
+def measure(path: Path, loading: Callable[[], object], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each way and round; the first round warms up."""
+    tensors, _ = checkpoint.read_tensors(path)
+    ways = {"load": loading, "digest": lambda: checkpoint.digest(tensors, ""), **other_hashes(tensors)}
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds + 1):
+        for name, call in ways.items():
+            times[name].append(timed(call))
+    return {name: values[1:] for name, values in times.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoder", default="swin_tiny")
+    parser.add_argument("--channels", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    print(machine(Settings(threads=torch.get_num_threads())))
+    print("\n| file | MB | what | ms | share of loading, % |\n|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        weights, state = write(Path(folder), options)
+        cases = {weights: lambda: semask.load(weights), state: lambda: checkpoint.read_tensors(state)}
+        for path, loading in cases.items():
+            times = measure(path, loading, options.rounds)
+            for name, values in times.items():
+                shares = [100 * x / whole for x, whole in zip(values, times["load"], strict=True)]
+                size, ms = path.stat().st_size / 1e6, [1000 * x for x in values]
+                print(f"| {path.name} | {size:.0f} | {name} | {spread(ms, '.1f')} | {statistics.median(shares):.1f} |")
+
+
+if __name__ == "__main__":
+    main()
