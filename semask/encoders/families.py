@@ -23,7 +23,8 @@ def plan_of(model: nn.Module) -> Plan:
         ValueError: If that is not known.
     """
     make = ROWS.get(type(model).__name__, listed if type(model).__name__ == "FeatureListNet" else None)
-    if make is not None and type(model).__module__.startswith(LIBRARIES):  # others have classes of these names too
+    ours = type(model).__module__.startswith(LIBRARIES)  # others have classes of these names too
+    if make is not None and (ours or make not in OF_LIBRARIES):
         return make(model)._replace(size_divisor=patch_side(model))
     raise ValueError(
         f"{type(model).__name__} can't be run stage by stage: its stages are no list of modules. What works: every "
@@ -302,3 +303,5 @@ ROWS: dict[str, Callable[[Any], Plan]] = {
     "VisionTransformer": vit,
 }
 """Families that need a word of their own, by the name of their class."""
+OF_LIBRARIES = (listed, *ROWS.values())
+"""Rows for classes of timm and transformers; you may add rows for others."""

@@ -247,7 +247,7 @@ def attach(
     Raises:
         ValueError: If the model can't be run stage by stage, or its own forward computes something else.
 
-    >>> import timm
+    >>> import timm, torch
     >>> encoder = attach(timm.create_model("resnet18"), num_classes=5)
     >>> [tuple(prior.shape) for prior in encoder(torch.zeros(1, 3, 64, 96)).priors]
     [(1, 5, 16, 24), (1, 5, 8, 12), (1, 5, 4, 6), (1, 5, 2, 3)]
