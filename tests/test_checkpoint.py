@@ -310,7 +310,7 @@ def test_files_of_version_0_1_have_no_digest_and_load(tmp_path):
     assert load(path).metadata == metadata == read_header(path)
 
 
-@pytest.mark.parametrize("text", ["[]", "3", "null", "[" * 40 + "]" * 40, "[" * 10**5, '{"a": NaN}', ""])
+@pytest.mark.parametrize("text", ["[]", "3", "null", "[" * 40 + "]" * 40, "[" * 10**5, ""])
 def test_metadata_that_are_no_object(tmp_path, text):
     path = tmp_path / "model.safetensors"
     save_file({"weight": torch.ones(2)}, path, metadata={"format": FORMAT, "semask": text})

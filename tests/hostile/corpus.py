@@ -118,10 +118,17 @@ def write_checkpoint(path: Path, described: Any, tensors: dict[str, torch.Tensor
     return path
 
 
-def mutations(values: Any) -> Iterator[tuple[str, Any]]:
-    """Every value of a JSON object, at every depth, in turn: left out, and replaced by each of `WRONG`."""
+def mutations(values: Any, part: str) -> Iterator[tuple[str, Any]]:
+    """Every value of a part of a JSON object, at every depth, in turn: left out, and replaced by each of `WRONG`.
+
+    Args:
+        values: The object.
+        part: Beginning of the paths, e.g. "recipe.model"; "" for all that is in no part of its own.
+    """
     for path in _paths(values):
         label = ".".join(map(str, path))
+        if not label.startswith(part) if part else label.startswith(("recipe.", "classes.")):
+            continue
         yield f"no {label}", _changed(values, path, _GONE)
         for wrong in WRONG:
             yield f"{label} = {wrong!r}"[:60], _changed(values, path, wrong)
