@@ -1,5 +1,6 @@
 """The verb `convert`: a checkpoint of the published SeMask code becomes one of ours."""
 
+import difflib
 import math
 import re
 from collections.abc import Mapping
@@ -14,11 +15,11 @@ from semask.encoders import SIZES
 from semask.encoders.swin import SwinSize
 from semask.evaluate import sha256
 from semask.model import SeMask
-from semask.text import make_console, shown
+from semask.text import make_console, one_line, shown
 from semask.weights.fetch import fetch, published_checkpoint
 from semask.weights.files import WeightFile, read_file
 from semask.weights.names import DROPPED, PIXEL, PREDICTOR, official_names, take
-from semask.weights.published import PUBLISHED, Published, find, nearest
+from semask.weights.published import PUBLISHED, Published, find
 
 Scope = tuple[int | None, int | None, int | None, int | None]
 PLACES = 3 * 4
@@ -70,7 +71,11 @@ def convert(
         if out is not None:
             convert_published(fetch(PUBLISHED[source]), PUBLISHED[source], out=target)
     else:
-        raise ValueError(f"{source}: no such file, and no published model: did you mean {nearest(source)[0]}?")
+        close = difflib.get_close_matches(source, PUBLISHED, n=1, cutoff=0.8)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise ValueError(
+            f"{one_line(source)}: no such file: give a .pth or .pkl file, or the name of a published model{hint}"
+        )
     make_console(stderr=False).print(f"{shown(target)}: {describe(checkpoint.load(target))}", soft_wrap=True)
     return target
 

@@ -232,9 +232,7 @@ def test_classes_of_a_public_data_set(tmp_path, semask):
 def test_what_is_no_checkpoint(tmp_path, semask):
     (tmp_path / "page.pth").write_text("<html>too many downloads</html>")
     assert "page.pth: " in semask.refused("convert", tmp_path / "page.pth", "--semantic_window=[7,7,7,7]")
-    assert "nowhere.pth: no such file, and no published model: did you mean semask-" in semask.refused(
-        "convert", "nowhere.pth"
-    )
+    assert "nowhere.pth: no such file: give a .pth or .pkl file" in semask.refused("convert", "nowhere.pth")
     message = semask.refused("convert", write(tmp_path / "x.pth", official(randomised(**SMALL))), "--out", "x.bin",
                              "--semantic_window=[7,7,7,7]")  # fmt: skip
     assert "checkpoints are .safetensors files" in message

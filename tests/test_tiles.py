@@ -355,7 +355,15 @@ def test_a_killed_command_goes_on(tmp_path, semask):
     model = random_model()
     checkpoint.save(tmp_path / "model.safetensors", model, {})
     path = write_png(tmp_path / "a.png", photo(400, 150))
-    arguments = ["predict", tmp_path / "model.safetensors", path, "--tile=64", "--overlap=16", "--precision=fp32"]
+    arguments = [
+        "predict",
+        tmp_path / "model.safetensors",
+        path,
+        "--tile=64",
+        "--overlap=16",
+        "--device=cpu",
+        "--precision=fp32",
+    ]
     command = [sys.executable, "-m", "semask.cli", *map(str, arguments), f"--out={tmp_path / 'out'}"]
     parts = tmp_path / "out" / ".a.png.parts"
     with subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE) as process:
