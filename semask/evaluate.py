@@ -130,9 +130,10 @@ def evaluate(
             dataset.require_decided()
         if len(set(gathered(chosen.precision, group.world_size))) > 1:
             raise ValueError("precision auto is bf16 on some of the machines and fp32 on others: give --precision fp32")
-        if group.rank == 0:
-            tell(chosen, make_console())
-            findings.warn([findings.unread_line("val", dataset), findings.looked_at(dataset)])
+        with all_or_none(group.world_size):
+            if group.rank == 0:
+                tell(chosen, make_console())
+                findings.warn([findings.unread_line("val", dataset), findings.looked_at(dataset)])
         result = evaluate_model(
             Predictor(model, inference),
             dataset,

@@ -68,7 +68,7 @@ def test_evaluate_shares_the_images(semask, trained, tmp_path):
 
 def test_evaluate_ends_everywhere_when_one_process_cannot_go_on(trained, scenes, tmp_path):
     shutil.copytree(scenes, tmp_path / "data")
-    image = sorted((tmp_path / "data" / "images" / "val").iterdir())[1]  # of the second process
+    image = sorted((tmp_path / "data" / "annotations" / "val").iterdir())[1]  # of the second process
     image.write_bytes(image.read_bytes()[:200])
     command = ["evaluate", trained, "--workers=0", "--device=cpu", "--data", tmp_path / "data"]
     (first, _, waiting), (second, _, broken) = finish(start_two("-m", "semask.cli", *command))

@@ -58,7 +58,14 @@ def train_uneven(data: Path, out: Path, decoder: str, *, passes: int) -> None:
         augmentation=Augmentation(scale=None, crop=SIZE, flip=0.0),
         loss=MaskLoss() if model.decoder.makes_masks else weighted,
         training=Training(
-            steps=STEPS[decoder], batch_size=4, accumulate=passes, lr=1e-3, warmup_steps=0, log_every=1, cpu=True
+            steps=STEPS[decoder],
+            batch_size=4,
+            accumulate=passes,
+            lr=1e-3,
+            warmup_steps=0,
+            log_every=1,
+            cpu=True,
+            precision="fp32",  # on every machine the same
         ),
     )
 

@@ -17,7 +17,7 @@ def test_images_are_read_with_the_bands_of_the_settings(tmp_path, channels):
 
 
 def test_other_bands_are_refused():
-    with pytest.raises(ValueError, match=r"data\.channels is 5: give 3"):
+    with pytest.raises(ValueError, match=r"data\.channels is 5: give a whole number from 1 to 4"):
         Data(root=".", channels=5)
     with pytest.raises(ValueError, match=r"data\.channels is 1: give 3"):
         Data(root=".", format="ade20k", channels=1)

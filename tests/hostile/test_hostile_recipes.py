@@ -44,15 +44,19 @@ def test_no_code_runs(semask, recipe, tmp_path, monkeypatch, name):
     assert not mark.exists()
 
 
-def test_nothing_is_imported_that_lies_in_the_current_folder(tmp_path):
+def test_nothing_is_imported_that_lies_in_the_current_folder(semask, tmp_path, monkeypatch):
     (tmp_path / "evil.py").write_text("open('executed', 'w').close()\nclass Model: pass\n")
     (tmp_path / "recipe.yaml").write_text("model: {encoder: {class_path: evil.Model}}")
-    for option in (["--config", "recipe.yaml"], ["--model", "recipe.yaml"], ["--model.encoder", "evil.Model"]):
-        command = [sys.executable, "-m", "semask.cli", "train", *option, "--data.root", "x", "--out", "run"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
-        assert done.returncode == 2
-        assert done.stderr.count("\n") == 1
-        assert not (tmp_path / "executed").exists()
+    others = ["--data.root", "x", "--out", "run"]
+    command = [sys.executable, "-m", "semask.cli", "train", "--config", "recipe.yaml", *others]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for option in (["--model", "recipe.yaml"], ["--model.encoder", "evil.Model"], ["--data", "recipe.yaml"]):
+        semask.refused("train", *option, *others)
+    assert not (tmp_path / "executed").exists()
 
 
 def test_help_lists_no_classes(semask):

@@ -94,9 +94,9 @@ def test_without_a_decoder_it_is_mask2former_s():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"class_weight": -1.0}, "mask_loss.class_weight is -1.0: give 0"),
+        ({"class_weight": -1.0}, "mask_loss.class_weight is -1.0: give a number from 0"),
         ({"mask_weight": "heavy"}, "mask_loss.mask_weight is 'heavy'"),
-        ({"points": 0}, "mask_loss.points is 0: give at least 1 point"),
+        ({"points": 0}, "mask_loss.points is 0: give a whole number from 1"),
         ({"points": "all"}, "mask_loss.points is 'all'"),
     ],
 )
