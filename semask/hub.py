@@ -19,6 +19,7 @@ import yaml
 from semask import checkpoint
 from semask.files import temporary_folder, written_whole
 from semask.model import SeMask
+from semask.text import reason
 from semask.weights import network
 
 WEIGHTS, CARD = "model.safetensors", "README.md"
@@ -148,8 +149,16 @@ def without_paths(metadata: Mapping[str, Any]) -> dict[str, Any]:
     recipe = public.get("recipe", {})
     recipe.get("data", {}).pop("root", None)
     if recipe.get("training", {}).get("pretrained"):
-        recipe["training"]["pretrained"] = re.split(r"[/\\]", recipe["training"]["pretrained"])[-1]
+        recipe["training"]["pretrained"] = _last_name(recipe["training"]["pretrained"])
+    for change in public.get("changes", []):
+        change["changes"].pop("data.root", None)
+        if pair := change["changes"].get("training.pretrained"):
+            change["changes"]["training.pretrained"] = [x and _last_name(x) for x in pair]
     return public
+
+
+def _last_name(path: str) -> str:
+    return re.split(r"[/\\]", path)[-1]
 
 
 def model_card(model: SeMask, *, name: str = "OWNER/NAME") -> str:
@@ -342,4 +351,4 @@ def _in_one_line(what: str, advice: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # what a failed connection raises differs from one huggingface_hub to the next
-        raise ValueError(f"{what} ({' '.join(str(error).split())}): {advice}") from error
+        raise ValueError(f"{what} ({reason(error)}): {advice}") from error

@@ -65,6 +65,7 @@ def check_recipe(recipe: Mapping[str, Any]) -> None:
     for name, section in recipe.items():
         if not isinstance(section, dict):
             raise ValueError(f"recipe.{one_line(name, longest=80)} is no object with settings")
+    require(recipe.get("training", {}).get("pretrained"), str | None, "training.pretrained")
     evaluation_of(recipe)
     data = recipe.get("data", {})
     Data(**{"root": "", **from_plain(Data, data, "data")})
@@ -107,7 +108,27 @@ def check_facts(values: Mapping[str, Any]) -> None:
         require_known(published, PUBLISHED, "published")
         if missing := [name for name in ("name", "miou", "miou_multiscale") if name not in published]:
             raise ValueError(f"published lacks {', '.join(missing)}")
+    check_changes(values.get("changes") or [])
     if not isinstance(metrics, dict):
         raise ValueError("metrics is no object with scores")
     for name, hint in METRICS.items():
         require(metrics.get(name), hint, f"metrics.{name}")
+
+
+def check_changes(values: Any) -> None:
+    """Check what is noted of a run that went on with other settings: [{"step": 5, "changes": {NAME: [before, now]}}].
+
+    Raises:
+        ValueError: If it is of another form.
+    """
+    if not isinstance(values, list):
+        raise ValueError("changes is no list")
+    for entry in values:
+        if not isinstance(entry, dict) or not isinstance(entry.get("changes"), dict):
+            raise ValueError("an entry of changes is no object with changes")
+        require(entry.get("step"), FACTS["step"], "the step of changes")
+        for name, pair in entry["changes"].items():
+            if not isinstance(pair, list) or len(pair) != 2:
+                raise ValueError(f"changes does not say what {one_line(name, longest=80)} was and is")
+            if name == "training.pretrained":
+                require(pair, tuple[str | None, str | None], name)

@@ -325,3 +325,11 @@ def test_many_classes_are_folded(count, folded):
     card = hub.model_card(many)
     assert f"{count - 1:3d} thing {count - 1}\n" in card
     assert (f"<summary>{count} classes</summary>" in card) == folded
+
+
+def test_folders_of_this_machine_are_in_no_change_either():
+    changes = {"training.pretrained": ["/home/me/x.pth", None], "data.root": ["a", "b"], "training.lr": [1, 2]}
+    public = hub.without_paths({"recipe": {}, "changes": [{"step": 3, "changes": changes}]})
+    assert public["changes"] == [
+        {"step": 3, "changes": {"training.pretrained": ["x.pth", None], "training.lr": [1, 2]}}
+    ]

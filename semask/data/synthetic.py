@@ -25,6 +25,7 @@ from semask.data.dataset import IGNORE_INDEX
 from semask.data.images import encoded
 from semask.data.street import CLASSES, DRAWING, PALETTE, check_scene, draw_scene
 from semask.files import write_whole
+from semask.text import reason
 
 
 def write_synthetic(
@@ -72,7 +73,7 @@ def write_synthetic(
         meaning = {"name": "synthetic", "classes": CLASSES, "palette": PALETTE, "ignore_index": IGNORE_INDEX}
         _write_json(root / "classes.json", meaning)
     except OSError as error:
-        raise ValueError(f"{root}: can't hold the synthetic data set ({error}); give another folder") from error
+        raise ValueError(f"{root}: can't hold the synthetic data set ({reason(error)}); give another folder") from error
     return root
 
 

@@ -22,6 +22,7 @@ from torch import nn
 from semask.decoders.fpn import SemanticFPN
 from semask.decoders.prior import PriorDecoder
 from semask.schema import require_known
+from semask.text import reason
 
 SHARED = ("channels", "dropout", "queries", "layers")
 """Settings that several decoders have, and `SeMask` names."""
@@ -97,7 +98,7 @@ def decoders_of(file: str, wanted: str) -> Mapping[str, Callable[..., nn.Module]
     except ImportError as error:
         extra = "decoders" if file == "library" else "mask"
         raise ValueError(
-            f"decoder {wanted} needs the {extra} extra ({error}): pip install 'semask[{extra}]'"
+            f"decoder {wanted} needs the {extra} extra ({reason(error)}): pip install 'semask[{extra}]'"
         ) from error
     table: Mapping[str, Callable[..., nn.Module]] = getattr(module, "DECODERS", {})
     return table

@@ -159,9 +159,9 @@ class LibraryBackbone(Backbone):
 
     def size_error(self, image: Tensor, error: Exception) -> ValueError:
         """Say in one line that the model does not take images of this size."""
-        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        said = reason(error, longest=200)
         return ValueError(
-            f"{self.name} does not take images of {image.shape[-2]} x {image.shape[-1]} ({reason}): choose another "
+            f"{self.name} does not take images of {image.shape[-2]} x {image.shape[-1]} ({said}): choose another "
             "backbone, give model.encoder_options its size (e.g. img_size: 512), or cut images to that size "
             "(augmentation.crop; evaluation.mode slide with that crop)"
         )

@@ -281,9 +281,8 @@ def wrapped(model: Any, stages: Sequence[str] | None, in_channels: int) -> Libra
         try:
             backbone = LibraryBackbone(model, probe(model, plan, in_channels=in_channels), name=name)
         except (RuntimeError, AttributeError, TypeError) as error:
-            reason = str(error).splitlines()[0]
             raise ValueError(
-                f"{name}: its modules {', '.join(names)} can't be run one after another ({reason}): write stem, "
+                f"{name}: its modules {', '.join(names)} can't be run one after another ({reason(error)}): write stem, "
                 "stages, channels and strides as a semask Backbone, see docs/backbones.md"
             ) from error
         run = names[: 1 + names.index(stages[-1])]

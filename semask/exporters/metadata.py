@@ -18,6 +18,7 @@ from semask.inference import model_classes
 from semask.metadata import check_facts, check_recipe
 from semask.model import SeMask
 from semask.schema import from_plain
+from semask.text import reason
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 
@@ -103,8 +104,8 @@ def read(text: str | None, path: str | Path) -> dict[str, Any]:
     try:
         check(values)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise ValueError(f"{path}: its description is wrong ({' '.join(reason.split())}): export it again") from error
+        said = f"{reason(error)} is missing" if isinstance(error, KeyError) else reason(error)
+        raise ValueError(f"{path}: its description is wrong ({said}): export it again") from error
     return dict(values)
 
 

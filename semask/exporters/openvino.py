@@ -17,7 +17,7 @@ from semask.exporters.quantize import LAST, WIDEST
 from semask.exporters.request import Request
 from semask.files import require_file, temporary_folder
 from semask.runtime.engines import require
-from semask.text import one_line
+from semask.text import one_line, reason
 
 LARGEST = 2**26
 """Bytes of the graph; a thousand layers take about half a million."""
@@ -140,7 +140,7 @@ def check_operators(path: Path) -> None:
         parser.Parse(text, True)
     except expat.ExpatError as error:
         raise ValueError(
-            f"{one_line(path)}: not an OpenVINO model, or damaged ({error}): copy or export it again"
+            f"{one_line(path)}: not an OpenVINO model, or damaged ({reason(error)}): copy or export it again"
         ) from error
 
 

@@ -12,6 +12,7 @@ from semask.exporters import metadata
 from semask.outputs import MaskOutput, PixelOutput, SeMaskOutput
 from semask.runtime import engines
 from semask.runtime.engines import Engine, Options
+from semask.text import reason
 
 ENGINES: dict[str, Callable[[Path, Options], Engine]] = {
     ".onnx": engines.onnx,
@@ -83,7 +84,7 @@ class Runtime(nn.Module):
         try:
             outputs = [x.to(image.device) for x in self.engine.run(image.detach().float())]
         except Exception as error:  # each engine has errors of its own
-            raise ValueError(f"{self.path}: could not segment {list(image.shape)} ({_line(error)})") from error
+            raise ValueError(f"{self.path}: could not segment {list(image.shape)} ({reason(error)})") from error
         self._check(outputs, B)
         prediction = MaskOutput(outputs[0], outputs[1], ()) if self.makes_masks else PixelOutput(outputs[0])
         padded = (H + -H % self.size_divisor, W + -W % self.size_divisor)
@@ -150,7 +151,7 @@ def load(
     except ValueError:
         raise
     except Exception as error:  # each engine has errors of its own
-        raise ValueError(f"{path}: can't be opened ({_line(error)}): export or copy it again") from error
+        raise ValueError(f"{path}: can't be opened ({reason(error)}): export or copy it again") from error
     description = metadata.read(engine.metadata, path)
     if list(engine.outputs) != description["outputs"]:
         raise ValueError(
@@ -178,7 +179,3 @@ def _digest(path: Path) -> bytes:
         with open(file, "rb") as content:
             hashes.append(hashlib.file_digest(content, "sha256").digest())
     return hashlib.sha256(b"".join(hashes)).digest()
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -5,13 +5,13 @@ it and is continued by the next one.
 """
 
 import os
-import textwrap
 import zipfile
 from pathlib import Path
 
 from filelock import FileLock
 from huggingface_hub import cached_assets_path, constants
 
+from semask.text import reason
 from semask.weights.network import unreachable
 from semask.weights.published import Published
 
@@ -99,7 +99,7 @@ def download(published: Published, file: Path) -> None:
                 part.unlink()
             attempt()
     except (DownloadError, OSError) as error:
-        raise ValueError(by_hand(published, textwrap.shorten(str(error), 300, placeholder=" ..."))) from error
+        raise ValueError(by_hand(published, reason(error))) from error
 
 
 def arrived(file: Path) -> dict[Path, int]:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from semask.files import temporary_folder
+from semask.text import reason
 from semask.weights import unpickle
 
 TOO_LONG = "not a readable weight file (it takes too long): convert it to .safetensors where it was made"
@@ -60,7 +61,7 @@ def read_safetensors(path: Path) -> WeightFile:
             return WeightFile({name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {})  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ValueError(
-            f"{path}: not a readable weight file ({str(error).splitlines()[0]}): download or convert it again"
+            f"{path}: not a readable weight file ({reason(error)}): download or convert it again"
         ) from error
 
 

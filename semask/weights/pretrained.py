@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from semask.encoders.backbone import LibraryBackbone
 from semask.encoders.swin import Swin
-from semask.text import one_line
+from semask.text import one_line, reason
 from semask.weights import network
 from semask.weights.files import read_file
 from semask.weights.layouts import LAYOUTS, recognise
@@ -241,5 +241,4 @@ def download(repository: str) -> Path:
 
 def could_not_download(source: str, error: Exception) -> ValueError:
     """Say in one line why, and what to do."""
-    reason = str(error).strip().splitlines()[0]
-    return ValueError(f"could not download {source!r} ({reason}): check name and network, or give a local file")
+    return ValueError(f"could not download {source!r} ({reason(error)}): check name and network, or give a local file")

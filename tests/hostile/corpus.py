@@ -106,6 +106,7 @@ def metadata(**changes: Any) -> dict[str, Any]:
         "step": 3,
         "metrics": {"miou": 0.5, "mean_accuracy": None, "overall_accuracy": 1.0},
         "licence": "Apache-2.0",
+        "changes": [{"step": 2, "changes": {"training.pretrained": [None, "/home/me/x.pth"], "data.root": ["a", "b"]}}],
         "published": {"name": "x", "miou": 40.0, "miou_multiscale": 41.0, "licence": "MIT", "url": "x"},
     }
 
