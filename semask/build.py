@@ -1,5 +1,6 @@
 """Settings of a model (a recipe's `model:`), and models built of them, also where anybody's file says them."""
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -166,6 +167,32 @@ def build_for(values: Any, tensors: Mapping[str, Tensor], file: str | Path) -> "
         raise ValueError(
             f"{one_line(file)}: its recipe describes a model that cannot be built ({reason(error)})"
         ) from error
+
+
+def require_memory(settings: ModelSettings) -> None:
+    """Refuse to build a model for training whose weights alone are too many for this machine.
+
+    Raises:
+        ValueError: If weights, gradients and the optimizer's two moments would take more than all its memory.
+    """
+    from semask.model import SeMask
+
+    with torch.device("meta"):
+        weights = sum(parameter.numel() for parameter in SeMask(**asdict(settings)).parameters())
+    needed, there = 16 * weights, machine_memory()
+    if there is not None and needed > there:
+        raise ValueError(
+            f"the model has {weights:,} weights, which take {needed / 2**30:,.1f} GiB in training, and this machine "
+            f"has {there / 2**30:,.1f} GiB: set model.channels and the like lower"
+        )
+
+
+def machine_memory() -> int | None:
+    """Bytes of memory of this machine; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not on Windows
+        return None
 
 
 def require_weights(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], file: str | Path) -> None:

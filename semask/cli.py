@@ -96,7 +96,7 @@ def train_options(parser: ArgumentParser) -> Call:
     """Settings of `train`; the groups are those of a recipe in configs/."""
     import torch
 
-    from semask.build import ModelSettings
+    from semask.build import ModelSettings, require_memory
     from semask.data import Augmentation, Data
     from semask.inference import Inference
     from semask.losses import MaskLoss, PixelLoss
@@ -131,6 +131,7 @@ def train_options(parser: ArgumentParser) -> Call:
             print(yaml.safe_dump(json.loads(json.dumps(sections)), sort_keys=False, default_flow_style=None), end="")
             return 0
         settings: dict[str, Any] = {name: kind(**sections[name]) for name, kind in groups.items()}
+        require_memory(settings["model"])
         torch.manual_seed(settings["training"].seed)
         model, mask_loss = SeMask(**dataclasses.asdict(settings.pop("model"))), settings.pop("mask_loss")
         if model.decoder.makes_masks:

@@ -70,3 +70,10 @@ def test_numbers_are_numbers(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text("training: {lr: 1e-4, min_lr: 0, power: .5, steps: 1_000}\n")
     assert read_recipe(path) == {"training": {"lr": 1e-4, "min_lr": 0, "power": 0.5, "steps": 1000}}
+
+
+def test_a_model_that_fills_the_machine_is_not_built(semask, recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr("semask.build.machine_memory", lambda: 2**20)
+    message = semask.refused(*recipe(tmp_path / "run"))
+    assert "weights, which take 0." in message
+    assert not (tmp_path / "run").exists()
