@@ -23,7 +23,7 @@ from semask.files import temporary_folder, written_whole
 from semask.inference import Inference, recipe_inference, to_tensor
 from semask.model import SeMask
 from semask.runtime import load
-from semask.text import make_console, reason, shown
+from semask.text import make_console, one_line, shown
 
 Format = Literal["onnx", "openvino", "torch", "aotinductor", "tensorrt"]
 ENDINGS: dict[str, str] = {
@@ -254,7 +254,8 @@ def save(request: Request, format: str) -> list[Path]:
     except (ValueError, OSError):
         raise
     except Exception as error:  # each library has errors of its own
-        raise ValueError(f"this model can't be exported as {format} ({reason(error)}): take another format") from error
+        said = one_line(next(iter(str(error).strip().splitlines()), type(error).__name__))  # the rest is its traceback
+        raise ValueError(f"this model can't be exported as {format} ({said}): take another format") from error
     return files
 
 
