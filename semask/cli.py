@@ -96,47 +96,35 @@ def train_options(parser: ArgumentParser) -> Call:
     """Settings of `train`; the groups are those of a recipe in configs/."""
     import torch
 
-    from semask.build import ModelSettings, require_memory
-    from semask.data import Augmentation, Data
-    from semask.inference import Inference
-    from semask.losses import MaskLoss, PixelLoss
+    from semask.build import require_memory
     from semask.model import SeMask
-    from semask.train import Training, train
+    from semask.train import SECTIONS, train
 
-    groups: dict[str, Any] = {
-        "model": ModelSettings,
-        "data": Data,
-        "augmentation": Augmentation,
-        "loss": PixelLoss,
-        "mask_loss": MaskLoss,
-        "training": Training,
-        "evaluation": Inference,
-    }
     parser.add_argument(
         "--config",
         action=ReadRecipe,
-        groups=groups,
+        groups=SECTIONS,
         help="Recipe to start from; what follows on the line overrides it.",
     )
     parser.add_argument(
         "--print_config", type=bool, default=False, help="Print the whole recipe that the line makes, and stop."
     )
-    for name, kind in groups.items():
+    for name, kind in SECTIONS.items():
         add_settings(parser, name, kind)
-    parser.add_function_arguments(train, skip=set(groups))
+    parser.add_function_arguments(train, skip=set(SECTIONS))
 
     def call(options: Namespace) -> int:
-        sections = {name: options[name].as_dict() for name in groups}
+        sections = {name: options[name].as_dict() for name in SECTIONS}
         if options.print_config:
             print(yaml.safe_dump(json.loads(json.dumps(sections)), sort_keys=False, default_flow_style=None), end="")
             return 0
-        settings: dict[str, Any] = {name: kind(**sections[name]) for name, kind in groups.items()}
+        settings: dict[str, Any] = {name: kind(**sections[name]) for name, kind in SECTIONS.items()}
         require_memory(settings["model"])
         torch.manual_seed(settings["training"].seed)
         model, mask_loss = SeMask(**dataclasses.asdict(settings.pop("model"))), settings.pop("mask_loss")
         if model.decoder.makes_masks:
             settings["loss"] = mask_loss
-        others = {name: value for name, value in options.as_dict().items() if name not in (*groups, *RECIPE_OPTIONS)}
+        others = {name: value for name, value in options.as_dict().items() if name not in (*SECTIONS, *RECIPE_OPTIONS)}
         train(model, **others, **settings)
         return 0
 

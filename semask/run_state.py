@@ -134,22 +134,9 @@ def recipe_changes(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[Cha
 
 def defaults(group: str) -> dict[str, Any]:
     """Default of every setting of a section of a recipe."""
-    from semask.data import Augmentation, Data
-    from semask.inference import Inference
-    from semask.losses import MaskLoss, PixelLoss
-    from semask.model import SeMask
-    from semask.train import Training
+    from semask.train import SECTIONS  # builds on this module
 
-    sections: dict[str, Any] = {
-        "model": SeMask,
-        "data": Data,
-        "augmentation": Augmentation,
-        "loss": PixelLoss,
-        "mask_loss": MaskLoss,
-        "training": Training,
-        "evaluation": Inference,
-    }
-    return {name: x.default for name, x in inspect.signature(sections[group]).parameters.items()}
+    return {name: x.default for name, x in inspect.signature(SECTIONS[group]).parameters.items()}
 
 
 def plain(value: Any) -> Any:

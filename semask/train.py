@@ -14,6 +14,7 @@ from accelerate.utils import gather_object
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from semask.build import ModelSettings
 from semask.data import (
     Augmentation,
     Data,
@@ -115,6 +116,18 @@ class Training:
         if step < self.warmup_steps:
             lr *= 1 - (1 - step / self.warmup_steps) * (1 - self.warmup_ratio)
         return lr
+
+
+SECTIONS: dict[str, Any] = {
+    "model": ModelSettings,
+    "data": Data,
+    "augmentation": Augmentation,
+    "loss": PixelLoss,
+    "mask_loss": MaskLoss,
+    "training": Training,
+    "evaluation": Inference,
+}
+"""Sections of a recipe, and what each is made of."""
 
 
 def train(

@@ -9,22 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semask import Augmentation, Data, Inference, MaskLoss, PixelLoss
-from semask.build import ModelSettings
+from semask import Augmentation
 from semask.decoders import find, hints_of, names
 from semask.encoders.options import TIMM, TRANSFORMERS
 from semask.schema import Length, Range, admits, expected, field_hints, from_plain, require
-from semask.train import Training
+from semask.train import SECTIONS, Training
 
-GROUPS: dict[str, Any] = {
-    "model": ModelSettings,
-    "data": Data,
-    "augmentation": Augmentation,
-    "loss": PixelLoss,
-    "mask_loss": MaskLoss,
-    "training": Training,
-    "evaluation": Inference,
-}
+GROUPS = SECTIONS
 LEAST: dict[str, dict[str, Any]] = {"data": {"root": "x"}}
 """Settings without a default."""
 NUMBERS = st.one_of(
