@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --max-worker-restart 0
 # Engines other than torch get processes of their own: in one that had run everything else, onnxruntime once brought it down.
-ENGINES := tests/exporters tests/runtime tests/test_export.py tests/test_examples.py
+ENGINES := tests/engines tests/test_examples.py
 
 .PHONY: demo test lint types format setup constraints clean
 

@@ -20,10 +20,11 @@ import torch
 from rich.progress import track
 
 from semask import Augmentation, Data, Inference, MaskLoss, PixelLoss, Predictor, SeMask
-from semask.decoders import names
-from semask.evaluate import evaluate_model
-from semask.info import flops, parameters
-from semask.train import Training, train
+from semask.cost import flops, parameters
+from semask.decoders.catalog import names
+from semask.evaluation import evaluate_model
+from semask.settings.training import Training
+from semask.training.loop import train
 
 
 def build(encoder: str, decoder: str, semantic: bool, options: argparse.Namespace, classes: int) -> SeMask:

@@ -23,8 +23,9 @@ from harness import Settings, machine, spread
 from torch import Tensor
 
 import semask
-from semask import SeMask, checkpoint
-from semask.run_state import STATE
+from semask import SeMask
+from semask.checkpoints.tensors import digest, read_tensors, write_tensors
+from semask.training.state import STATE
 
 
 def write(folder: Path, options: argparse.Namespace) -> tuple[Path, Path]:
@@ -35,7 +36,7 @@ def write(folder: Path, options: argparse.Namespace) -> tuple[Path, Path]:
     for index, parameter in enumerate(model.parameters()):
         for name in ("exp_avg", "exp_avg_sq"):
             tensors[f"optimizer.{index}.{name}"] = torch.rand_like(parameter.detach())
-    checkpoint.write_tensors(folder / STATE, tensors, {"step": 1})
+    write_tensors(folder / STATE, tensors, {"step": 1})
     return path, folder / STATE
 
 
@@ -57,8 +58,8 @@ def other_hashes(tensors: dict[str, Tensor]) -> dict[str, Callable[[], object]]:
 
 def measure(path: Path, loading: Callable[[], object], rounds: int) -> dict[str, list[float]]:
     """Seconds of each way and round; the first round warms up."""
-    tensors, _ = checkpoint.read_tensors(path)
-    ways = {"load": loading, "digest": lambda: checkpoint.digest(tensors, ""), **other_hashes(tensors)}
+    tensors, _ = read_tensors(path)
+    ways = {"load": loading, "digest": lambda: digest(tensors, ""), **other_hashes(tensors)}
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds + 1):
         for name, call in ways.items():
@@ -76,7 +77,7 @@ def main() -> None:
     print("\n| file | MB | what | ms | share of loading, % |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         weights, state = write(Path(folder), options)
-        cases = {weights: lambda: semask.load(weights), state: lambda: checkpoint.read_tensors(state)}
+        cases = {weights: lambda: semask.load(weights), state: lambda: read_tensors(state)}
         for path, loading in cases.items():
             times = measure(path, loading, options.rounds)
             for name, values in times.items():

@@ -11,8 +11,11 @@ from typing import Any
 import torch
 
 from semask import Augmentation, Data
-from semask.data import Normalization, SegmentationDataset, training_loader, training_transform, write_synthetic
-from semask.data.transforms import Transform
+from semask.data.dataset import SegmentationDataset
+from semask.data.loader import training_loader
+from semask.data.normalization import Normalization
+from semask.data.transforms import Transform, training_transform
+from semask.synthetic.dataset import write_synthetic
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

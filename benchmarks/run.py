@@ -70,7 +70,7 @@ def train(options: argparse.Namespace, settings: Settings) -> list[Result]:
 def training_flops(case: Case) -> int:
     """FLOPs of a training step of SeMask: three times those of a forward pass."""
     from semask import SeMask
-    from semask.info import flops
+    from semask.cost import flops
 
     return 3 * case.batch * flops(SeMask(case.encoder, num_classes=case.classes), case.size)
 

@@ -25,11 +25,11 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as TF
 
 from semask import Inference, PixelLoss, SeMask
-from semask.data.street import draw_scene
-from semask.data.transforms import Normalization
-from semask.inference import look
+from semask.data.normalization import Normalization
 from semask.outputs import resize
-from semask.views import label_map
+from semask.prediction.predictor import look
+from semask.prediction.score_maps import label_map
+from semask.synthetic.scene import draw_scene
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,8 @@ def ours(case: Case, *, compiled: bool = False, bf16: bool = False) -> harness.S
         model.compile()
     if case.kind == "predict":
         return predicting(case, partial(labels, model, case=case))
-    from semask.train import Training, parameter_groups  # needs the extra `train`
+    from semask.settings.training import Training  # needs the extra `train`
+    from semask.training.loop import parameter_groups  # needs the extra `train`
 
     loss = PixelLoss(average="all")
     optimizer = torch.optim.AdamW(parameter_groups(model, Training()), lr=1e-4)
@@ -149,8 +150,8 @@ def exported(case: Case, *, format: str, precision: str = "fp32") -> harness.Ste
     """
     if case.kind == "train" or case.device != "cpu":
         raise ValueError(f"{format} is measured in prediction on the CPU: leave it out of --sides")
-    from semask.export import ENDINGS
-    from semask.runtime import load
+    from semask.engines.export import ENDINGS
+    from semask.engines.runtime import load
 
     path = Path(case.exports) / f"{case.encoder}-{case.classes}-{precision}{ENDINGS[format]}"
     if not path.exists():
@@ -160,9 +161,9 @@ def exported(case: Case, *, format: str, precision: str = "fp32") -> harness.Ste
 
 def write_export(path: Path, format: str, precision: str, case: Case) -> None:
     """Export a model with random weights; int8 is calibrated on drawn scenes, and its labels are not looked at."""
-    from semask.checkpoint import save
-    from semask.data import write_synthetic
-    from semask.export import export
+    from semask.checkpoints.checkpoint import save
+    from semask.engines.export import export
+    from semask.synthetic.dataset import write_synthetic
 
     weights = save(path.with_suffix(".safetensors"), semask(case), {})
     scenes = write_synthetic(path.parent / "scenes", train=8, val=1) / "images" / "train"

@@ -30,12 +30,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from semask import Predictor, SeMask, checkpoint
-from semask.data.street import draw_scene
-from semask.inference import recipe_inference
-from semask.raster import import_rasterio
-from semask.tiles import Span, blend, spans
-from semask.views import probabilities
+from semask import Predictor, SeMask
+from semask.checkpoints import checkpoint
+from semask.prediction.predictor import recipe_inference
+from semask.prediction.raster import import_rasterio
+from semask.prediction.score_maps import probabilities
+from semask.prediction.tiles import Span, blend, spans
+from semask.synthetic.scene import draw_scene
 
 SCENE = 256
 SCENES = 64

@@ -8,7 +8,8 @@ import sys
 import torch
 
 from semask import Data, Inference, Predictor, SeMask
-from semask.evaluate import evaluate_model, percent
+from semask.commands.evaluate import percent
+from semask.evaluation import evaluate_model
 
 torch.manual_seed(0)
 dataset = Data(root=sys.argv[1], format="ade20k").dataset("val")

@@ -12,14 +12,22 @@ Letters: B batch, C channels, H W image pixels, h w feature cells, K classes, N 
 
 __version__ = "0.1.0"
 
-from semask.checkpoint import load, save
-from semask.data import Augmentation, Classes, Data, SegmentationDataset
-from semask.encoders import Backbone, SemanticEncoder, attach
-from semask.inference import Inference, Prediction, Predictor
-from semask.losses import MaskLoss, PixelLoss
+from semask.checkpoints.checkpoint import load, save
+from semask.data.classes import Classes
+from semask.data.dataset import SegmentationDataset
+from semask.data.source import Data
+from semask.data.transforms import Augmentation
+from semask.encoders.backbone import Backbone
+from semask.encoders.encoder import SemanticEncoder
+from semask.encoders.library import attach
+from semask.losses.mask import MaskLoss
+from semask.losses.pixel import PixelLoss
 from semask.metrics import ConfusionMatrix
 from semask.model import SeMask
-from semask.semantic import SemanticAttention, SemanticLayer
+from semask.prediction.predictor import Prediction, Predictor
+from semask.semantic.attention import SemanticAttention
+from semask.semantic.layer import SemanticLayer
+from semask.settings.inference import Inference
 
 __all__ = [
     "Augmentation",

@@ -13,9 +13,9 @@ import docstring_parser
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from semask.recipe import read_recipe
-from semask.schema import field_hints, from_plain
-from semask.text import one_line, out_of_memory, reason
+from semask.files.schema import field_hints, from_plain
+from semask.files.text import one_line, out_of_memory, reason
+from semask.settings.recipe import read_recipe
 
 LONGEST_ERROR = 2000
 """Characters of an error line: what it quotes is cut before."""
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Parse the arguments and call the verb; returns the exit code."""
     from semask import __version__
-    from semask.processes import require_one
+    from semask.prediction.processes import require_one
 
     parser = ArgumentParser(prog="semask", description="Semantic segmentation with SeMask.", version=__version__)
     parser.exit_on_error = False
@@ -96,9 +96,10 @@ def train_options(parser: ArgumentParser) -> Call:
     """Settings of `train`; the groups are those of a recipe in configs/."""
     import torch
 
-    from semask.build import require_memory
+    from semask.builder import require_memory
     from semask.model import SeMask
-    from semask.train import SECTIONS, train
+    from semask.settings.sections import SECTIONS
+    from semask.training.loop import train
 
     parser.add_argument(
         "--config",
@@ -167,7 +168,7 @@ def recipe_values(file: str, groups: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{one_line(file)}: {error}") from error
         found |= {f"{group}.{name}": value for name, value in values.items()}
     if "model.encoder" in found:
-        from semask.build import require_name
+        from semask.settings.model import require_name
 
         require_name(found["model.encoder"], file)
     return found
@@ -192,7 +193,7 @@ class ReadRecipe(argparse.Action):
 
 def evaluate_options(parser: ArgumentParser) -> Call:
     """Settings of `evaluate`."""
-    from semask.evaluate import evaluate
+    from semask.commands.evaluate import evaluate
 
     help = (
         "Checkpoint: a .safetensors file, a run's folder, or OWNER/NAME on the hub; an exported file; for published "
@@ -210,7 +211,7 @@ def evaluate_options(parser: ArgumentParser) -> Call:
 
 def predict_options(parser: ArgumentParser) -> Call:
     """Settings of `predict`."""
-    from semask.predict import predict
+    from semask.commands.predict import predict
 
     help = "Checkpoint: a .safetensors file, a run's folder, or OWNER/NAME on the hub; or an exported file."
     parser.add_argument("weights", help=help)
@@ -221,7 +222,7 @@ def predict_options(parser: ArgumentParser) -> Call:
 
 def export_options(parser: ArgumentParser) -> Call:
     """Settings of `export`."""
-    from semask.export import export
+    from semask.engines.export import export
 
     parser.add_argument("weights", help="Checkpoint: a .safetensors file, a run's folder, or OWNER/NAME on the hub.")
     help = (
@@ -240,7 +241,7 @@ def export_options(parser: ArgumentParser) -> Call:
 
 def convert_options(parser: ArgumentParser) -> Call:
     """Settings of `convert`."""
-    from semask.convert import convert
+    from semask.checkpoints.official import convert
 
     parser.add_function_arguments(convert, as_positional=True)
 
@@ -253,7 +254,7 @@ def convert_options(parser: ArgumentParser) -> Call:
 
 def info_options(parser: ArgumentParser) -> Call:
     """Settings of `info`."""
-    from semask.info import info
+    from semask.commands.info import info
 
     parser.add_argument("source", type=str, help="Checkpoint or recipe (.yaml).")
     parser.add_function_arguments(info, skip={"source"})
@@ -267,7 +268,7 @@ def info_options(parser: ArgumentParser) -> Call:
 
 def demo_options(parser: ArgumentParser) -> Call:
     """Settings of `demo`."""
-    from semask.demo import demo
+    from semask.commands.demo import demo
 
     parser.add_function_arguments(demo)
 

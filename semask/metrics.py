@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from semask.data.dataset import IGNORE_INDEX
+from semask.data.classes import IGNORE_INDEX
 
 
 class ConfusionMatrix:

@@ -7,13 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from semask.build import ModelSettings
-from semask.decoders import PriorDecoder, build_decoder
-from semask.encoders import SIZES, Backbone, SemanticEncoder, Swin
-from semask.encoders.backbone import LibraryBackbone
+from semask.checkpoints.pretrained import LoadReport, load_pretrained
+from semask.decoders.catalog import build_decoder
+from semask.decoders.prior import PriorDecoder
+from semask.encoders.backbone import Backbone, LibraryBackbone
+from semask.encoders.encoder import SemanticEncoder
+from semask.encoders.swin import SIZES, Swin
 from semask.outputs import SeMaskOutput
 from semask.semantic.windows import pad_image
-from semask.weights.pretrained import LoadReport, load_pretrained
+from semask.settings.model import ModelSettings
 
 PROGRAMS = 64
 """Compiled programs that modules of one kind may have: for each width and shift, with and without gradients."""
@@ -156,7 +158,7 @@ class SeMask(nn.Module):
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write weights and a model card into a folder for the Hugging Face Hub; see `hub.save_pretrained`."""
-        from semask import hub  # builds on this module
+        from semask.checkpoints import hub  # builds on this module
 
         return hub.save_pretrained(self, folder)
 
@@ -177,7 +179,7 @@ class SeMask(nn.Module):
                 f"from_pretrained got {', '.join(others)}: a model is what its file says; drop it, or for other "
                 "classes or settings train with `semask train --training.pretrained`"
             )
-        from semask import hub  # builds on this module
+        from semask.checkpoints import hub  # builds on this module
 
         return hub.from_pretrained(
             source,
@@ -198,7 +200,7 @@ class SeMask(nn.Module):
         create_pr: bool = False,
     ) -> str:
         """Upload weights and a model card to the Hugging Face Hub; see `hub.push_to_hub`."""
-        from semask import hub  # builds on this module
+        from semask.checkpoints import hub  # builds on this module
 
         return hub.push_to_hub(
             self, name, private=private, token=token, commit_message=commit_message, create_pr=create_pr

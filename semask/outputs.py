@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semask.kernels import recorded
+from semask.acceleration.kernels import recorded
 
 STRIP_VALUES = {"cpu": 2**21, "cuda": 2**26}
 """Class scores at an image's size that are held at once: what caches hold (8 MiB), or what keeps a GPU busy."""

@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from semask.cli import main
-from semask.data import write_synthetic
+from semask.synthetic.dataset import write_synthetic
 
 
 class LargestTensor(TorchDispatchMode):
@@ -41,7 +41,7 @@ def seed() -> None:
 def auto_is_fp32() -> Iterator[None]:
     """Tests compare the commands with models in float32: let auto mean that on every machine."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("semask.precision.computes_in_bf16", lambda device: False)
+        patch.setattr("semask.acceleration.precision.computes_in_bf16", lambda device: False)
         yield
 
 

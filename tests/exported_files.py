@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semask import SeMask
-from semask.exporters.metadata import KEY, metadata
+from semask.engines.description import KEY, metadata
 
 K, Q = 3, 4
 WEIGHT = torch.randn(K, 3, 4, 4, generator=torch.Generator().manual_seed(1))

@@ -89,7 +89,7 @@ def checkpoint_file() -> bytes:
 def exported_description() -> bytes:
     """The JSON of an exported file."""
     from semask import SeMask
-    from semask.exporters.metadata import metadata
+    from semask.engines.description import metadata
     from tests.hostile.corpus import SMALL
 
     return json.dumps(metadata(SeMask(**SMALL), precision="fp32")).encode()
@@ -97,7 +97,7 @@ def exported_description() -> bytes:
 
 def recipes() -> list[bytes]:
     """Ours."""
-    root = Path(__file__).parents[1] / "configs"
+    root = Path(__file__).parents[1] / "semask" / "recipes"
     return [path.read_bytes() for path in sorted(root.rglob("*tiny*.yaml"))]
 
 
@@ -112,7 +112,7 @@ def read_checkpoint(path: Path) -> None:
 
 def read_image(path: Path) -> None:
     """Read it as an image of each number of channels."""
-    from semask.data import read_image as read
+    from semask.data.images import read_image as read
 
     for channels in (1, 3, 4):
         np.array(read(path, channels=channels))
@@ -120,7 +120,7 @@ def read_image(path: Path) -> None:
 
 def read_raster(path: Path) -> None:
     """Read it by windows."""
-    from semask.raster import Raster, gdal
+    from semask.prediction.raster import Raster, gdal
 
     with gdal(), contextlib.closing(Raster(path, channels=3)) as raster:
         for _ in raster.windows([range(raster.height)]):
@@ -129,28 +129,28 @@ def read_raster(path: Path) -> None:
 
 def read_mask(path: Path) -> None:
     """Read it as a mask."""
-    from semask.data import read_mask as read
+    from semask.data.images import read_mask as read
 
     read(path)
 
 
 def read_classes(path: Path) -> None:
     """Read it as classes.json."""
-    from semask.data import read_classes as read
+    from semask.data.formats.folder import read_classes as read
 
     read(path)
 
 
 def read_description(path: Path) -> None:
     """Read it as the description of an exported file."""
-    from semask.exporters.metadata import read
+    from semask.engines.description import read
 
     read(path.read_bytes().decode("utf-8", errors="replace"), path)
 
 
 def read_a_recipe(path: Path) -> None:
     """Read it as `info` does."""
-    from semask.info import open_model
+    from semask.commands.info import open_model
 
     open_model(str(path))
 

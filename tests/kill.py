@@ -25,9 +25,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from semask import checkpoint
-from semask.data import write_synthetic
-from semask.run_state import EARLIER, STATE
+from semask.checkpoints.tensors import read_tensors
+from semask.synthetic.dataset import write_synthetic
+from semask.training.state import EARLIER, STATE
 
 EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.chmod", "os.truncate")
 WEIGHTS = ("best.safetensors", "last.safetensors", STATE, EARLIER)
@@ -39,7 +39,7 @@ SETTINGS = (
 LIMIT = 300.0
 """Seconds that a training may take."""
 context = multiprocessing.get_context("forkserver")  # what is imported once need not be imported for each kill
-context.set_forkserver_preload(["semask.cli", "semask.train", "tensorboard.summary.writer.event_file_writer"])
+context.set_forkserver_preload(["semask.cli", "semask.training.loop", "tensorboard.summary.writer.event_file_writer"])
 
 
 class Kill(NamedTuple):
@@ -161,7 +161,7 @@ def require_whole(out: Path) -> None:
     """Refuse a folder in which something was lost: a damaged file, or weights without a state to go on from."""
     found = [name for name in WEIGHTS if (out / name).exists()]
     for name in found:
-        checkpoint.read_tensors(out / name)
+        read_tensors(out / name)
     for path in out.glob("*.json"):
         json.loads(path.read_text(encoding="utf-8"))
     if any(name in found for name in WEIGHTS[:2]) or list(out.glob("*.csv")):

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from semask.checkpoints.names import Source, official_names
 from semask.model import SeMask
-from semask.weights.names import Source, official_names
 
 LIMIT, MASK_LIMIT = 5e-5, 3e-4  # of the standard deviation: per-pixel and mask decoders, as the goldens suggest
 TIES = 1e-3  # share of label pixels that may differ where two classes score alike

@@ -19,14 +19,16 @@ from parity_case import Case, compare_gradients, fill, label_map, network_input,
 from torch import Tensor
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerMaskPredictor
 
+from semask.checkpoints.names import official_names
 from semask.decoders.mask2former import Mask2Former
 from semask.decoders.maskformer import MaskFormer
-from semask.encoders import SemanticEncoder, Swin, SwinSize
-from semask.inference import Inference, look
+from semask.encoders.encoder import SemanticEncoder
+from semask.encoders.swin import Swin, SwinSize
 from semask.losses.mask import MaskLoss, prior_loss
 from semask.model import SeMask
-from semask.views import probabilities
-from semask.weights.names import official_names
+from semask.prediction.predictor import look
+from semask.prediction.score_maps import probabilities
+from semask.settings.inference import Inference
 
 
 def build_mask_model(spec: dict[str, Any]) -> tuple[SeMask, MaskLoss]:

@@ -10,17 +10,19 @@ from parity_case import Case, compare_gradients, fill, label_map, network_input
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from semask.encoders import SIZES, SemanticEncoder, Swin, SwinSize
-from semask.inference import Inference, look
-from semask.losses import Losses, PixelLoss
+from semask.checkpoints.names import BACKBONE, Source, microsoft_name, official_names
+from semask.checkpoints.pretrained import load_pretrained
+from semask.encoders.encoder import SemanticEncoder
+from semask.encoders.swin import SIZES, Swin, SwinSize
+from semask.losses.pixel import Losses, PixelLoss
 from semask.model import SeMask
 from semask.outputs import resize
-from semask.views import label_map as most_probable
-from semask.views import probabilities
-from semask.weights.names import BACKBONE, Source, microsoft_name, official_names
-from semask.weights.pretrained import load_pretrained
+from semask.prediction.predictor import look
+from semask.prediction.score_maps import label_map as most_probable
+from semask.prediction.score_maps import probabilities
+from semask.settings.inference import Inference
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[1] / "semask" / "recipes"
 
 
 def build(spec: dict[str, Any]) -> tuple[SeMask, PixelLoss]:

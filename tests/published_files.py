@@ -3,7 +3,7 @@
     python tests/published_files.py MANIFESTS [--cases GLOBS]
 
 MANIFESTS is a folder with one JSON a model: its tensors (name, shape, type), format, scope and results. For each a .pth
-file is written, converted by `semask.convert`, and loaded; one line a model; exit code 1 if anything differs.
+file is written, converted by `semask convert`, and loaded; one line a model; exit code 1 if anything differs.
 The real files could not be downloaded where this was written.
 """
 
@@ -20,10 +20,10 @@ from typing import Any
 import torch
 
 import semask
-from semask.convert import convert_published
-from semask.info import parameters
-from semask.weights.names import DROPPED, official_names
-from semask.weights.published import PUBLISHED, Published
+from semask.checkpoints.names import DROPPED, official_names
+from semask.checkpoints.official import convert_published
+from semask.checkpoints.published import PUBLISHED, Published
+from semask.cost import parameters
 
 
 def value(name: str) -> float:

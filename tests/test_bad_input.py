@@ -15,8 +15,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from semask import checkpoint
-from semask.run import Run
+from semask.checkpoints import checkpoint
+from semask.checkpoints.tensors import read_tensors, write_tensors
+from semask.training.run import Run
 
 
 def first(root: Path, kind: str) -> Path:
@@ -252,21 +253,21 @@ def foreign(path: Path, good: Path) -> None:
 
 
 def of_another_model(path: Path, good: Path) -> None:
-    tensors, metadata = checkpoint.read_tensors(good)
+    tensors, metadata = read_tensors(good)
     metadata["recipe"]["model"]["channels"] = 24
-    checkpoint.write_tensors(path, tensors, metadata)
+    write_tensors(path, tensors, metadata)
 
 
 def of_another_version(path: Path, good: Path) -> None:
-    tensors, metadata = checkpoint.read_tensors(good)
+    tensors, metadata = read_tensors(good)
     metadata["recipe"]["model"]["novelty"] = 1
-    checkpoint.write_tensors(path, tensors, metadata)
+    write_tensors(path, tensors, metadata)
 
 
 def of_an_unknown_encoder(path: Path, good: Path) -> None:
-    tensors, metadata = checkpoint.read_tensors(good)
+    tensors, metadata = read_tensors(good)
     metadata["recipe"]["model"]["encoder"] = "swin_huge"
-    checkpoint.write_tensors(path, tensors, metadata)
+    write_tensors(path, tensors, metadata)
 
 
 def state_of_a_run(path: Path, good: Path) -> None:

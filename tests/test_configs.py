@@ -9,10 +9,10 @@ from jsonargparse import ArgumentParser, Namespace
 
 from semask import Augmentation, Data, Inference, PixelLoss, SeMask
 from semask.cli import train_options
-from semask.info import flops, parameters
-from semask.train import Training
+from semask.cost import flops, parameters
+from semask.settings.training import Training
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[1] / "semask" / "recipes"
 MANIFESTS = json.loads((Path(__file__).parent / "goldens" / "manifests.json").read_text(encoding="utf-8"))
 FILES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml"))
 GROUPS = {"data": Data, "augmentation": Augmentation, "loss": PixelLoss, "training": Training, "evaluation": Inference}

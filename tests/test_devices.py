@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from semask import PixelLoss, Predictor, SeMask
-from semask.kernels import predicts
-from semask.runtime import load
+from semask.acceleration.kernels import predicts
+from semask.engines.runtime import load
+from semask.prediction.score_maps import confidence, label_map
 from semask.semantic.attention import attend
-from semask.views import confidence, label_map
 
 GPU = pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")])
 on_every_device = pytest.mark.parametrize("device", ["cpu", GPU])

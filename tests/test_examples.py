@@ -9,7 +9,7 @@ from exported_files import described, write_onnx
 from PIL import Image
 
 from semask import Predictor
-from semask.runtime import load
+from semask.engines.runtime import load
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "onnx_without_torch.py"
 WITHOUT_TORCH = "import runpy, sys; sys.modules['torch'] = None; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0])"

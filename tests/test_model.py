@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from semask import PixelLoss, SeMask
-from semask.build import ModelSettings
-from semask.encoders import SemanticEncoder, Swin, SwinSize
-from semask.encoders.swin import Block, Stage
+from semask.encoders.encoder import SemanticEncoder
+from semask.encoders.swin import Block, Stage, Swin, SwinSize
+from semask.settings.model import ModelSettings
 
 SMALL = {"encoder": "swin_nano", "num_classes": 5, "channels": 8, "semantic_window": (4, 4, None, None)}
 

@@ -13,9 +13,11 @@ import torch
 from safetensors.torch import load_file
 
 import semask as package
-from semask import Predictor, SeMask, decoders, load, save
-from semask.info import flops, info
-from semask.train import default_loss
+from semask import Predictor, SeMask, load, save
+from semask.commands.info import info
+from semask.cost import flops
+from semask.decoders.catalog import names
+from semask.training.loop import default_loss
 
 ENCODERS = {
     "swin_nano": None,
@@ -25,7 +27,7 @@ ENCODERS = {
     "timm/vit_tiny_patch16_224": {"depth": 4},
     "transformers/mit_b0": None,
 }
-DECODERS = decoders.names()
+DECODERS = names()
 SMALL = {"num_classes": 3, "channels": 32, "queries": 5, "decoder_layers": 1}
 
 
@@ -154,7 +156,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(pair, semask, recipe, tmp_pat
     settings = UNUSUAL[pair] | {"steps": 3, "save_every": 2, "evaluate_every": 0}
     semask(*recipe(tmp_path / "whole", **settings))
     with monkeypatch.context() as patch:
-        patch.setattr("semask.run.Run.evaluate", stop)
+        patch.setattr("semask.training.run.Run.evaluate", stop)
         semask(*recipe(tmp_path / "stopped", **settings), code=130)
     semask(*recipe(tmp_path / "stopped", **settings), "--resume")
     whole, resumed = (load_file(tmp_path / run / "last.safetensors") for run in ("whole", "stopped"))

@@ -8,7 +8,7 @@ from parity import find, main, run
 from parity_mask import build_mask_model
 from parity_pixel import build
 
-from semask.weights.names import to_official
+from semask.checkpoints.names import to_official
 
 COPIED = Path(__file__).parent / "goldens" / "cases"
 ALL = Path(__file__).parents[2] / "shared" / "goldens" / "public"

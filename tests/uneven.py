@@ -17,8 +17,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from semask import Augmentation, Data, MaskLoss, PixelLoss, SeMask
-from semask.data import write_synthetic
-from semask.train import Training, train
+from semask.settings.training import Training
+from semask.synthetic.dataset import write_synthetic
+from semask.training.loop import train
 
 SIZE = (64, 96)
 

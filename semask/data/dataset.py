@@ -4,14 +4,11 @@ photo.jpg  -> image [C, H, W] uint8
 photo.png  -> label [H, W] uint8: 0..K-1, or 255 = ignored
 """
 
-import csv
 import os
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,15 +17,10 @@ from rich.progress import track
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
+from semask.data.classes import IGNORE_INDEX, Classes, _brief
 from semask.data.images import Reach, reach_of, read_image, read_mask, read_size
-from semask.schema import Range, require_fields
-from semask.text import make_console, one_line, shown
+from semask.files.text import make_console, one_line, shown
 
-IGNORE_INDEX = 255
-"""Label of the pixels that neither losses nor metrics count."""
-
-LONGEST_NAME = 200
-"""Characters of the name of a class."""
 MOST_VALUE = 2**24
 """Numbers in masks that can be renumbered: the table has an entry for each."""
 OBJECT_255 = (
@@ -37,128 +29,6 @@ OBJECT_255 = (
 )
 
 CheckLevel = Literal["full", "labels", "none"]
-Color = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Classes:
-    """The classes of a data set: their names and colours, in the order of the class indices.
-
-    Args:
-        names: One unique name a class; at most 255, because 255 is the ignored label.
-        palette: One (red, green, blue) of 0..255 a class; () generates one with `default_palette`.
-
-    Raises:
-        ValueError: Names are missing or repeated, or the palette does not fit them.
-
-    >>> classes = Classes(("road", "sky"), ((128, 64, 128), (70, 130, 180)))
-    >>> len(classes), classes.names[1]
-    (2, 'sky')
-    """
-
-    names: tuple[str, ...]
-    palette: tuple[Color, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Validate, and fill in the palette."""
-        if not 1 <= len(self.names) <= IGNORE_INDEX:
-            raise ValueError(f"{len(self.names)} classes given, expected 1 to {IGNORE_INDEX}")
-        for name in self.names:
-            if not isinstance(name, str) or not name.strip():
-                raise ValueError(f"class name {_brief(name)}: expected a text that is not empty")
-            if len(name) > LONGEST_NAME:
-                raise ValueError(f"class name {_brief(name)} has {len(name)} characters: give at most {LONGEST_NAME}")
-            if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name):
-                raise ValueError(f"class name {_brief(name)}: expected one line without control characters")
-            if self.names.count(name) > 1:
-                raise ValueError(f"class name {_brief(name)} is given twice: every class needs its own name")
-        if not self.palette:
-            object.__setattr__(self, "palette", default_palette(len(self.names)))
-        if len(self.palette) != len(self.names):
-            raise ValueError(f"{len(self.palette)} colours for {len(self.names)} classes: give one colour a class")
-        for color in self.palette:
-            if len(color) != 3 or not all(type(part) is int and 0 <= part <= 255 for part in color):
-                raise ValueError(f"colour {_brief(color)}: expected red, green and blue as integers of 0..255")
-
-    def __len__(self) -> int:
-        """Return the number of classes K."""
-        return len(self.names)
-
-    @classmethod
-    def from_csv(cls, path: str | Path) -> "Classes":
-        """Read a table with the columns index, name, r, g, b, in the order of the index."""
-        rows = _read_table(path)
-        names = tuple(row["name"] for row in rows)
-        return cls(names, tuple((int(row["r"]), int(row["g"]), int(row["b"])) for row in rows))
-
-    @classmethod
-    def of(cls, format: str) -> "Classes":
-        """Give the classes of a public data set: ade20k, cityscapes or coco_stuff."""
-        return cls.from_csv(Path(__file__).parent / "classes" / f"{format}.csv")
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Classes":
-        """Read what `as_dict` wrote: "classes", a list of names, and if given "palette", a list of colours.
-
-        Raises:
-            ValueError: The names are missing, or names or colours are not what the constructor accepts.
-        """
-        names, palette = values.get("classes"), values.get("palette")
-        palette = () if palette is None else palette
-        if not isinstance(names, list | tuple):
-            raise ValueError('"classes" is missing: expected a list with the name of every class')
-        if not isinstance(palette, list | tuple) or not all(isinstance(color, list | tuple) for color in palette):
-            raise ValueError('"palette" is wrong: expected a list of [red, green, blue], one a class')
-        return cls(tuple(names), tuple((*color,) for color in palette))
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return names and colours as lists that JSON can hold."""
-        return {"classes": list(self.names), "palette": [list(color) for color in self.palette]}
-
-
-def read_ids(path: str | Path) -> dict[int, int]:
-    """Read the column `id` of a table of classes: value in the files -> class index."""
-    return {int(row["id"]): int(row["index"]) for row in _read_table(path)}
-
-
-def _read_table(path: str | Path) -> list[dict[str, str]]:
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = sorted(csv.DictReader(file), key=lambda row: int(row["index"]))
-    if [int(row["index"]) for row in rows] != list(range(len(rows))):
-        raise ValueError(f"{path}: the column index must count 0, 1, 2, ...")
-    return rows
-
-
-def default_palette(count: int) -> tuple[Color, ...]:
-    """Generate colours that are far apart for the eye; the first n are the same whatever the count.
-
-    Each next colour is the one farthest (in CIELAB) from black, white and all colours before it.
-
-    Args:
-        count: Number of colours, 0..255.
-    """
-    colors = np.indices((8, 8, 8)).reshape(3, -1).T * 36
-    lab = _lab(colors)
-    distance = np.minimum(*(np.linalg.norm(lab - _lab(np.full(3, grey)), axis=-1) for grey in (0, 255)))
-    palette: list[Color] = []
-    for _ in range(count):
-        best = int(distance.argmax())
-        palette.append((int(colors[best, 0]), int(colors[best, 1]), int(colors[best, 2])))
-        distance = np.minimum(distance, np.linalg.norm(lab - lab[best], axis=-1))
-    return tuple(palette)
-
-
-def _lab(rgb: NDArray[Any]) -> NDArray[np.float64]:
-    """SRGB [..., 3] of 0..255 -> CIELAB [..., 3], D65."""
-    linear = np.where(rgb / 255 <= 0.04045, rgb / 255 / 12.92, ((rgb / 255 + 0.055) / 1.055) ** 2.4)
-    to_xyz = np.array([[0.4339, 0.3762, 0.1899], [0.2126, 0.7152, 0.0722], [0.0178, 0.1095, 0.8727]])  # / white
-    x, y, z = np.moveaxis(np.cbrt(linear @ to_xyz.T), -1, 0)
-    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
-
-
-def _brief(value: object) -> str:
-    """A value of anybody's, short enough for a message."""
-    return one_line(repr(value), longest=60)
 
 
 class Checked(NamedTuple):
@@ -477,74 +347,3 @@ def _ranges(values: NDArray[Any]) -> str:
     """Sorted numbers as text: [0, 1, 2, 255] -> "0..2, 255"."""
     runs = np.split(values, np.flatnonzero(np.diff(values) > 1) + 1)
     return ", ".join(f"{run[0]}..{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
-
-
-@dataclass(frozen=True)
-class Data:
-    """Where the images and masks of a run lie, and how carefully they are read.
-
-    Args:
-        root: Folder of the data set.
-        format: Layout of the folder. "folder" is any set of images/SPLIT and annotations/SPLIT with a classes.json.
-        train_split: Split to train on; by default the format's own (train, training or train2014).
-        val_split: Split to evaluate on; by default the format's own (val, validation or test2014).
-        check: What to read before the first step: "full" every image and mask, "labels" every mask and the head of
-            every image, "none" nothing.
-        allow_empty_masks: Accept masks in which every pixel is ignored.
-        workers: Processes that load samples, for each training process; 0 loads in the process itself.
-        channels: Bands that images are read with: 1 (grey), 3 (RGB) or 4 (RGBA); other than 3 only for the format
-            "folder".
-        image_dir: Folder of the images below root; only for the format "folder".
-        label_dir: Folder of the masks below root; only for the format "folder".
-        object_255: For two classes in the format "folder": whether the value 255 of a mask is class 1 (true) or ignored
-            (false). Null: it is ignored, but masks in which only 0 and 255 occur are refused.
-    """
-
-    root: str
-    format: Literal["folder", "ade20k", "cityscapes", "coco_stuff"] = "folder"
-    train_split: str | None = None
-    val_split: str | None = None
-    check: CheckLevel = "full"
-    allow_empty_masks: bool = False
-    workers: Annotated[int, Range(0, 256)] = 2
-    channels: Annotated[int, Range(1, 4)] = 3
-    image_dir: str = "images"
-    label_dir: str = "annotations"
-    object_255: bool | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse numbers that cannot be meant."""
-        require_fields(self, "data")
-        if self.channels not in (1, 3, 4) or (self.channels != 3 and self.format != "folder"):
-            raise ValueError(f"data.channels is {self.channels}: give 3, or for the format folder 1, 3 or 4")
-        if self.object_255 is not None and self.format != "folder":
-            raise ValueError(f"data.object_255 is for the format folder, not for {self.format}: leave it out")
-
-    def dataset(self, split: Literal["train", "val"]) -> SegmentationDataset:
-        """Find the files of the training or the validation split.
-
-        Raises:
-            ValueError: The folder is not laid out as the format says, or images and masks do not pair up.
-        """
-        # These modules build on this one.
-        from semask.data.ade20k import ade20k
-        from semask.data.cityscapes import cityscapes
-        from semask.data.coco_stuff import coco_stuff
-        from semask.data.folder import folder
-
-        root = Path(self.root).expanduser()
-        name = self.train_split if split == "train" else self.val_split
-        if self.format == "ade20k":
-            return ade20k(root, name or {"train": "training", "val": "validation"}[split])
-        if self.format == "cityscapes":
-            return cityscapes(root, name or split)
-        if self.format == "coco_stuff":
-            return coco_stuff(root, name or {"train": "train2014", "val": "test2014"}[split])
-        return folder(
-            root,
-            name or split,
-            image_dir=self.image_dir,
-            label_dir=self.label_dir,
-            channels=self.channels,
-            object_255=self.object_255,
-        )

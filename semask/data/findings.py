@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from semask.data.dataset import Checked, SegmentationDataset
-from semask.data.folder import listed
 from semask.data.images import dark_line, reach_of, read_image
-from semask.text import make_console, one_line, shown
+from semask.data.pairs import listed
+from semask.files.text import make_console, one_line, shown
 
 LOOKED_AT = 8
 """Images that are decoded where not all are, to see whether they use the range of their samples."""

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from semask.data.kinds import kind_of
-from semask.files import require_file
-from semask.text import one_line, reason
+from semask.files.reading import require_file
+from semask.files.text import one_line, reason
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif")
 """Endings, in lower case, of the files that count as images."""

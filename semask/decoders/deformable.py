@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
-from semask.kernels import exported
+from semask.acceleration.kernels import exported
 
 KERNEL = 3
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from semask.decoders.fcn import AuxiliaryHead, refuse_single_cell
 from semask.decoders.fpn import ConvNormReLU, classifier
+from semask.files.schema import Range
 from semask.outputs import PixelOutput, resize
-from semask.schema import Range
 
 FINEST_STRIDE = 8
 

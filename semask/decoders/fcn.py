@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from semask.decoders.fpn import ConvNormReLU, classifier
+from semask.files.schema import Range
 from semask.outputs import PixelOutput
-from semask.schema import Range
 
 
 class FCN(nn.Module):

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from semask.kernels import predicts, sliced
+from semask.acceleration.kernels import predicts, sliced
 from semask.outputs import PixelOutput, resize, resize_rows, source_rows
 
 CELLS = 2**14

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from semask.decoders.encnet import GatheredMaps, PointNormReLU
 from semask.decoders.fpn import ConvNormReLU, classifier
+from semask.files.schema import Range
 from semask.outputs import PixelOutput, resize
-from semask.schema import Range
 
 
 class ISNet(nn.Module):

@@ -10,8 +10,8 @@ from transformers.models.mask2former.modeling_mask2former import Mask2FormerTran
 
 from semask.decoders.deformable import SinePositions
 from semask.decoders.fapn import DeformablePixelDecoder, FaPN, check_widths, init_convolution
+from semask.files.schema import Range
 from semask.outputs import MaskOutput
-from semask.schema import Range
 
 
 class Mask2Former(nn.Module):

@@ -14,8 +14,8 @@ from transformers.models.maskformer.modeling_maskformer import (
 
 from semask.decoders.deformable import SinePositions
 from semask.decoders.fapn import check_widths, init_convolution
+from semask.files.schema import Range
 from semask.outputs import MaskOutput
-from semask.schema import Range
 
 
 class MaskFormer(nn.Module):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semask.decoders.fcn import FCN
-from semask.schema import Range
+from semask.files.schema import Range
 
 
 class NonLocal(FCN):

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semask.encoders.encoder import init_linear
+from semask.files.schema import Range
 from semask.outputs import PixelOutput
-from semask.schema import Range
 
 
 class Segmenter(nn.Module):

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from semask.decoders.encnet import PointNormReLU
 from semask.decoders.fcn import AuxiliaryHead, refuse_single_cell
 from semask.decoders.fpn import ConvNormReLU, classifier
+from semask.files.schema import Length, Range
 from semask.outputs import PixelOutput, resize
-from semask.schema import Length, Range
 
 
 class SFNet(nn.Module):

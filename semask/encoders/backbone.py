@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from semask.text import reason
+from semask.files.text import reason
 
 Step = Callable[[nn.Module, Any], Any]
 

@@ -10,10 +10,10 @@ from semask.encoders.backbone import Backbone, LibraryBackbone, difference, eval
 from semask.encoders.encoder import SemanticEncoder
 from semask.encoders.families import plan_of
 from semask.encoders.options import TIMM, TRANSFORMERS, Kind
-from semask.files import parse_json, read_text
-from semask.schema import admits, quoted, require_known
+from semask.files.reading import parse_json, read_text
+from semask.files.schema import admits, quoted, require_known
+from semask.files.text import one_line, reason
 from semask.semantic.layer import Residual
-from semask.text import one_line, reason
 
 SIZE_OPTIONS: tuple[dict[str, Any], ...] = (
     {"strict_img_size": False, "always_partition": True},  # Swin: or the last stage loses its shift
@@ -163,7 +163,7 @@ def configuration_file(name: str, *, local_only: bool) -> Path:
         return Path(known)
     if local_only:
         raise ValueError("it was not downloaded before")
-    from semask.weights import network
+    from semask.checkpoints import network
 
     with network.hub():
         return Path(hf_hub_download(name, "config.json"))

@@ -7,7 +7,7 @@ what is admitted. For anything else build the backbone in Python and give it to 
 
 from typing import Annotated, Any, Literal
 
-from semask.schema import Probability, Range
+from semask.files.schema import Probability, Range
 
 Kind = Literal["pvt", "pvt_v2", "segformer"]
 """Kinds of models of transformers that are known (`model_type` of a configuration)."""

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.ops import StochasticDepth
 
+from semask.acceleration.kernels import MLP, TOKENS, Linear, norm_linear, recorded, sliced
 from semask.encoders.backbone import Backbone
 from semask.encoders.encoder import init_linear
-from semask.kernels import MLP, TOKENS, Linear, norm_linear, recorded, sliced
 from semask.semantic.windows import crop, merge, pad_image, pad_to_windows, partition, roll, windows_along
 
 

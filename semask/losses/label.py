@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from semask.data.dataset import IGNORE_INDEX
-from semask.kernels import recorded
+from semask.acceleration.kernels import recorded
+from semask.data.classes import IGNORE_INDEX
 
 
 class LabelCounts(NamedTuple):

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semask.data.dataset import IGNORE_INDEX
+from semask.data.classes import IGNORE_INDEX
+from semask.files.schema import Range, Weight, require_fields
 from semask.losses.label import LabelCounts, check_label, count_label
 from semask.losses.pixel import Losses
 from semask.outputs import MaskOutput, SeMaskOutput
-from semask.schema import Range, Weight, require_fields
 
 AsPublished = Literal["published"]
 MASK2FORMER: Mapping[str, Any] = {"class_weight": 2.0, "mask_weight": 5.0, "dice_weight": 5.0, "points": 12544}

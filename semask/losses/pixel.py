@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from semask.data.dataset import IGNORE_INDEX
-from semask.kernels import recorded
+from semask.acceleration.kernels import recorded
+from semask.data.classes import IGNORE_INDEX
+from semask.files.schema import Range, Weight, require_fields
 from semask.losses.label import LabelCounts, check_label
 from semask.outputs import PixelOutput, SeMaskOutput, at_once, resize, resize_rows, source_rows
-from semask.schema import Range, Weight, require_fields
 
 Average = Literal["valid", "all"]
 

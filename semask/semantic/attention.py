@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semask.kernels import Linear, exported, predicts, recorded
+from semask.acceleration.kernels import Linear, exported, predicts, recorded
 
 WEIGHTS = 2**20
 """Attention weights of an image, N x N, up to which they are held at once; beyond, prediction goes by rows."""

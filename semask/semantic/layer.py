@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from semask.kernels import TOKENS, by_slices, sliced
+from semask.acceleration.kernels import TOKENS, by_slices, sliced
 from semask.semantic.attention import SemanticAttention
 from semask.semantic.windows import merge, pad_to_windows, partition, windows_along
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semask.kernels import exported, recorded
+from semask.acceleration.kernels import exported, recorded
 
 
 def windows_along(length: int, window: int) -> int:

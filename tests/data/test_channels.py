@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semask.data import Classes, Data, write_classes
+from semask.data.classes import Classes
+from semask.data.formats.folder import write_classes
+from semask.data.source import Data
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])

@@ -8,7 +8,10 @@ from jsonargparse import ArgumentParser
 from PIL import Image
 from torchvision import tv_tensors
 
-from semask.data import IGNORE_INDEX, Classes, Data, SegmentationDataset, default_palette, write_classes
+from semask.data.classes import IGNORE_INDEX, Classes, default_palette
+from semask.data.dataset import SegmentationDataset
+from semask.data.formats.folder import write_classes
+from semask.data.source import Data
 
 CLASSES = Classes(("road", "sky", "tree"), ((128, 64, 128), (70, 130, 180), (107, 142, 35)))
 

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semask.data import Classes, Data, findings, write_classes
+from semask.data import findings
+from semask.data.classes import Classes
 from semask.data.dataset import Checked
+from semask.data.formats.folder import write_classes
 from semask.data.images import Reach
+from semask.data.source import Data
 
 NAMES = ("road", "sky", "tree")
 

@@ -6,16 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
-from semask.data import (
-    Augmentation,
-    Batch,
-    Classes,
-    Normalization,
-    SegmentationDataset,
-    evaluation_loader,
-    training_loader,
-    training_transform,
-)
+from semask.data.classes import Classes
+from semask.data.dataset import SegmentationDataset
+from semask.data.loader import Batch, evaluation_loader, training_loader
+from semask.data.normalization import Normalization
+from semask.data.transforms import Augmentation, training_transform
 
 TRAIN = training_transform(Augmentation(scale=(96, 48), crop=(24, 32)), Normalization())
 

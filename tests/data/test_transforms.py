@@ -6,8 +6,15 @@ import torch
 from PIL import Image
 from torchvision import tv_tensors
 
-from semask.data import Augmentation, Normalization, training_transform
-from semask.data.transforms import PadTo, PhotometricDistortion, RandomCrop, RandomResize, fitted_size
+from semask.data.normalization import Normalization, fitted_size
+from semask.data.transforms import (
+    Augmentation,
+    PadTo,
+    PhotometricDistortion,
+    RandomCrop,
+    RandomResize,
+    training_transform,
+)
 
 PLAIN = Normalization(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 STILL = {"scale": None, "scale_range": (1.0, 1.0), "flip": 0.0, "photometric": False, "largest_class": 1.0}

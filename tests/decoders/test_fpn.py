@@ -2,8 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from semask.decoders import SemanticFPN
-from semask.decoders.fpn import ConvNormReLU
+from semask.decoders.fpn import ConvNormReLU, SemanticFPN
 
 CHANNELS, STRIDES = (4, 6, 8, 10), (4, 8, 16, 32)
 

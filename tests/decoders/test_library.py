@@ -5,8 +5,8 @@ from torch import nn
 
 import semask
 from semask import PixelLoss, SeMask
+from semask.cost import flops, parameters
 from semask.decoders.library import ROWS, LibraryDecoder, doubling, pyramid, scaled
-from semask.info import flops, parameters
 
 CHANNELS, STRIDES = (64, 96, 128, 160), (4, 8, 16, 32)
 NAMES = list(ROWS)

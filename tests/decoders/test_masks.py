@@ -10,13 +10,15 @@ import torch
 import yaml
 
 from semask import Inference, MaskLoss, Predictor, SeMask
-from semask.decoders import names
-from semask.encoders import SemanticEncoder, Swin, SwinSize
-from semask.inference import look
-from semask.info import flops, parameters
-from semask.train import Training, default_loss, parameter_groups
-from semask.views import probabilities
-from semask.weights.names import official_names
+from semask.checkpoints.names import official_names
+from semask.cost import flops, parameters
+from semask.decoders.catalog import names
+from semask.encoders.encoder import SemanticEncoder
+from semask.encoders.swin import Swin, SwinSize
+from semask.prediction.predictor import look
+from semask.prediction.score_maps import probabilities
+from semask.settings.training import Training
+from semask.training.loop import default_loss, parameter_groups
 
 ROOT = Path(__file__).parents[2]
 GOLDENS = ROOT / "tests" / "goldens"
@@ -39,7 +41,7 @@ def one_block_a_stage(settings: dict) -> SeMask:
 @pytest.mark.parametrize("name", MANIFESTS)
 def test_published_models(name):
     entry = MANIFESTS[name]
-    recipe = yaml.safe_load((ROOT / "configs" / entry["config"]).read_text(encoding="utf-8"))
+    recipe = yaml.safe_load((ROOT / "semask" / "recipes" / entry["config"]).read_text(encoding="utf-8"))
     with torch.device("meta"):
         model = SeMask(**recipe["model"]).eval()
     assert parameters(model) == entry["parameters"]
@@ -58,7 +60,9 @@ def test_published_models(name):
 @pytest.mark.parametrize("name", json.loads((GOLDENS / "mask_lr_schedules.json").read_text(encoding="utf-8")))
 def test_learning_rates_of_published_recipes(name):
     schedule = json.loads((GOLDENS / "mask_lr_schedules.json").read_text(encoding="utf-8"))[name]
-    settings = yaml.safe_load((ROOT / "configs" / MANIFESTS[name]["config"]).read_text(encoding="utf-8"))["training"]
+    settings = yaml.safe_load((ROOT / "semask" / "recipes" / MANIFESTS[name]["config"]).read_text(encoding="utf-8"))[
+        "training"
+    ]
     for step, lr in schedule:
         assert Training(**settings).lr_at(step) == pytest.approx(lr, rel=1e-6)
 
@@ -123,7 +127,7 @@ def test_any_size_and_every_way_of_inference(decoder):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_learning_rates_and_weight_decay_of_the_published_optimizers(name):
     golden = OPTIMIZERS[name]
-    recipe = yaml.safe_load((ROOT / "configs" / MANIFESTS[name]["config"]).read_text(encoding="utf-8"))
+    recipe = yaml.safe_load((ROOT / "semask" / "recipes" / MANIFESTS[name]["config"]).read_text(encoding="utf-8"))
     with torch.device("meta"):
         model = one_block_a_stage(recipe["model"])
     names = official_names(model)

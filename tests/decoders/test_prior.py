@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from semask.decoders import PriorDecoder
+from semask.decoders.prior import PriorDecoder
 
 STRIDES = (4, 8, 16, 32)
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from semask.encoders import Backbone, SemanticEncoder
-from semask.encoders.backbone import LibraryBackbone, flattened, probe, sequence
+from semask.encoders.backbone import Backbone, LibraryBackbone, flattened, probe, sequence
+from semask.encoders.encoder import SemanticEncoder
 from semask.encoders.library import library_backbone
 
 

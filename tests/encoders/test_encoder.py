@@ -2,8 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from semask.encoders import Backbone, SemanticEncoder, Swin, SwinSize
-from semask.semantic import SemanticLayer
+from semask.encoders.backbone import Backbone
+from semask.encoders.encoder import SemanticEncoder
+from semask.encoders.swin import Swin, SwinSize
+from semask.semantic.layer import SemanticLayer
 
 SMALL = SwinSize(8, (1, 1, 1, 1), (1, 1, 2, 2), 4, 0.0)
 WINDOWS = (4, 4, None, None)

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PvtConfig, PvtModel, PvtV2Config, PvtV2Model
 
-from semask.encoders import SemanticEncoder, attach
 from semask.encoders.backbone import LibraryBackbone
-from semask.encoders.library import library_backbone
+from semask.encoders.encoder import SemanticEncoder
+from semask.encoders.library import attach, library_backbone
 
 DOCS = Path(__file__).parents[2] / "docs" / "backbones.md"
 HEAD = ("backbone", "family", "channels", "strides", "images", "`torch.compile`")

@@ -12,7 +12,8 @@ from transformers import SegformerConfig, SegformerModel
 
 import semask
 from semask import SeMask, attach
-from semask.encoders import Backbone, SemanticEncoder
+from semask.encoders.backbone import Backbone
+from semask.encoders.encoder import SemanticEncoder
 from semask.encoders.library import library_backbone
 
 TAG = "resnet18.a1_in1k"

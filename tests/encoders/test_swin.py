@@ -5,8 +5,15 @@ from safetensors.torch import save_file
 from torch import nn
 
 from semask import SeMask
-from semask.encoders import SIZES, Swin, SwinSize
-from semask.encoders.swin import WindowAttention, relative_position_index, shift_masks, window_kinds
+from semask.encoders.swin import (
+    SIZES,
+    Swin,
+    SwinSize,
+    WindowAttention,
+    relative_position_index,
+    shift_masks,
+    window_kinds,
+)
 
 SMALL = SwinSize(8, (1, 2, 1, 2), (1, 2, 2, 4), 3, 0.2)
 

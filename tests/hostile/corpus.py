@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from semask import SeMask
-from semask.checkpoint import FORMAT
+from semask.checkpoints.tensors import FORMAT
 
 SMALL = {"encoder": "swin_nano", "decoder": "fpn", "num_classes": 3, "channels": 8}
 

@@ -14,8 +14,8 @@ from PIL import Image
 
 import semask
 from semask import SeMask
-from semask.build import settings_of_file
-from semask.metadata import check
+from semask.checkpoints.metadata import check
+from semask.settings.model import settings_of_file
 from tests.hostile.corpus import CODE, NETWORK, SMALL, UNBOUNDED, metadata, mutations, stranger, write_checkpoint
 
 MEBIBYTES = 400

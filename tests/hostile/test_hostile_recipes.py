@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from semask.recipe import read_recipe
+from semask.settings.recipe import read_recipe
 from tests.hostile.corpus import BOMBS, CODE, stranger
 
 
@@ -73,7 +73,7 @@ def test_numbers_are_numbers(tmp_path):
 
 
 def test_a_model_that_fills_the_machine_is_not_built(semask, recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr("semask.build.machine_memory", lambda: 2**20)
+    monkeypatch.setattr("semask.builder.machine_memory", lambda: 2**20)
     message = semask.refused(*recipe(tmp_path / "run"))
     assert "weights, which take 0." in message
     assert not (tmp_path / "run").exists()

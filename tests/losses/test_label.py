@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from semask import MaskLoss, PixelLoss
-from semask.losses import LabelCounts, count_label
+from semask.losses.label import LabelCounts, count_label
 from semask.outputs import MaskOutput, PixelOutput, SeMaskOutput
 
 PIXEL = SeMaskOutput((), (), PixelOutput(torch.randn(2, 4, 4, 4)), torch.randn(2, 4, 4, 4), (16, 16))

@@ -4,7 +4,7 @@ from accelerate.state import PartialState
 from torch import nn
 
 from semask import MaskLoss, SeMask
-from semask.losses import LabelCounts, count_label
+from semask.losses.label import LabelCounts, count_label
 from semask.outputs import MaskOutput, SeMaskOutput
 
 CLASSES = 4

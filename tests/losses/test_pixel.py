@@ -2,7 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from semask.losses import LabelCounts, PixelLoss, count_label
+from semask.losses.label import LabelCounts, count_label
+from semask.losses.pixel import PixelLoss
 from semask.outputs import STRIP_VALUES, PixelOutput, SeMaskOutput, resize
 
 WEIGHTS = (0.5, 1.0, 2.0, 0.0, 3.0)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from semask.semantic import SemanticAttention
+from semask.semantic.attention import SemanticAttention
 
 
 def attention(channels: int = 8, num_classes: int = 5, *, scale: float = 0.7) -> SemanticAttention:

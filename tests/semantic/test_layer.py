@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from semask.semantic import SemanticLayer
+from semask.semantic.layer import SemanticLayer
 
 
 def layer(window: int | None, *, scale: float = 0.7, channels: int = 8, **settings) -> SemanticLayer:

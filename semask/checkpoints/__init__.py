@@ -1,0 +1,1 @@
+"""④ Weights ⇄ files."""

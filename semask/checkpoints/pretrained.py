@@ -1,0 +1,244 @@
+"""Weights to start from: whatever of a file of others fits a SeMask; the rest keeps its fresh values."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch.nn.functional as F
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
+from torch import Tensor, nn
+
+from semask.checkpoints import network
+from semask.checkpoints.layouts import LAYOUTS, recognise
+from semask.checkpoints.names import BACKBONE, DROPPED, take
+from semask.checkpoints.published import PUBLISHED
+from semask.checkpoints.weight_files import read_file
+from semask.encoders.backbone import LibraryBackbone
+from semask.encoders.swin import Swin
+from semask.files.text import one_line, reason
+
+PER_CLASS = re.compile(
+    r"^decoder\.(.*[._])?(classifier|class_predictor)\.|\.(semantic_query|semantic_key)\."
+    r"|^decoder\.(queries|transformer\.queries_(embedder|features))\."
+)
+"""Tensors whose size follows from the number of classes or queries: fresh where the file has other ones."""
+
+IN_FOLDER = ("best.safetensors", "model.safetensors", "last.safetensors")
+"""Checkpoints that a folder of a run or of `save_pretrained` has; the first that is there counts."""
+
+
+@dataclass
+class LoadReport:
+    """What happened to each tensor when weights were loaded.
+
+    Attributes:
+        loaded: Tensors of the model that were taken over as they are.
+        resized: Tensors that were resized to fit: relative position tables of another window, the first convolution of
+            another number of bands.
+        fresh: Tensors of the model that the source does not have, or has for other classes; they keep their values.
+        unused: Tensors of the source that the model has no place for.
+    """
+
+    loaded: list[str] = field(default_factory=list)
+    resized: list[str] = field(default_factory=list)
+    fresh: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{len(names)} {kind}" for kind, names in vars(self).items())
+        details = [f"{kind}: {summary(names)}" for kind, names in vars(self).items() if kind != "loaded" and names]
+        return "\n  ".join([counts, *details])
+
+
+def summary(names: list[str]) -> str:
+    """List names, a line's worth; many of them by the module that they belong to, with their number."""
+    if len(names) <= 4:
+        return ", ".join(names)
+    modules = Counter(".".join(name.split(".")[:2]) for name in names)
+    return ", ".join(f"{module}.* ({count})" if count > 1 else f"{module}.*" for module, count in modules.items())
+
+
+def load_pretrained(model: nn.Module, source: str) -> LoadReport:
+    """Load what fits of the weights of others into a SeMask.
+
+    Relative position tables of another window are resized bicubically, as the published training code does. A decoder
+    is taken over whole, but for what depends on the classes, or not at all.
+
+    Args:
+        model: The SeMask to fill.
+        source: For a backbone of a library: a name that its library knows, or "library" for the weights of its own
+            name. For a Swin: name of a timm Swin, e.g. "swin_tiny_patch4_window7_224.ms_in1k"; OWNER/NAME of a
+            repository on the Hugging Face Hub with model.safetensors or pytorch_model.bin in it; name of a published
+            SeMask; a file in one of the layouts of `weights.layouts`; or a folder with such a file, as of a run, of
+            `save_pretrained` or of the Hub.
+
+    Returns:
+        Which tensors were loaded, resized, left fresh, and unused.
+
+    Raises:
+        ValueError: If the source can't be read, or is not a Swin of this size.
+    """
+    backbone = getattr(getattr(model, "encoder", None), "backbone", None)
+    if isinstance(backbone, LibraryBackbone) and not is_file(source) and source not in PUBLISHED:
+        return library_weights(model, backbone, source)
+    if not isinstance(backbone, Swin) and not is_file(source) and source not in PUBLISHED:
+        raise ValueError(f"pretrained weights are for Swin backbones, this one is a {type(backbone).__name__}")
+    tensors = read_weights(source)
+    try:
+        layout = recognise(tensors)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+    if not isinstance(backbone, Swin) and layout is not LAYOUTS[0]:
+        raise ValueError(f"{source}: {layout.title} is for Swin backbones, this one is a {type(backbone).__name__}")
+    tensors = layout.unify(tensors)
+    state = model.state_dict()
+    places = {ours: place for ours in state if (place := layout.rename(ours)) is not None and place.name in tensors}
+    if not decoder_fits(state, places):
+        places = {ours: place for ours, place in places.items() if not ours.startswith("decoder.")}
+    report, new = LoadReport(), {}
+    for ours, target in state.items():
+        value = take(tensors, places[ours]).to(target.dtype) if ours in places else None
+        if value is None or (PER_CLASS.search(ours) and value.shape != target.shape):
+            report.fresh.append(ours)
+            continue
+        fitted = fit(value, ours, target, source)
+        (report.loaded if fitted is value else report.resized).append(ours)
+        new[ours] = fitted
+    used = {place.name for place in places.values()}
+    report.unused = [name for name in tensors if name not in used and not DROPPED.search(name)]
+    refuse_another_swin(report, source)
+    model.load_state_dict(new, strict=False)
+    return report
+
+
+def library_weights(model: nn.Module, backbone: LibraryBackbone, source: str) -> LoadReport:
+    """Load the backbone's weights by its library's own means; all else stays fresh."""
+    from semask.encoders.library import load_library_weights
+
+    stem = getattr(model, "config", {}).get("in_channels", 3)
+    with network.hub():
+        names = load_library_weights(backbone, source, in_channels=stem)
+    loaded = {f"{BACKBONE}model.{name}" for name in names}
+    names = list(model.state_dict())
+    return LoadReport([n for n in names if n in loaded], fresh=[n for n in names if n not in loaded])
+
+
+def in_folder(path: Path) -> Path:
+    """The weights in a folder of ours, of a run or of `save_pretrained`, or of the Hub's kind; a file as it is.
+
+    Raises:
+        ValueError: If the folder holds none.
+    """
+    if not path.is_dir():
+        return path
+    names = (*IN_FOLDER, "pytorch_model.bin")
+    found = next((path / name for name in names if (path / name).is_file()), None)
+    if found is None:
+        raise ValueError(f"{one_line(path)}: no {' or '.join(names)} in this folder: give a file of weights")
+    return found
+
+
+def is_file(source: str) -> bool:
+    """Whether a source was meant as a file."""
+    return Path(source).exists() or Path(source).suffix in (".safetensors", ".pth", ".pt", ".pkl", ".bin")
+
+
+def decoder_fits(state: Mapping[str, Tensor], places: Mapping[str, object]) -> bool:
+    """Whether the file has all of the decoder but, perhaps, what depends on the classes."""
+    decoder = [name for name in state if name.startswith("decoder.")]
+    return all(name in places for name in decoder if not PER_CLASS.search(name))
+
+
+def refuse_another_swin(report: LoadReport, source: str) -> None:
+    """Refuse weights of which the backbone has found nothing, or not all.
+
+    Raises:
+        ValueError: If so.
+    """
+    if not any(name.startswith(BACKBONE) for name in report.loaded):
+        raise ValueError(f"{source}: no tensor of a Swin in it (found e.g. {', '.join(report.unused[:3])})")
+    strangers = [name for name in report.fresh if name.startswith(BACKBONE) and ".blocks." in name]
+    strangers += [name for name in report.unused if re.search(r"(layers|stages)\.\d+\.blocks\.\d+\.", name)]
+    if strangers:
+        raise ValueError(
+            f"{source}: weights of a Swin of another depth, {strangers[0]} has no counterpart: "
+            "choose weights of the encoder's size"
+        )
+
+
+def fit(value: Tensor, name: str, target: Tensor, source: str) -> Tensor:
+    """Resize a tensor of the source to the model's shape where that makes sense.
+
+    Raises:
+        ValueError: If it makes none.
+    """
+    if value.shape == target.shape:
+        return value
+    if name.endswith("relative_position_bias_table") and value.shape[1] == target.shape[1]:
+        return resize_table(value, len(target))
+    if name == BACKBONE + "stem.projection.weight" and value.shape[0] == target.shape[0]:
+        from timm.models import adapt_input_conv  # timm takes a second to import: only where it is needed
+
+        adapted: Tensor = adapt_input_conv(target.shape[1], value)
+        return adapted
+    raise ValueError(
+        f"{source}: weights of another model, {name} is {list(value.shape)} there and {list(target.shape)} here: "
+        "choose weights of the encoder's size and the decoder's width"
+    )
+
+
+def resize_table(table: Tensor, length: int) -> Tensor:
+    """Resize a relative position table [(2w - 1)^2, heads] bicubically to [length, heads]."""
+    old, new = math.isqrt(len(table)), math.isqrt(length)
+    grid = table.T.reshape(1, -1, old, old)
+    return F.interpolate(grid, size=(new, new), mode="bicubic", align_corners=False).reshape(-1, length).T.contiguous()
+
+
+def read_weights(source: str) -> dict[str, Tensor]:
+    """Read the tensors of a file, a published model, a repository on the Hub or timm, under the names they have there.
+
+    Raises:
+        ValueError: If there is no such thing, it can't be downloaded, or it can't be read.
+    """
+    path = Path(source)
+    if is_file(source):
+        return read_file(in_folder(path)).tensors
+    if source in PUBLISHED:
+        from semask.checkpoints.download import published_checkpoint
+
+        return read_file(published_checkpoint(PUBLISHED[source])).tensors
+    if len(path.parts) == 2:
+        return read_file(download(source)).tensors
+    import timm
+
+    if not timm.is_model(source.split(".")[0]):
+        raise ValueError(
+            f"pretrained is {source!r}: neither a file, nor OWNER/NAME on the Hub, nor a model that timm "
+            f"{timm.__version__} knows"
+        )
+    try:
+        with network.hub():
+            return dict(timm.create_model(source, pretrained=True).state_dict())
+    except (OSError, RuntimeError) as error:
+        raise could_not_download(source, error) from error
+
+
+def download(repository: str) -> Path:
+    """Fetch the weights of a repository on the Hugging Face Hub, safetensors first."""
+    try:
+        with network.hub():
+            try:
+                return Path(hf_hub_download(repository, "model.safetensors"))
+            except EntryNotFoundError:
+                return Path(hf_hub_download(repository, "pytorch_model.bin"))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise could_not_download(repository, error) from error
+
+
+def could_not_download(source: str, error: Exception) -> ValueError:
+    """Say in one line why, and what to do."""
+    return ValueError(f"could not download {source!r} ({reason(error)}): check name and network, or give a local file")

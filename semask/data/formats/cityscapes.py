@@ -1,0 +1,59 @@
+"""Cityscapes (Cordts et al. 2016), the 19 classes of the benchmark.
+
+ROOT/leftImg8bit/{train,val}/CITY/NAME_leftImg8bit.png
+ROOT/gtFine/{train,val}/CITY/NAME_gtFine_labelTrainIds.png      0..18, 255 = ignored
+                              or NAME_gtFine_labelIds.png       0..33 as in the download
+"""
+
+from pathlib import Path
+
+from semask.data.classes import IGNORE_INDEX, Classes, read_ids
+from semask.data.dataset import SegmentationDataset
+from semask.data.pairs import listed, require_folders, require_pairs, tree
+from semask.files.text import one_line
+
+CLASSES_TABLE = Path(__file__).with_suffix(".csv")
+
+_IMAGE_ENDING = "_leftImg8bit.png"
+_MASK_ENDINGS = ("_gtFine_labelTrainIds.png", "_gtFine_labelIds.png")
+_LABEL_IDS = 34
+
+
+def cityscapes(root: str | Path, split: str) -> SegmentationDataset:
+    """Find the pairs of a split, with labelTrainIds where all images have them and otherwise with labelIds.
+
+    Args:
+        root: Folder with leftImg8bit and gtFine.
+        split: "train" or "val".
+
+    Raises:
+        ValueError: A folder is missing, or images and masks do not pair up.
+    """
+    root = Path(root)
+    images, masks = root / "leftImg8bit" / split, root / "gtFine" / split
+    require_folders(root, "Cityscapes", f"leftImg8bit/{split}", f"gtFine/{split}")
+    image_of = _by_frame(images, _IMAGE_ENDING)
+    train_ids, label_ids = (_by_frame(masks, ending) for ending in _MASK_ENDINGS)
+    has_train_ids = image_of.keys() <= train_ids.keys()
+    mask_of = train_ids if has_train_ids else label_ids or train_ids
+    for found, place, ending in ((image_of, images, _IMAGE_ENDING), (mask_of, masks, " or *".join(_MASK_ENDINGS))):
+        if not found:
+            cities = sorted(entry.name for entry in place.iterdir())
+            raise ValueError(
+                f"{one_line(place)}: looked for CITY/*{ending}, found none; the folder has {listed(cities)}"
+            )
+    require_pairs(image_of, mask_of, images=images, masks=masks)
+    files, unread = tree(images)
+    taken = set(image_of.values())
+    return SegmentationDataset(
+        [(image_of[frame], mask_of[frame]) for frame in sorted(image_of)],
+        Classes.from_csv(CLASSES_TABLE),
+        name="cityscapes",
+        renumber=None if has_train_ids else dict.fromkeys(range(_LABEL_IDS), IGNORE_INDEX) | read_ids(CLASSES_TABLE),
+        unread=[*(path for path in files if path not in taken), *unread],
+    )
+
+
+def _by_frame(place: Path, ending: str) -> dict[str, Path]:
+    """CITY/NAME -> path."""
+    return {f"{path.parent.name}/{path.name.removesuffix(ending)}": path for path in place.glob(f"*/[!.]*{ending}")}

@@ -1,0 +1,123 @@
+"""Any folder of images and masks.
+
+    ROOT/classes.json                  {"name": ..., "classes": [...], "palette": [[r, g, b], ...], "ignore_index": 11}
+    ROOT/images/SPLIT/scene_1.jpg
+    ROOT/annotations/SPLIT/scene_1.png class indices, or the colours of the palette
+
+"palette", "name" and "ignore_index" (the value in the masks that is ignored, beside 255) may be left out.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from semask.data.classes import IGNORE_INDEX, Classes
+from semask.data.dataset import SegmentationDataset
+from semask.data.pairs import pairs_by_stem, require_folders
+from semask.files.atomic import write_whole
+from semask.files.reading import parse_json, read_text
+from semask.files.text import one_line, reason
+
+CLASSES_FILE = "classes.json"
+MOST_CLASSES_TEXT = 2**20
+"""Bytes of a classes.json that are read: 255 classes take far less."""
+LONGEST_NAME = 200
+"""Characters of the name of a data set."""
+MOST_LABEL = 65_535
+"""Largest number in a mask of 16 bits."""
+
+
+class FolderClasses(NamedTuple):
+    """What a classes.json says.
+
+    Args:
+        name: Name of the data set.
+        classes: Names and colours.
+        ignore_index: Value in the mask files that is ignored, beside 255.
+        has_palette: The file gives the colours; otherwise they are generated.
+    """
+
+    name: str
+    classes: Classes
+    ignore_index: int
+    has_palette: bool
+
+
+def folder(
+    root: str | Path,
+    split: str,
+    *,
+    image_dir: str = "images",
+    label_dir: str = "annotations",
+    channels: int = 3,
+    object_255: bool | None = None,
+) -> SegmentationDataset:
+    """Find the pairs of ROOT/images/SPLIT and ROOT/annotations/SPLIT.
+
+    Args:
+        root: Folder with the classes.json.
+        split: Folder below those of the images and of the masks, e.g. "train".
+        image_dir: Folder of the images below root.
+        label_dir: Folder of the masks below root.
+        channels: Channels to read the images with: 1, 3 or 4.
+        object_255: Whether the value 255 of masks of two classes is class 1 or ignored; see `Data`.
+
+    Raises:
+        ValueError: A folder or the classes.json is missing or wrong, or images and masks do not pair up.
+    """
+    root = Path(root)
+    require_folders(root, "a folder of images and masks", f"{image_dir}/{split}", f"{label_dir}/{split}")
+    described = read_classes(root / CLASSES_FILE)
+    found = pairs_by_stem(root / image_dir / split, root / label_dir / split)
+    renumber = {index: index for index in range(len(described.classes))}
+    return SegmentationDataset(
+        found.pairs,
+        described.classes,
+        name=described.name,
+        renumber=renumber | {described.ignore_index: IGNORE_INDEX},
+        colored_masks=described.has_palette,
+        channels=channels,
+        object_255=object_255,
+        unread=found.unread,
+    )
+
+
+def read_classes(path: str | Path) -> FolderClasses:
+    """Read a classes.json.
+
+    Raises:
+        ValueError: The file is missing, no JSON, or lacks the classes.
+    """
+    path = Path(path)
+    text = read_text(path, most=MOST_CLASSES_TEXT, otherwise='it has to name the classes: {"classes": ["road", ...]}')
+    try:
+        values = parse_json(text)
+    except ValueError as error:
+        raise ValueError(f"{one_line(path)}: not a readable JSON file: {reason(error)}") from error
+    try:
+        return _described(values, path.absolute().parent.name)
+    except ValueError as error:
+        raise ValueError(f"{one_line(path)}: {reason(error)}") from error
+
+
+def _described(values: Any, folder_name: str) -> FolderClasses:
+    """Check what a classes.json holds."""
+    if not isinstance(values, dict):
+        raise ValueError(f'expected an object with the key "classes", got {type(values).__name__}')
+    name, ignore_index = values.get("name"), values.get("ignore_index")
+    if name is not None and (not isinstance(name, str) or len(name) > LONGEST_NAME or not name.isprintable()):
+        raise ValueError(f'"name" is {one_line(repr(name), longest=40)}: expected a short text on one line')
+    if ignore_index is None:
+        ignore_index = IGNORE_INDEX
+    if type(ignore_index) is not int or not 0 <= ignore_index <= MOST_LABEL:
+        raise ValueError(
+            f'"ignore_index" is {one_line(repr(ignore_index), longest=40)}: expected a value of the masks, '
+            f"0 to {MOST_LABEL}"
+        )
+    return FolderClasses(name or folder_name, Classes.from_dict(values), ignore_index, bool(values.get("palette")))
+
+
+def write_classes(path: str | Path, classes: Classes, *, name: str, ignore_index: int = IGNORE_INDEX) -> None:
+    """Write a classes.json that `read_classes` reads."""
+    values: dict[str, Any] = {"name": name, **classes.as_dict(), "ignore_index": ignore_index}
+    write_whole(Path(path), json.dumps(values, indent=1) + "\n")

@@ -1,0 +1,67 @@
+"""The part of a model that is exported: what predicting takes, with plain tensors in and out."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from semask.encoders.backbone import LibraryBackbone
+from semask.engines.description import OUTPUTS
+from semask.model import SeMask
+from semask.outputs import MaskOutput
+
+EXAMPLE_SIZE = (96, 160)
+
+
+class Graph(nn.Module):
+    """A model as a function of one tensor to tensors, without what only training needs.
+
+    Args:
+        model: In evaluation mode; it is not changed.
+
+    >>> graph = Graph(SeMask(encoder="swin_nano", num_classes=5, channels=32).eval())
+    >>> [output.shape for output in graph(torch.randn(2, 3, 64, 96))]
+    [torch.Size([2, 5, 16, 24])]
+    """
+
+    def __init__(self, model: SeMask) -> None:
+        super().__init__()
+        self.model = model
+        self.eval()
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Segment normalised images [B, C, H, W]; gives what `outputs` names, in float32."""
+        prediction = self.model(image, masks_only=True).prediction
+        if isinstance(prediction, MaskOutput):
+            return prediction.classes.float(), prediction.masks.float()
+        return (prediction.logits.float(),)
+
+
+def outputs(model: SeMask) -> tuple[str, ...]:
+    """Names of what the graph of a model gives.
+
+    "logits" [B, K, h, w] of per-pixel decoders; "classes" [B, Q, K + 1] and "masks" [B, Q, h, w] of mask decoders.
+    """
+    return OUTPUTS[bool(model.decoder.makes_masks)]
+
+
+def example(model: SeMask, sample: Tensor) -> Tensor:
+    """Make the images that a graph is recorded with: any will do, small ones are the quickest.
+
+    Args:
+        model: Model that is exported.
+        sample: A normalised image [1, C, H, W], as it will see them: all that some backbones of libraries can take.
+
+    Returns:
+        Two images [2, C, h, w], since a single one would be taken for what always holds.
+    """
+    image = sample.detach().float()
+    if not isinstance(model.encoder.backbone, LibraryBackbone):
+        image = torch.zeros_like(image[..., :1, :1]).expand(-1, -1, *EXAMPLE_SIZE)
+    return image[:1].repeat(2, 1, 1, 1)
+
+
+def image_axes(names: Sequence[str]) -> dict[str, dict[int, str]]:
+    """Names of the dimensions that may have any size, of the image and of the outputs."""
+    maps = {name: {0: "batch", 2: f"{name}_height", 3: f"{name}_width"} for name in ("image", *names)}
+    return {name: {0: "batch"} if name == "classes" else dims for name, dims in maps.items()}

@@ -1,0 +1,1 @@
+"""Model + image -> label map."""

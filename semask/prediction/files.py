@@ -1,0 +1,110 @@
+"""Which images to predict, and what the files of the results are called."""
+
+import glob as globbing
+import itertools
+import re
+import unicodedata
+from collections import Counter
+from pathlib import Path
+
+from semask.data.images import IMAGE_SUFFIXES
+from semask.files.text import one_line
+
+BESIDE = re.compile(r"_(confidence|prior\d+)$")
+"""Endings of what is written beside a mask and has the same suffix."""
+
+
+LONGEST_NAME = 200
+"""Bytes of a name without its ending: file systems take 255, and a file has a longer name until it is whole."""
+
+
+HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Kinds of characters that no name of an output has: control, direction and format, half pairs, line separators."""
+
+
+def find_images(sources: list[str]) -> list[Path]:
+    """List the image files that files, folders and patterns stand for, each once, in order.
+
+    Raises:
+        ValueError: If a source stands for no image.
+    """
+    found: dict[Path, Path] = {}
+    for source in sources:
+        path = Path(source)
+        if not source:
+            raise ValueError("an image has an empty name: give a file, a folder (. for this one), or a pattern")
+        if path.is_dir():
+            files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        elif path.exists():
+            files = [path]
+        else:
+            files = sorted(Path(p) for p in globbing.glob(source, recursive=True) if Path(p).is_file())
+        if not files:
+            endings = ", ".join(IMAGE_SUFFIXES)
+            raise ValueError(
+                f"{one_line(source)}: no image there: give a file, a folder with images ({endings}), or a pattern"
+            )
+        for file in files:
+            found.setdefault(file.absolute(), file)
+    return list(found.values())
+
+
+def require_other_files(files: list[Path], names: dict[Path, str], out: Path) -> None:
+    """Refuse to write over the images that are segmented.
+
+    Raises:
+        ValueError: If an output would take the place of an image.
+    """
+    endings = ["_overlay.jpg", *(f"_prior{stage}.png" for stage in range(1, 5))]
+    for suffix in (".png", ".tif"):
+        endings += [suffix, f"_confidence{suffix}"]
+    outputs = {f"{name}{ending}" for name in names.values() for ending in endings}
+    for file in files:
+        if file.name in outputs and file.resolve().parent == out.resolve():
+            raise ValueError(
+                f"{one_line(file)}: an output in {one_line(out)} would take the place of this image: choose another "
+                "--out"
+            )
+
+
+def output_names(files: list[Path]) -> dict[Path, str]:
+    """Name the outputs after the files: the stem, with suffix, folder or a number where that is not unique.
+
+    A name that another image's further outputs have (x_confidence, x_prior1) counts as not unique.
+
+    No name is that of a folder (. and ..), hidden, longer than `LONGEST_NAME`, or has characters that are not shown.
+
+    >>> list(output_names([Path("a/x.jpg"), Path("a/x.png"), Path("y.jpg"), Path("..png")]).values())
+    ['x_jpg', 'x_png', 'y', 'image']
+    """
+    names: dict[Path, str] = {}
+    stems = {plain(p.stem) for p in files}
+    for make in (
+        lambda p: p.stem,
+        lambda p: f"{p.stem}_{p.suffix.lstrip('.')}",
+        lambda p: f"{p.parent.name}_{p.stem}_{p.suffix.lstrip('.')}",
+    ):
+        candidates = {p: plain(make(p)) for p in files if p not in names}
+        counts = Counter(candidates.values())
+        taken = set(names.values())
+        names |= {
+            p: name
+            for p, name in candidates.items()
+            if counts[name] == 1
+            and name not in taken
+            and not (BESIDE.search(name) and BESIDE.sub("", name) in stems)  # another image's file beside its mask
+        }
+    taken = set(names.values())
+    numbers = itertools.count()
+    for p in files:
+        if p not in names:
+            names[p] = next(name for i in numbers if (name := f"{plain(p.stem)}_{i}") not in taken)
+            taken.add(names[p])
+    return {p: names[p] for p in files}
+
+
+def plain(name: str) -> str:
+    """Make the name of a file of our own from that of anybody's."""
+    visible = "".join("_" if unicodedata.category(c) in HIDDEN or c in "/\\" else c for c in name)
+    short = visible.lstrip(". ").encode()[:LONGEST_NAME].decode(errors="ignore")
+    return short.rstrip(". ") or "image"

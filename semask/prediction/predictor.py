@@ -1,0 +1,375 @@
+"""From a model and an image to a label map: whole image, sliding window, several scales and flips, in strips."""
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
+
+from semask.data.classes import Classes
+from semask.data.images import max_pixels, read_image
+from semask.data.normalization import Normalization, fitted_size
+from semask.files.text import one_line, reason
+from semask.model import SeMask
+from semask.outputs import MaskOutput, SeMaskOutput
+from semask.prediction.score_maps import View, label_map, require_numbers
+from semask.prediction.score_maps import confidence as confidence_of
+from semask.settings.inference import Inference
+
+if TYPE_CHECKING:
+    from semask.engines.runtime import Runtime  # builds on this module
+
+MOST_WINDOWS = 2**15
+"""Windows of one image, so that settings of anybody's file end some time."""
+Picture = str | Path | Image.Image
+"""One image that can't be taken for several."""
+AHEAD = 16
+"""Images of a list that are read before they are predicted, so that those of one size can go together."""
+PIXELS_AT_ONCE = 2**21
+"""Pixels of several images that go through the model at once; a larger image goes alone."""
+
+
+def look(
+    model: "SeMask | Runtime", image: Tensor, inference: Inference, *, mirrored: bool = False, priors: bool = False
+) -> list[View]:
+    """Put one image through the model.
+
+    Args:
+        model: In evaluation mode.
+        image: Normalised images [B, C, H, W].
+        inference: Whole or slide, and the windows.
+        mirrored: Whether `image` is mirrored; the scores are mirrored back.
+        priors: Whether the semantic priors count as further maps of class scores.
+
+    Returns:
+        One view for the decoder's scores and, with `priors`, one for the prior of each stage.
+    """
+
+    def run(x: Tensor) -> list[View]:
+        output: SeMaskOutput = model(x, masks_only=not priors)
+        size, divisor = (x.shape[-2], x.shape[-1]), model.size_divisor
+        padded = (-(-size[0] // divisor) * divisor, -(-size[1] // divisor) * divisor)
+        prediction = output.prediction
+        if isinstance(prediction, MaskOutput):
+            classes = prediction.classes.float().softmax(-1)[..., :-1]
+            first = View(prediction.masks, size, padded, "masks", classes)
+        else:
+            first = View(prediction.logits, size, padded)
+        return [first, *(View(prior, size, padded) for prior in (output.priors if priors else ()))]
+
+    views = slide(run, image, inference) if inference.mode == "slide" else run(image)
+    return [view._replace(mirrored=mirrored) for view in views]
+
+
+def slide(run: Callable[[Tensor], list[View]], image: Tensor, inference: Inference) -> list[View]:
+    """Average the class scores of overlapping windows, `window_batch` of them at a time.
+
+    Windows at the right and the bottom edge are moved inside; a window is never larger than the image.
+
+    Args:
+        run: Gives views of images [B, C, H, W].
+        image: Normalised images [B, C, H, W].
+        inference: Crop, stride and window_batch.
+
+    Returns:
+        For each view that `run` gives, one of the whole image with class scores [B, K, H, W] at the image's size.
+    """
+    B, _, H, W = image.shape
+    height, width = min(inference.crop[0], H), min(inference.crop[1], W)
+    rows, columns = starts(H, height, inference.stride[0]), starts(W, width, inference.stride[1])
+    if len(rows) * len(columns) > MOST_WINDOWS:
+        raise ValueError(
+            f"an image of {H} x {W} has {len(rows) * len(columns):,} windows of {height} x {width}, a stride of "
+            f"{inference.stride} apart, more than {MOST_WINDOWS:,}: set evaluation.crop and evaluation.stride larger"
+        )
+    corners = [(y, x) for y in rows for x in columns]
+    totals: list[Tensor] = []
+    views: list[View] = []
+    count = image.new_zeros(H, W)
+    for first in range(0, len(corners), inference.window_batch):
+        chunk = corners[first : first + inference.window_batch]
+        views = run(torch.cat([image[:, :, y : y + height, x : x + width] for y, x in chunk]))
+        maps = [view.rows(range(height)) for view in views]
+        totals = totals or [scores.new_zeros(B, scores.shape[1], H, W) for scores in maps]
+        for total, scores in zip(totals, maps, strict=True):
+            for (y, x), window in zip(chunk, torch.split(scores, B), strict=True):
+                total[:, :, y : y + height, x : x + width] += window
+        for y, x in chunk:
+            count[y : y + height, x : x + width] += 1
+    return [
+        View(total.div_(count), (H, W), (H, W), "probabilities" if view.kind == "masks" else "logits")
+        for total, view in zip(totals, views, strict=True)
+    ]
+
+
+def starts(length: int, crop: int, stride: int) -> list[int]:
+    """Where windows start along an axis, the last one moved inside.
+
+    >>> starts(100, 40, 30), starts(40, 40, 30), starts(101, 40, 30)
+    ([0, 30, 60], [0], [0, 30, 60, 61])
+    """
+    count = -(-(length - crop) // stride) + 1
+    return [min(i * stride, length - crop) for i in range(count)]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one image, at the image's size."""
+
+    label: NDArray[np.uint8]
+    """Class index of each pixel, [H, W]."""
+    confidence: NDArray[np.float32] | None
+    """Probability of the chosen class, [H, W] in [0, 1]; None if not asked for."""
+    priors: tuple[NDArray[np.uint8], ...]
+    """Class index that the semantic prior of each stage favours, [H, W]; empty unless asked for."""
+    classes: Classes
+    """Names and colours of the class indices."""
+
+
+class Predictor:
+    """Segments images of any kind and size with a model.
+
+    Args:
+        model: A SeMask, which is put in evaluation mode; or an exported file, opened with `runtime.load`.
+        inference: How images are put through it; None: as the model's recipe evaluates it.
+        device: Where to run; None: where the model is.
+
+    >>> model = SeMask(encoder="swin_nano", num_classes=4, channels=32)
+    >>> prediction = Predictor(model)(np.zeros((50, 60, 3), dtype=np.uint8))
+    >>> prediction.label.shape, len(prediction.classes)
+    ((50, 60), 4)
+    """
+
+    def __init__(
+        self, model: "SeMask | Runtime", inference: Inference | None = None, *, device: torch.device | str | None = None
+    ) -> None:
+        self.model = model.eval() if device is None else model.to(device).eval()
+        self.inference = inference or recipe_inference(model)
+        self.normalization = Normalization(tuple(model.config["mean"]), tuple(model.config["std"]))
+        self.classes = model_classes(model)
+
+    @overload  # a text is a path, and not several of its letters
+    def __call__(  # type: ignore[overload-overlap]
+        self, image: Picture, *, confidence: bool = True, priors: bool = False
+    ) -> Prediction: ...
+    @overload  # a batch gives a list
+    def __call__(self, image: NDArray[Any] | Tensor, *, confidence: bool = True, priors: bool = False) -> Any: ...
+    @overload
+    def __call__(
+        self, image: Iterable[Picture | NDArray[Any] | Tensor], *, confidence: bool = True, priors: bool = False
+    ) -> list[Prediction]: ...
+    def __call__(self, image: Any, *, confidence: bool = True, priors: bool = False) -> Any:
+        """Segment one image or several.
+
+        Args:
+            image: Path of a file; PIL image; array [H, W, C] or [H, W], uint8 or float in [0, 1]; or tensor [C, H, W],
+                likewise. Colours are RGB. Or several: a list, tuple or generator of these in any mixture, an array
+                [B, H, W, C] or a tensor [B, C, H, W].
+            confidence: Whether to give the probability of the chosen classes; for a large image it takes longer than
+                the classes.
+            priors: Whether to give the prior of each stage too.
+
+        Returns:
+            The prediction of one image; of several a list of them in the same order. Those of one size go through the
+            model together, at most `window_batch` of them.
+
+        Raises:
+            ValueError: If the image can't be read or has another number of bands than the model takes, the model gives
+                scores that are no numbers, or priors are asked of an exported file.
+        """
+        options = {"confidence": confidence, "priors": priors}
+        if is_one(image):
+            return self._together([self._pixels(image)], **options)[0]
+        predictions: list[Prediction] = []
+        images = iter(image)
+        while chunk := list(islice(images, AHEAD)):
+            numbers = range(len(predictions), len(predictions) + len(chunk))
+            pixels = [self._pixels(x, number) for x, number in zip(chunk, numbers, strict=True)]
+            done: dict[int, Prediction] = {}
+            for places in self._batches(pixels):
+                predicted = self._together([pixels[place] for place in places], **options)
+                done |= dict(zip(places, predicted, strict=True))
+            predictions += [done[place] for place in range(len(chunk))]
+        return predictions
+
+    def _pixels(self, image: Any, number: int | None = None) -> Tensor:
+        """One image as [C, H, W]; `number` is its place among several, for messages."""
+        try:
+            return to_tensor(image, channels=self.model.config["in_channels"])
+        except ValueError as error:
+            if number is None:
+                raise
+            raise ValueError(f"image {number} of the list (from 0): {reason(error, longest=1000)}") from error
+
+    def _batches(self, pixels: Sequence[Tensor]) -> list[list[int]]:
+        """Which images go through the model together: some of one size, as many as memory is meant for."""
+        sizes: dict[torch.Size, list[int]] = {}
+        for place, image in enumerate(pixels):
+            sizes.setdefault(image.shape, []).append(place)
+        batches = []
+        for shape, places in sizes.items():
+            largest = max(math.prod(self._size(shape, ratio)) for ratio in self.inference.ratios)
+            most = max(1, min(self.inference.window_batch, PIXELS_AT_ONCE // largest))
+            most = 1 if self.inference.mode == "slide" else most  # its windows fill the batch
+            batches += [places[first : first + most] for first in range(0, len(places), most)]
+        return batches
+
+    def _together(self, images: Sequence[Tensor], *, confidence: bool, priors: bool) -> list[Prediction]:
+        """Predict images [C, H, W] of one size in one pass."""
+        size = (images[0].shape[-2], images[0].shape[-1])
+        maps = self.views(images, priors=priors)
+        require_numbers(maps[0])
+        labels, *favoured = (label_map(views, size).cpu().numpy() for views in maps)
+        sure = confidence_of(maps[0], size).cpu().numpy() if confidence else None
+        return [
+            Prediction(
+                label=labels[i],
+                confidence=None if sure is None else sure[i],
+                priors=tuple(prior[i] for prior in favoured),
+                classes=self.classes,
+            )
+            for i in range(len(images))
+        ]
+
+    @torch.inference_mode()
+    def views(self, image: Tensor | Sequence[Tensor], *, priors: bool = False) -> list[list[View]]:
+        """See an image [C, H, W] (uint8, or float in [0, 1]) at every ratio and flip, or B images of one size.
+
+        Returns:
+            The views of the decoder and, with `priors`, of each stage's prior: [maps][ratios and flips]; their scores
+            are [B, ...], B is 1 for one image.
+        """
+        if priors and not hasattr(self.model, "encoder"):
+            raise ValueError("an exported file gives no priors: use the checkpoint that it was made of")
+        device = next(self.model.parameters()).device
+        images = [image] if isinstance(image, Tensor) and image.ndim == 3 else image
+        seen = [
+            look(self.model, x, self.inference, mirrored=mirrored, priors=priors)
+            for x, mirrored in self._inputs(*(x.to(device) for x in images))
+        ]
+        return [list(views) for views in zip(*seen, strict=True)]
+
+    def _inputs(self, *images: Tensor) -> Iterator[tuple[Tensor, bool]]:
+        """Normalised [B, C, h, w] at every ratio, plain and mirrored."""
+        for ratio in self.inference.ratios:
+            size, antialias = self._size(images[0].shape, ratio), self.inference.antialias
+            require_pixels(size)
+            x = torch.stack([self.normalization(TF.resize(image, list(size), antialias=antialias)) for image in images])
+            yield x, False
+            if self.inference.flip:
+                yield x.flip(-1), True
+
+    def _size(self, shape: torch.Size, ratio: float) -> tuple[int, int]:
+        """Height and width at which the model sees an image [..., H, W]."""
+        return fitted_size((shape[-2], shape[-1]), self.inference.scale, ratio=ratio)
+
+
+def require_pixels(size: tuple[int, int]) -> None:
+    """Refuse to enlarge an image beyond what is read from a file.
+
+    Raises:
+        ValueError: If the settings ask for it.
+    """
+    if size[0] * size[1] > (most := max_pixels()):
+        raise ValueError(
+            f"evaluation.scale and ratios make an image of {size[0]:,} x {size[1]:,}, more than {most:,} pixels: set "
+            "them lower, or SEMASK_MAX_PIXELS higher"
+        )
+
+
+def recipe_inference(model: "SeMask | Runtime") -> Inference:
+    """How the recipe of a model evaluates it; the defaults for a model without one."""
+    settings: dict[str, Any] = model.metadata.get("recipe", {}).get("evaluation", {})
+    tuples: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in settings.items()}
+    return Inference(**tuples)
+
+
+def model_classes(model: "SeMask | Runtime") -> Classes:
+    """Names and colours of the classes of a model; numbers for a model that was not trained."""
+    if "classes" in model.metadata:
+        return Classes.from_dict(model.metadata["classes"])
+    return Classes(tuple(f"class {i}" for i in range(model.config["num_classes"])))
+
+
+def is_one(image: object) -> bool:
+    """Whether one image is meant, or what is none, and not several."""
+    if isinstance(image, np.ndarray | Tensor):
+        return image.ndim != 4
+    return isinstance(image, str | bytes | Mapping | os.PathLike | Image.Image) or not isinstance(image, Iterable)
+
+
+def to_tensor(image: object, *, channels: int) -> Tensor:
+    """Bring an image of any kind to [C, H, W], uint8 or float32 in [0, 1].
+
+    Args:
+        image: Path, PIL image, array [H, W, C] or [H, W], or tensor [C, H, W]; anything else is refused.
+        channels: Bands C that it has to have.
+
+    Raises:
+        ValueError: If it can't be read, or has another shape or number of bands.
+    """
+    if isinstance(image, str | os.PathLike):
+        if os.path.isdir(image):
+            raise ValueError(f"{one_line(image)}: a folder: give its images, e.g. sorted(Path(folder).glob('*.jpg'))")
+        image = read_image(Path(image), channels=channels)
+    if isinstance(image, Image.Image):
+        if image.mode[0] in "IF":  # converting cuts off what is above 255
+            raise ValueError(f"image of mode {image.mode}: give the path of its file, or an array of float in [0, 1]")
+        image = np.array(image.convert({1: "L", 3: "RGB", 4: "RGBA"}.get(channels, "RGB")))
+    if isinstance(image, np.ndarray):
+        image = from_array(image, channels)
+    if not isinstance(image, Tensor):
+        kind = type(image).__name__
+        hint = "open it with PIL.Image.open(io.BytesIO(...))" if isinstance(image, bytes) else "give one of these"
+        raise ValueError(f"image is a {kind}, not a path, PIL image, array [H, W, C] or tensor [C, H, W]: {hint}")
+    if image.ndim != 3 or image.shape[0] != channels or 0 in image.shape:
+        turned = image.ndim == 3 and image.shape[-1] == channels
+        raise ValueError(
+            f"image has shape {list(image.shape)} as [C, H, W], the model takes {channels} bands: "
+            + ("is this [H, W, C]? " if turned else "")
+            + "give an array [H, W, C] or a tensor [C, H, W]"
+        )
+    if image.dtype != torch.uint8 and not image.is_floating_point():
+        raise ValueError(f"image has values of type {image.dtype}: give uint8, or float in [0, 1]")
+    if not image.is_floating_point():
+        return image
+    if not image.isfinite().all() or image.min() < 0 or image.max() > 1:
+        raise ValueError("image has float values outside [0, 1]: divide by the largest possible value")
+    return image.float()
+
+
+def from_array(image: NDArray[Any], channels: int) -> Tensor:
+    """Array [H, W, C], or [H, W] for all bands alike -> tensor [C, H, W].
+
+    Raises:
+        ValueError: If it has another shape, or no numbers that an image has.
+    """
+    if image.dtype != np.uint8 and not np.issubdtype(image.dtype, np.floating):
+        raise ValueError(f"image has values of type {image.dtype}: give uint8, or float in [0, 1]")
+    if image.ndim == 2:
+        image = np.repeat(image[..., None], channels, axis=-1)
+    if image.ndim != 3:
+        raise ValueError(f"image array has shape {list(image.shape)}: give [H, W, C] or [H, W]")
+    if image.shape[0] == channels != image.shape[-1]:
+        raise ValueError(
+            f"image array has shape {list(image.shape)}, but arrays are [H, W, C] with {channels} bands: is this "
+            "[C, H, W]? transpose it (array.transpose(1, 2, 0)) or give a tensor"
+        )
+    plain = np.array(image, dtype=np.uint8 if image.dtype == np.uint8 else np.float32)
+    return torch.from_numpy(plain).permute(2, 0, 1)
+
+
+def to_image(image: Tensor) -> Image.Image:
+    """Make a picture of a tensor [C, H, W], uint8 or float in [0, 1]: of its first three bands, or its first."""
+    bands = image[:3] if image.shape[0] >= 3 else image[:1].expand(3, -1, -1)
+    picture: Image.Image = TF.to_pil_image(bands)
+    return picture

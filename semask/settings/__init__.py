@@ -1,0 +1,1 @@
+"""③ The sections of a recipe, and reading one."""

@@ -1,0 +1,51 @@
+"""How an image is put through a model: the section `evaluation` of a recipe."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from semask.files.schema import Length, Range, Sides, require_fields
+
+if TYPE_CHECKING:
+    pass  # builds on this module
+
+
+Mode = Literal["whole", "slide"]
+
+
+@dataclass(frozen=True)
+class Inference:
+    """How an image is put through the model.
+
+    Attributes:
+        scale: Long and short side in pixels that an image is fitted into, keeping its shape; null keeps its size.
+        mode: whole: the image in one piece; slide: overlapping windows whose class scores are averaged.
+        crop: Height and width of a window in pixels of the resized image, for slide.
+        stride: Rows and columns from one window to the next, for slide; at most the crop.
+        window_batch: Windows, or whole images of one size out of a list, that go through the model at once: memory
+            against speed.
+        ratios: Factors on the scale; with several, or with flip, the probabilities are averaged (multi-scale).
+        flip: Whether each scale is also seen mirrored left to right.
+        antialias: Whether images are smoothed when they are made smaller, as PIL and detectron2 do it and the published
+            mask models expect it; OpenCV and mmsegmentation do not, nor does training here.
+
+    Raises:
+        ValueError: If a setting is out of its range.
+    """
+
+    scale: Sides | None = None
+    mode: Mode = "whole"
+    crop: Sides = (512, 512)
+    stride: Sides = (341, 341)
+    window_batch: Annotated[int, Range(1, 256)] = 4
+    ratios: Annotated[tuple[Annotated[float, Range(0, 16, above=True)], ...], Length(1, 32)] = (1.0,)
+    flip: bool = False
+    antialias: bool = False
+
+    def __post_init__(self) -> None:
+        require_fields(self, "evaluation")
+        if self.scale is not None and self.scale[0] < self.scale[1]:
+            raise ValueError(f"evaluation.scale is {self.scale}: give the long side, then the short side, in pixels")
+        if any(stride > crop for stride, crop in zip(self.stride, self.crop, strict=True)):
+            raise ValueError(
+                f"evaluation.stride {self.stride} is larger than crop {self.crop}: pixels would be left out"
+            )

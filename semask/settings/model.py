@@ -1,0 +1,130 @@
+"""The section `model` of a recipe."""
+
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from semask.files.schema import Probability, Range, from_plain, require_fields
+from semask.files.text import one_line, reason
+from semask.semantic.layer import Residual
+
+if TYPE_CHECKING:
+    pass  # which checks its arguments here
+
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+NAME = re.compile(r"(\w{1,64}|timm/[\w.-]{1,128}|transformers/[\w-][\w.-]{0,127}(/[\w-][\w.-]{0,127})?)", re.ASCII)
+"""Encoders that a file may name: no addresses, and no paths but OWNER/NAME."""
+
+
+ClassCount = Annotated[int, Range(2, 255), "(one kind of object is two classes: background and object)"]
+
+
+Window = Annotated[int, Range(1, 1024)]
+
+
+Depth = Annotated[int, Range(0, 32)]
+
+
+Width = Annotated[int, Range(1, 8192)]
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Settings of a SeMask.
+
+    Attributes:
+        encoder: Backbone under the semantic layers: swin_nano, swin_tiny, swin_small, swin_base, swin_large as
+            published; timm/MODEL, transformers/mit_b0 or transformers/OWNER/NAME (docs/backbones.md).
+        decoder: What makes masks of the features: fpn (Semantic FPN), maskformer, mask2former, mask2former_fapn,
+            mask2former_msfapn as published; segmenter, upernet and others of docs/decoders.md.
+        num_classes: Classes K of the masks; with one kind of object two, background and object.
+        prior_classes: Classes of the semantic priors; null for num_classes. The published COCO-Stuff models have 171
+            classes, but priors of 150.
+        in_channels: Channels of the image.
+        encoder_options: Further arguments of a library's backbone, numbers and flags only, e.g. {img_size: 512}.
+        window: Side of the backbone's own attention windows in tokens; null for the published one (12 for Base and
+            Large, 7 for the others).
+        drop_path: Stochastic depth of the backbone's last block, rising linearly from 0; null for the published 0.3
+            (0.1 for nano).
+        semantic_window: Scope of the semantic attention of each stage: side of its windows in tokens, null for global.
+        semantic_depths: Semantic attention blocks of each stage, one number for all or one a stage; 0 is the plain
+            backbone, the baseline of the paper.
+        residual: What a semantic layer adds its refinement to: normed (its normalized input, as published) or input
+            (its input as it came: a fresh layer leaves a pretrained backbone untouched).
+        channels: Width of the decoder.
+        decoder_options: Settings that only this decoder has, e.g. {level: 2} for segmenter (docs/decoders.md).
+        dropout: Dropout probability of the decoder's channels in training (fpn and maskformer).
+        queries: Masks that a mask decoder makes.
+        decoder_layers: Transformer layers of a mask decoder; null for the published 6 (maskformer) or 9.
+        mean: Mean of each channel that images are normalized with, for values in [0, 1]; the default is ImageNet's.
+        std: Standard deviation of each channel, likewise.
+
+    Raises:
+        ValueError: If a setting is out of its range, or two contradict each other.
+    """
+
+    encoder: str = "swin_tiny"
+    decoder: str = "fpn"
+    num_classes: ClassCount = 150
+    prior_classes: ClassCount | None = None
+    in_channels: Annotated[int, Range(1, 1024)] = 3
+    encoder_options: dict[str, Any] | None = None
+    window: Annotated[int, Range(1, 64)] | None = None
+    drop_path: Probability | None = None
+    semantic_window: tuple[Window | None, ...] = (7, 7, None, None)
+    semantic_depths: Depth | tuple[Depth, ...] = 1
+    residual: Residual = "normed"
+    channels: Width = 256
+    decoder_options: dict[str, Any] | None = None
+    dropout: Probability = 0.1
+    queries: Annotated[int, Range(1, 10_000)] = 100
+    decoder_layers: Annotated[int, Range(1, 64)] | None = None
+    mean: tuple[Annotated[float, Range(-1e4, 1e4)], ...] = IMAGENET_MEAN
+    std: tuple[Annotated[float, Range(0, 1e4, above=True)], ...] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        require_fields(self, "model")
+        if not len(self.mean) == len(self.std) == self.in_channels:
+            raise ValueError(
+                f"model.mean has {len(self.mean)} and model.std {len(self.std)} values for "
+                f"in_channels={self.in_channels}: give one a channel"
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the settings as JSON holds them: lists in place of tuples."""
+        return {name: list(x) if isinstance(x, tuple) else x for name, x in asdict(self).items()}
+
+
+def settings_of_file(values: Any, file: str | Path) -> ModelSettings:
+    """Check the settings of a model that a file of anybody holds.
+
+    Args:
+        values: The `model` of its recipe, as JSON or YAML gives it.
+        file: Where it was found, for messages.
+
+    Raises:
+        ValueError: If a setting is unknown or out of range, or something would be read or fetched from elsewhere.
+    """
+    try:
+        settings = ModelSettings(**from_plain(ModelSettings, values, "model"))
+    except ValueError as error:
+        raise ValueError(f"{one_line(file)}: its recipe does not describe a model ({reason(error)})") from error
+    require_name(settings.encoder, file)
+    return settings
+
+
+def require_name(encoder: str, file: str | Path) -> None:
+    """Refuse an encoder that a file names by a path or an address.
+
+    Raises:
+        ValueError: If it does.
+    """
+    if not NAME.fullmatch(encoder) or Path(encoder.removeprefix("transformers/")).is_dir():
+        raise ValueError(
+            f"{one_line(file)}: its encoder is {one_line(repr(encoder), longest=80)}, but a file can name no path or "
+            "address: give it on the line, or build the model in Python and load with semask.load(FILE, into=model)"
+        )

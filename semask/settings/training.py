@@ -1,0 +1,88 @@
+"""Optimizer, schedule and logging: the section `training` of a recipe."""
+
+import dataclasses
+from typing import Annotated
+
+from semask.acceleration.precision import Asked
+from semask.files.schema import Probability, Range, require_fields
+
+Beta = Annotated[float, Range(0, 1, below=True)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How the weights are found.
+
+    Attributes:
+        steps: Optimiser steps.
+        batch_size: Images of one step, over all processes and accumulated passes together.
+        accumulate: Passes whose gradients are summed into one step: memory against time.
+        lr: Highest learning rate.
+        encoder_lr: Factor on the learning rate of the encoder; the published Mask2Former models use 0.1.
+        weight_decay: AdamW's weight decay; LayerNorm, GroupNorm, embeddings and relative position tables have none, as
+            published.
+        betas: AdamW's moments.
+        warmup_steps: Steps in which the learning rate rises linearly.
+        warmup_ratio: Share of the learning rate at the first step.
+        power: Exponent of the polynomial decay; 1 is linear.
+        min_lr: Learning rate at the end.
+        precision: fp32, bf16, fp16 (needs a GPU), or auto: bf16 where the device computes in it, else fp32; a run keeps
+            what it was started with.
+        clip_norm: Largest norm of the gradient; null does not clip.
+        gradient_checkpointing: Keep no activations inside the backbone's blocks and compute them again: less memory.
+        compile: Let torch.compile make the kernels: minutes before the first step. Other rounding than without;
+            what it saves on a GPU is not measured.
+        ema: Decay of the moving average of the weights, e.g. 0.999; the average is evaluated and saved. Null for none.
+        sync_batchnorm: Share BatchNorm's statistics between the GPUs.
+        pretrained: Weights to start from: of a Swin a timm name, of a library's backbone "library" for its own;
+            OWNER/NAME on the Hugging Face Hub, the name of a published model, or a file (docs/checkpoints.md); null for
+            none.
+        seed: Decides on weights, order, augmentation and dropout.
+        log_every: Steps between two lines of the log.
+        save_every: Steps between two checkpoints.
+        evaluate_every: Steps between two evaluations on the validation split; 0 evaluates at the end only.
+        cpu: Train on the CPU even if there is a GPU.
+
+    Raises:
+        ValueError: If a setting is out of its range.
+    """
+
+    steps: Annotated[int, Range(1, 10**8)] = 80_000
+    batch_size: Annotated[int, Range(1, 2**16)] = 16
+    accumulate: Annotated[int, Range(1, 2**12)] = 1
+    lr: Annotated[float, Range(0, 100, above=True)] = 1e-4
+    encoder_lr: Annotated[float, Range(0, 1e4, above=True)] = 1.0
+    weight_decay: Annotated[float, Range(0, 100)] = 1e-4
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    warmup_steps: Annotated[int, Range(0, 10**8)] = 1500
+    warmup_ratio: Probability = 1e-6
+    power: Annotated[float, Range(0, 10)] = 1.0
+    min_lr: Annotated[float, Range(0, 100)] = 0.0
+    precision: Asked = "auto"
+    clip_norm: Annotated[float, Range(0, 1e9, above=True)] | None = None
+    gradient_checkpointing: bool = False
+    compile: bool = False
+    ema: Annotated[float, Range(0, 1, above=True, below=True)] | None = None
+    sync_batchnorm: bool = True
+    pretrained: str | None = None
+    seed: Annotated[int, Range(0, 2**53)] = 0
+    log_every: Annotated[int, Range(1, 10**8)] = 50
+    save_every: Annotated[int, Range(1, 10**8)] = 8000
+    evaluate_every: Annotated[int, Range(0, 10**8)] = 8000
+    cpu: bool = False
+
+    def __post_init__(self) -> None:
+        require_fields(self, "training")
+        if self.pretrained is not None and "://" in self.pretrained:
+            raise ValueError("training.pretrained is an address: give a name, or download the file and give its path")
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate of a step (from 0): polynomial decay, times a linear warm-up.
+
+        >>> f"{Training().lr_at(0):.1e}, {Training().lr_at(40_000):.1e}"
+        '1.0e-10, 5.0e-05'
+        """
+        lr: float = (self.lr - self.min_lr) * (1 - step / self.steps) ** self.power + self.min_lr
+        if step < self.warmup_steps:
+            lr *= 1 - (1 - step / self.warmup_steps) * (1 - self.warmup_ratio)
+        return lr

@@ -1,0 +1,1 @@
+"""Synthetic scenes: a data set that is drawn by a program."""

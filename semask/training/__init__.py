@@ -1,0 +1,1 @@
+"""The training loop, what a run keeps, and how it goes on."""
