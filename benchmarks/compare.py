@@ -30,7 +30,7 @@ from semask.training.loop import train
 def build(encoder: str, decoder: str, semantic: bool, options: argparse.Namespace, classes: int) -> SeMask:
     torch.manual_seed(options.seed)
     depth = 1 if semantic else 0
-    return SeMask(encoder, decoder, num_classes=classes, channels=options.channels, semantic_depths=depth)
+    return build(encoder, decoder, num_classes=classes, channels=options.channels, semantic_depths=depth)
 
 
 def seconds(models: list[SeMask], options: argparse.Namespace) -> list[float]:

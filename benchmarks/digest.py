@@ -23,14 +23,14 @@ from harness import Settings, machine, spread
 from torch import Tensor
 
 import semask
-from semask import SeMask
+from semask.builder import build
 from semask.checkpoints.tensors import digest, read_tensors, write_tensors
 from semask.training.state import STATE
 
 
 def write(folder: Path, options: argparse.Namespace) -> tuple[Path, Path]:
     """A checkpoint, and a state with the moments of every parameter."""
-    model = SeMask(options.encoder, "fpn", num_classes=150, channels=options.channels)
+    model = build(options.encoder, "fpn", num_classes=150, channels=options.channels)
     path = semask.save(folder / "last.safetensors", model, {"step": 1})
     tensors = {f"model.{name}": x for name, x in model.state_dict().items()}
     for index, parameter in enumerate(model.parameters()):

@@ -28,6 +28,8 @@ from attention import FORMS, AttentionCase
 from harness import COLUMNS, Builder, Columns, Result, Settings, compare, print_table
 from sides import SIDES, Case, choose
 
+from semask.builder import build
+
 IMAGES: Columns = {"images/s": lambda x, _: harness.number(x.values.get("images/s"), ".2f")}
 SHARE: Columns = {"of matmul rate": lambda x, _: harness.number(x.values.get("share"), ".0%")}
 
@@ -69,10 +71,9 @@ def train(options: argparse.Namespace, settings: Settings) -> list[Result]:
 
 def training_flops(case: Case) -> int:
     """FLOPs of a training step of SeMask: three times those of a forward pass."""
-    from semask import SeMask
     from semask.cost import flops
 
-    return 3 * case.batch * flops(SeMask(case.encoder, num_classes=case.classes), case.size)
+    return 3 * case.batch * flops(build(case.encoder, num_classes=case.classes), case.size)
 
 
 def with_share(result: Result, flops: int, rates: dict[torch.dtype, float]) -> Result:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as TF
 
 from semask import Inference, PixelLoss, SeMask
+from semask.builder import build
 from semask.data.normalization import Normalization
 from semask.outputs import resize
 from semask.prediction.predictor import look
@@ -109,7 +110,7 @@ def precision(case: Case, bf16: bool) -> contextlib.AbstractContextManager[Any]:
 
 
 def semask(case: Case) -> SeMask:
-    return SeMask(case.encoder, num_classes=case.classes).to(case.device).train(case.kind == "train")
+    return build(case.encoder, num_classes=case.classes).to(case.device).train(case.kind == "train")
 
 
 def reference(case: Case, *, bf16: bool = False) -> harness.Step:
@@ -151,12 +152,12 @@ def exported(case: Case, *, format: str, precision: str = "fp32") -> harness.Ste
     if case.kind == "train" or case.device != "cpu":
         raise ValueError(f"{format} is measured in prediction on the CPU: leave it out of --sides")
     from semask.engines.export import ENDINGS
-    from semask.engines.runtime import load
+    from semask.engines.runtime import load_exported
 
     path = Path(case.exports) / f"{case.encoder}-{case.classes}-{precision}{ENDINGS[format]}"
     if not path.exists():
         harness.apart(write_export, path, format, precision, case)
-    return predicting(case, partial(labels, load(path, threads=case.threads), case=case))
+    return predicting(case, partial(labels, load_exported(path, threads=case.threads), case=case))
 
 
 def write_export(path: Path, format: str, precision: str, case: Case) -> None:

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from semask import Predictor, SeMask
+from semask.builder import build
 from semask.checkpoints import checkpoint
 from semask.prediction.predictor import recipe_inference
 from semask.prediction.raster import import_rasterio
@@ -82,7 +83,7 @@ def write_images(folder: Path, side: int) -> list[Path]:
 
 def random_model(options: argparse.Namespace, decoder: str) -> SeMask:
     torch.manual_seed(0)
-    return SeMask(encoder=options.encoder, decoder=decoder, num_classes=options.classes).eval()
+    return build(encoder=options.encoder, decoder=decoder, num_classes=options.classes).eval()
 
 
 def size(options: argparse.Namespace) -> None:

@@ -7,14 +7,15 @@ import sys
 
 import torch
 
-from semask import Data, Inference, Predictor, SeMask
+from semask import Data, Inference, Predictor
+from semask.builder import build
 from semask.commands.evaluate import percent
 from semask.evaluation import evaluate_model
 
 torch.manual_seed(0)
 dataset = Data(root=sys.argv[1], format="ade20k").dataset("val")
 pixels = dataset.check().pixels
-model = SeMask(encoder="swin_nano", num_classes=len(dataset.classes), channels=64)
+model = build("swin_nano", num_classes=len(dataset.classes), channels=64)
 result = evaluate_model(Predictor(model, Inference(scale=(2048, 512))), dataset, workers=0)
 print(f"{result.images} images, {pixels.sum():,} labelled pixels of {(pixels > 0).sum()} classes")
 print(f"untrained: mIoU {percent(result.scores.miou)} %, {percent(result.scores.overall_accuracy)} % of the pixels")

@@ -3,49 +3,104 @@
     image [B, 3, H, W]
       -> SemanticEncoder   stem, then per stage: blocks -> semantic layer -> norm      (encoders/, semantic/)
            maps [B, C_i, h_i, w_i] and semantic priors [B, K, h_i, w_i] of every stage
-      -> decoder           maps -> logits [B, K, H/4, W/4]                              (decoders/)
+      -> Decoder           maps -> class scores [B, K, H/4, W/4], or masks              (decoders/)
       -> PriorDecoder      priors -> prior logits [B, K, H/4, W/4], in training only
       -> loss              cross-entropy + 0.4 x cross-entropy of the prior             (losses/)
 
-Letters: B batch, C channels, H W image pixels, h w feature cells, K classes, N tokens.
+Letters: B batch, C channels, H W image pixels, h w feature locations, K classes, N tokens, Q queries.
+
+Names are loaded when they are first used: `import semask` loads neither torch nor anything else.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-from semask.checkpoints.checkpoint import load, save
-from semask.data.classes import Classes
-from semask.data.dataset import SegmentationDataset
-from semask.data.source import Data
-from semask.data.transforms import Augmentation
-from semask.encoders.backbone import Backbone
-from semask.encoders.encoder import SemanticEncoder
-from semask.encoders.library import attach
-from semask.losses.mask import MaskLoss
-from semask.losses.pixel import PixelLoss
-from semask.metrics import ConfusionMatrix
-from semask.model import SeMask
-from semask.prediction.predictor import Prediction, Predictor
-from semask.semantic.attention import SemanticAttention
-from semask.semantic.layer import SemanticLayer
-from semask.settings.inference import Inference
+if TYPE_CHECKING:
+    from semask.builder import build as build
+    from semask.checkpoints.checkpoint import load as load
+    from semask.checkpoints.checkpoint import save as save
+    from semask.checkpoints.hub import from_pretrained as from_pretrained
+    from semask.checkpoints.hub import push_to_hub as push_to_hub
+    from semask.checkpoints.hub import save_pretrained as save_pretrained
+    from semask.checkpoints.pretrained import load_pretrained as load_pretrained
+    from semask.commands.evaluate import evaluate as evaluate
+    from semask.commands.predict import predict as predict
+    from semask.data.classes import Classes as Classes
+    from semask.data.dataset import SegmentationDataset as SegmentationDataset
+    from semask.data.source import Data as Data
+    from semask.data.transforms import Augmentation as Augmentation
+    from semask.decoders.decoder import Decoder as Decoder
+    from semask.decoders.decoder import MaskDecoder as MaskDecoder
+    from semask.encoders.backbone import Backbone as Backbone
+    from semask.encoders.encoder import SemanticEncoder as SemanticEncoder
+    from semask.encoders.library import attach as attach
+    from semask.engines.export import export as export
+    from semask.engines.runtime import load_exported as load_exported
+    from semask.evaluation import Evaluation as Evaluation
+    from semask.losses.mask import MaskLoss as MaskLoss
+    from semask.losses.pixel import PixelLoss as PixelLoss
+    from semask.metrics import ConfusionMatrix as ConfusionMatrix
+    from semask.model import SeMask as SeMask
+    from semask.prediction.predictor import Prediction as Prediction
+    from semask.prediction.predictor import Predictor as Predictor
+    from semask.semantic.attention import SemanticAttention as SemanticAttention
+    from semask.semantic.layer import SemanticLayer as SemanticLayer
+    from semask.settings.inference import Inference as Inference
+    from semask.settings.model import ModelSettings as ModelSettings
+    from semask.settings.training import Training as Training
+    from semask.training.loop import train as train
 
-__all__ = [
-    "Augmentation",
-    "Backbone",
-    "Classes",
-    "ConfusionMatrix",
-    "Data",
-    "Inference",
-    "MaskLoss",
-    "PixelLoss",
-    "Prediction",
-    "Predictor",
-    "SeMask",
-    "SegmentationDataset",
-    "SemanticAttention",
-    "SemanticEncoder",
-    "SemanticLayer",
-    "attach",
-    "load",
-    "save",
-]
+_HOMES = {
+    "Augmentation": "semask.data.transforms",
+    "Backbone": "semask.encoders.backbone",
+    "Classes": "semask.data.classes",
+    "ConfusionMatrix": "semask.metrics",
+    "Data": "semask.data.source",
+    "Decoder": "semask.decoders.decoder",
+    "Evaluation": "semask.evaluation",
+    "Inference": "semask.settings.inference",
+    "MaskDecoder": "semask.decoders.decoder",
+    "MaskLoss": "semask.losses.mask",
+    "ModelSettings": "semask.settings.model",
+    "PixelLoss": "semask.losses.pixel",
+    "Prediction": "semask.prediction.predictor",
+    "Predictor": "semask.prediction.predictor",
+    "SeMask": "semask.model",
+    "SegmentationDataset": "semask.data.dataset",
+    "SemanticAttention": "semask.semantic.attention",
+    "SemanticEncoder": "semask.encoders.encoder",
+    "SemanticLayer": "semask.semantic.layer",
+    "Training": "semask.settings.training",
+    "attach": "semask.encoders.library",
+    "build": "semask.builder",
+    "evaluate": "semask.commands.evaluate",
+    "export": "semask.engines.export",
+    "from_pretrained": "semask.checkpoints.hub",
+    "load": "semask.checkpoints.checkpoint",
+    "load_exported": "semask.engines.runtime",
+    "load_pretrained": "semask.checkpoints.pretrained",
+    "predict": "semask.commands.predict",
+    "push_to_hub": "semask.checkpoints.hub",
+    "save": "semask.checkpoints.checkpoint",
+    "save_pretrained": "semask.checkpoints.hub",
+    "train": "semask.training.loop",
+}
+"""Where each public name lives."""
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'semask' has no attribute {name!r}: its names are {', '.join(_HOMES)}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted({*globals(), *__all__})

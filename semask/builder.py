@@ -1,25 +1,132 @@
-"""Settings of a model (a recipe's `model:`), and models built of them, also where anybody's file says them."""
+"""Models from names and numbers: `build` for people, `build_for` for the weights of a file of anybody."""
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from semask.decoders.catalog import build_decoder
+from semask.decoders.decoder import Decoder
+from semask.encoders.backbone import Backbone, LibraryBackbone
+from semask.encoders.encoder import SemanticEncoder
+from semask.encoders.swin import SIZES, Swin
 from semask.files.text import one_line, reason
+from semask.model import SeMask
 from semask.settings.model import ModelSettings, settings_of_file
-
-if TYPE_CHECKING:
-    from semask.model import SeMask  # which checks its arguments here
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """Types of weights that are as good as the model's own."""
 
 
-def build_for(values: Any, tensors: Mapping[str, Tensor], file: str | Path) -> "SeMask":
+def build(encoder: str | SemanticEncoder = "swin_tiny", decoder: str | Decoder = "fpn", **settings: Any) -> SeMask:
+    """Build a SeMask with fresh weights.
+
+    Args:
+        encoder: Backbone under the semantic layers, by name: swin_tiny, timm/MODEL, ... (docs/backbones.md); or an
+            encoder that you have, e.g. of `semask.attach`.
+        decoder: What makes masks of the features, by name: fpn, mask2former, ... (docs/decoders.md); or a `Decoder`.
+        settings: num_classes, semantic_window, channels and all others that `ModelSettings` explains.
+
+    Raises:
+        ValueError: If a name is unknown, a number out of range, or numbers contradict each other.
+
+    >>> model = build("swin_nano", "fpn", num_classes=5, channels=32).eval()
+    >>> model(torch.randn(1, 3, 64, 96)).logits.shape
+    torch.Size([1, 5, 16, 24])
+    """
+    names = [part if isinstance(part, str) else type(part).__name__ for part in (encoder, decoder)]
+    chosen = ModelSettings(encoder=names[0], decoder=names[1], **settings)
+    built = build_encoder(chosen) if isinstance(encoder, str) else encoder
+    model = SeMask(
+        built,
+        decoder_for(built, chosen) if isinstance(decoder, str) else decoder,
+        mean=chosen.mean,
+        std=chosen.std,
+    )
+    if isinstance(encoder, str) and isinstance(decoder, str):  # else its parts say what they are
+        model.config = chosen.as_dict() | described(built.backbone)
+    return model
+
+
+def build_model(settings: ModelSettings) -> SeMask:
+    """Build the model that settings describe, with fresh weights; see `build`."""
+    return build(**asdict(settings))
+
+
+def build_encoder(settings: ModelSettings) -> SemanticEncoder:
+    """Build a backbone by name, with semantic layers after its stages.
+
+    Raises:
+        ValueError: If there is none of that name, or a setting is not for it.
+    """
+    return SemanticEncoder(
+        build_backbone(settings),
+        num_classes=settings.prior_classes or settings.num_classes,
+        semantic_window=settings.semantic_window,
+        semantic_depths=settings.semantic_depths,
+        residual=settings.residual,
+    )
+
+
+def build_backbone(settings: ModelSettings) -> Backbone:
+    """Build a backbone by name: a Swin as published, with another window or stochastic depth if given, or a library's.
+
+    Raises:
+        ValueError: If there is none of that name, or a setting is not for it.
+    """
+    name, window = settings.encoder, settings.window
+    if "/" in name:
+        if window is not None:
+            raise ValueError(f"window is {window}: not for {name}; give model.encoder_options what its library knows")
+        from semask.encoders.library import library_backbone  # loads timm or transformers
+
+        return library_backbone(
+            name, in_channels=settings.in_channels, drop_path=settings.drop_path, options=settings.encoder_options
+        )
+    if name not in SIZES:
+        raise ValueError(
+            f"encoder is {name!r}: choose one of {', '.join(SIZES)}, or timm/MODEL, transformers/mit_b0, "
+            "transformers/OWNER/NAME (docs/backbones.md)"
+        )
+    if settings.encoder_options:
+        raise ValueError(f"encoder_options are for backbones of libraries, not for {name}: leave them out")
+    size = SIZES[name]
+    if window is not None:
+        size = size._replace(window=window)
+    if settings.drop_path is not None:
+        size = size._replace(drop_path=settings.drop_path)
+    return Swin(size, in_channels=settings.in_channels)
+
+
+def described(backbone: Backbone) -> dict[str, Any]:
+    """Settings that build a backbone again, without a folder or the Hub; only libraries' have more than their name."""
+    return backbone.described() if isinstance(backbone, LibraryBackbone) else {}
+
+
+def decoder_for(encoder: SemanticEncoder, settings: ModelSettings) -> Decoder:
+    """Build a decoder by name for the maps of an encoder.
+
+    Raises:
+        ValueError: If there is none of that name, or the maps or a setting do not suit it.
+    """
+    return build_decoder(
+        settings.decoder,
+        encoder.channels,
+        encoder.strides,
+        num_classes=settings.num_classes,
+        channels=settings.channels,
+        dropout=settings.dropout,
+        queries=settings.queries,
+        layers=settings.decoder_layers,
+        options=settings.decoder_options,
+    )
+
+
+def build_for(values: Any, tensors: Mapping[str, Tensor], file: str | Path) -> SeMask:
     """Build the model that a file describes, for the weights that it holds.
 
     First it is built without memory and compared with the weights, so that nothing is allocated that the file does not
@@ -36,19 +143,17 @@ def build_for(values: Any, tensors: Mapping[str, Tensor], file: str | Path) -> "
     Raises:
         ValueError: If the settings are wrong, or describe another model than that of the weights.
     """
-    from semask.model import SeMask
-
     settings = settings_of_file(values, file)
-    arguments = asdict(settings)
     if settings.encoder.startswith("transformers/"):
         from semask.encoders.library import without_network
 
-        arguments["encoder_options"] = without_network(settings.encoder, settings.encoder_options, file)
+        options = without_network(settings.encoder, settings.encoder_options, file)
+        settings = replace(settings, encoder_options=options)
     try:
         with torch.device("meta"):
-            plan = SeMask(**arguments)
+            plan = build_model(settings)
         require_weights(plan.state_dict(), tensors, file)
-        return SeMask(**arguments)
+        return build_model(settings)
     except ValueError as error:
         if str(error).startswith(one_line(file)):
             raise
@@ -67,10 +172,8 @@ def require_memory(settings: ModelSettings) -> None:
     Raises:
         ValueError: If weights, gradients and the optimizer's two moments would take more than all its memory.
     """
-    from semask.model import SeMask
-
     with torch.device("meta"):
-        weights = sum(parameter.numel() for parameter in SeMask(**asdict(settings)).parameters())
+        weights = sum(parameter.numel() for parameter in build_model(settings).parameters())
     needed, there = 16 * weights, machine_memory()
     if there is not None and needed > there:
         raise ValueError(

@@ -13,6 +13,7 @@ import docstring_parser
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
+from semask.builder import build
 from semask.files.schema import field_hints, from_plain
 from semask.files.text import one_line, out_of_memory, reason
 from semask.settings.recipe import read_recipe
@@ -97,7 +98,6 @@ def train_options(parser: ArgumentParser) -> Call:
     import torch
 
     from semask.builder import require_memory
-    from semask.model import SeMask
     from semask.settings.sections import SECTIONS
     from semask.training.loop import train
 
@@ -122,7 +122,7 @@ def train_options(parser: ArgumentParser) -> Call:
         settings: dict[str, Any] = {name: kind(**sections[name]) for name, kind in SECTIONS.items()}
         require_memory(settings["model"])
         torch.manual_seed(settings["training"].seed)
-        model, mask_loss = SeMask(**dataclasses.asdict(settings.pop("model"))), settings.pop("mask_loss")
+        model, mask_loss = build(**dataclasses.asdict(settings.pop("model"))), settings.pop("mask_loss")
         if model.decoder.makes_masks:
             settings["loss"] = mask_loss
         others = {name: value for name, value in options.as_dict().items() if name not in (*SECTIONS, *RECIPE_OPTIONS)}

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semask import SeMask
+from semask.builder import build
 from semask.engines.description import KEY, metadata
 
 K, Q = 3, 4
@@ -17,7 +17,7 @@ WEIGHT = torch.randn(K, 3, 4, 4, generator=torch.Generator().manual_seed(1))
 
 def described(*, masks: bool = False, **settings) -> dict:
     """Metadata as of a real model with K classes."""
-    model = SeMask(encoder="swin_nano", num_classes=K, channels=8)
+    model = build("swin_nano", num_classes=K, channels=8)
     values = metadata(model, precision="fp32")
     if masks:
         values |= {"makes_masks": True, "outputs": ["classes", "masks"], "size_divisor": 32}

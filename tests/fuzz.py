@@ -27,6 +27,8 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from semask.builder import build
+
 CASES, SECONDS = 200, 600
 MEMORY = 6 * 2**30
 """Bytes of address space; torch alone maps several."""
@@ -88,11 +90,10 @@ def checkpoint_file() -> bytes:
 
 def exported_description() -> bytes:
     """The JSON of an exported file."""
-    from semask import SeMask
     from semask.engines.description import metadata
     from tests.hostile.corpus import SMALL
 
-    return json.dumps(metadata(SeMask(**SMALL), precision="fp32")).encode()
+    return json.dumps(metadata(build(**SMALL), precision="fp32")).encode()
 
 
 def recipes() -> list[bytes]:

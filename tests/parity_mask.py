@@ -19,6 +19,7 @@ from parity_case import Case, compare_gradients, fill, label_map, network_input,
 from torch import Tensor
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerMaskPredictor
 
+from semask.builder import build
 from semask.checkpoints.names import official_names
 from semask.decoders.mask2former import Mask2Former
 from semask.decoders.maskformer import MaskFormer
@@ -78,7 +79,7 @@ def build_mask_model(spec: dict[str, Any]) -> tuple[SeMask, MaskLoss]:
         points=former.get("TRAIN_NUM_POINTS"),
         prior_weight=former["CATE_WEIGHT"],
     )
-    model = SeMask(encoder, decoder, num_classes=spec["num_classes"])
+    model = build(encoder, decoder, num_classes=spec["num_classes"])
     fill(model, spec["seed"], official_names(model).__getitem__)
     return model, loss
 

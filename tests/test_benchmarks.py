@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from semask import PixelLoss, SeMask
+from semask.builder import build
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))  # as for `python benchmarks/run.py`
@@ -26,7 +27,7 @@ SMALL = ["--encoder", "swin_nano", "--classes", "5", "--sizes", "64x64", "--roun
 
 def model(**settings) -> SeMask:
     """Model in which every part says something, in double precision."""
-    built = SeMask(**{"encoder": "swin_nano", "num_classes": 5, "channels": 16, **settings}).double()
+    built = build(**{"encoder": "swin_nano", "num_classes": 5, "channels": 16, **settings}).double()
     for name, parameter in built.named_parameters():
         nn.init.normal_(parameter, mean=1.0 if name.endswith("scale") else 0.0, std=0.2)
     for module in built.modules():
@@ -73,7 +74,7 @@ def test_the_gradients_of_the_reference_equal_ours():
 
 def test_the_reference_has_no_other_models():
     with pytest.raises(ValueError, match="no other decoder"):
-        reference.Reference.from_ours(SeMask("swin_nano", "segmenter", num_classes=2, channels=8))
+        reference.Reference.from_ours(build("swin_nano", "segmenter", num_classes=2, channels=8))
 
 
 def test_the_reference_runs_nothing_of_the_package():

@@ -32,7 +32,7 @@ def parse(parser: ArgumentParser, config: str) -> Namespace:
 
 def build(settings: dict[str, Any]) -> SeMask:
     with torch.device("meta"):
-        return SeMask(**settings)
+        return build(**settings)
 
 
 @pytest.mark.parametrize("config", FILES)

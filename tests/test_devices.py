@@ -8,7 +8,8 @@ import torch
 
 from semask import PixelLoss, Predictor, SeMask
 from semask.acceleration.kernels import predicts
-from semask.engines.runtime import load
+from semask.builder import build
+from semask.engines.runtime import load_exported
 from semask.prediction.score_maps import confidence, label_map
 from semask.semantic.attention import attend
 
@@ -20,7 +21,7 @@ SIZES = [(64, 96), (97, 131)]
 
 def nano(decoder: str = "fpn") -> SeMask:
     layers = {"decoder_layers": 1} if decoder.startswith("mask") else {}
-    model = SeMask("swin_nano", decoder, num_classes=6, channels=32, queries=9, **layers).eval()
+    model = build("swin_nano", decoder, num_classes=6, channels=32, queries=9, **layers).eval()
     for layer in model.encoder.semantic_layers:
         for attention in layer.attentions:
             torch.nn.init.ones_(attention.scale)
@@ -75,7 +76,7 @@ def test_gradients(device):
     gradients = {}
     for name in ("cpu", device):
         torch.manual_seed(0)
-        model = SeMask("swin_nano", num_classes=6, channels=32, drop_path=0.0, dropout=0.0)
+        model = build("swin_nano", num_classes=6, channels=32, drop_path=0.0, dropout=0.0)
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
@@ -158,5 +159,5 @@ def test_exported_for_the_device(semask, trained, scenes, tmp_path, device, form
            "--limit", 5, "--out", out)  # fmt: skip
     report = json.loads((tmp_path / f"model{ending}.report.json").read_text(encoding="utf-8"))
     assert report["passed"]
-    runtime = load(out, device=device, trust=True)
+    runtime = load_exported(out, device=device, trust=True)
     assert Predictor(runtime)(np.zeros((65, 70, 3), dtype=np.uint8)).label.shape == (65, 70)

@@ -9,7 +9,7 @@ from exported_files import described, write_onnx
 from PIL import Image
 
 from semask import Predictor
-from semask.engines.runtime import load
+from semask.engines.runtime import load_exported
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "onnx_without_torch.py"
 WITHOUT_TORCH = "import runpy, sys; sys.modules['torch'] = None; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0])"
@@ -34,7 +34,7 @@ def test_the_example_without_torch_predicts_the_same(tmp_path, masks, evaluation
     image = photo(tmp_path / "photo.png", 100, 76)
     command = [sys.executable, "-c", WITHOUT_TORCH, EXAMPLE, model, image, tmp_path / "mask.png"]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    prediction = Predictor(load(model))(image)
+    prediction = Predictor(load_exported(model))(image)
     with Image.open(tmp_path / "mask.png") as mask:
         assert mask.mode == "P"
         label = np.array(mask)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from semask import PixelLoss, SeMask
+from semask.builder import build
 from semask.encoders.encoder import SemanticEncoder
 from semask.encoders.swin import Block, Stage, Swin, SwinSize
 from semask.settings.model import ModelSettings
@@ -12,7 +13,7 @@ SMALL = {"encoder": "swin_nano", "num_classes": 5, "channels": 8, "semantic_wind
 
 
 def model(**settings) -> SeMask:
-    return SeMask(**{**SMALL, **settings})
+    return build(**{**SMALL, **settings})
 
 
 @pytest.mark.parametrize("size", [(64, 96), (33, 70), (1, 1)])
@@ -36,10 +37,10 @@ def test_prior_logits_in_training_or_when_asked_for():
 def test_config_holds_all_settings():
     config = model(in_channels=4, mean=[0.5] * 4, std=[0.2] * 4).config
     assert list(config) == list(ModelSettings().as_dict())
-    rebuilt = SeMask(**json.loads(json.dumps(config)))
+    rebuilt = build(**json.loads(json.dumps(config)))
     assert rebuilt.config == config
     shapes = {name: x.shape for name, x in rebuilt.state_dict().items()}
-    assert shapes == {name: x.shape for name, x in SeMask(**config).state_dict().items()}
+    assert shapes == {name: x.shape for name, x in build(**config).state_dict().items()}
     defaults = ModelSettings().as_dict()
     changed = {name: config[name] for name in config if config[name] != defaults[name]}
     assert changed.keys() == {"encoder", "num_classes", "channels", "semantic_window", "in_channels", "mean", "std"}
@@ -94,7 +95,7 @@ def test_an_encoder_of_ones_own():
     encoder = SemanticEncoder(
         Swin(SwinSize(8, (1, 1), (1, 1), 3, 0.0)), num_classes=5, semantic_window=(3, None), semantic_depths=2
     )
-    output = SeMask(encoder, num_classes=5, channels=8)(torch.randn(2, 3, 32, 32))
+    output = build(encoder, num_classes=5, channels=8)(torch.randn(2, 3, 32, 32))
     assert output.logits.shape == output.prior_logits.shape == (2, 5, 8, 8)
 
 
@@ -102,7 +103,7 @@ def test_gradient_checkpointing_is_switched_everywhere():
     module = model()
     stages = [stage for stage in module.modules() if isinstance(stage, Stage)]
     for enabled in (True, False):
-        module.set_gradient_checkpointing(enabled)
+        module.encoder.backbone.set_gradient_checkpointing(enabled)
         assert [stage.checkpointing for stage in stages] == [enabled] * 4
 
 
@@ -129,7 +130,7 @@ def test_faults(settings, message):
 
 @pytest.mark.parametrize("decoder", ["fpn", "mask2former", "mask2former_msfapn", "segmenter"])
 def test_bfloat16_predicts_nearly_the_same(decoder):
-    module, image = SeMask("swin_nano", decoder, num_classes=5, channels=32).eval(), torch.randn(1, 3, 64, 96)
+    module, image = build("swin_nano", decoder, num_classes=5, channels=32).eval(), torch.randn(1, 3, 64, 96)
     with torch.inference_mode():
         exact = module(image)
         rough = module.use_bfloat16()(image)

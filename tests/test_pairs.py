@@ -32,7 +32,7 @@ SMALL = {"num_classes": 3, "channels": 32, "queries": 5, "decoder_layers": 1}
 
 
 def build(encoder: str, decoder: str, **settings) -> SeMask:
-    return SeMask(encoder, decoder, encoder_options=ENCODERS[encoder], **SMALL, **settings)
+    return build(encoder, decoder, encoder_options=ENCODERS[encoder], **SMALL, **settings)
 
 
 @pytest.fixture(autouse=True)
@@ -107,7 +107,7 @@ def test_gradient_checkpointing_of_every_encoder(encoder):
     model = build(encoder, "fpn", drop_path=0.0).train()
     image, gradients = torch.randn(2, 3, 64, 64), []
     for enabled in (False, True):
-        model.set_gradient_checkpointing(enabled)
+        model.encoder.backbone.set_gradient_checkpointing(enabled)
         torch.manual_seed(0)
         model.zero_grad()
         default_loss(model)(model(image), torch.zeros(2, 64, 64, dtype=torch.long)).total.backward()
@@ -204,7 +204,7 @@ def test_a_decoder_is_one_new_file(tmp_path):
     (copy / "decoders" / "pointwise.py").write_text(DROPPED_IN, encoding="utf-8")
     code = """
 import semask, torch
-model = semask.SeMask("swin_nano", "pointwise", num_classes=3)
+model = semask.build("swin_nano", "pointwise", num_classes=3)
 again = semask.load(semask.save("model.safetensors", model, {}))
 print(semask.__file__, again.config["decoder"], *again(torch.zeros(1, 3, 32, 64)).logits.shape)
 """

@@ -16,7 +16,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from semask import Augmentation, Data, MaskLoss, PixelLoss, SeMask
+from semask import Augmentation, Data, MaskLoss, PixelLoss
+from semask.builder import build
 from semask.settings.training import Training
 from semask.synthetic.dataset import write_synthetic
 from semask.training.loop import train
@@ -44,7 +45,7 @@ Many gradients of MaskFormer's first step are zero but for rounding, and AdamW m
 def train_uneven(data: Path, out: Path, decoder: str, *, passes: int) -> None:
     """Train with four images a step."""
     torch.manual_seed(0)
-    model = SeMask(
+    model = build(
         "swin_nano", decoder, num_classes=11, prior_classes=7, channels=32, queries=5, decoder_layers=2,
         dropout=0.0, drop_path=0.0,
     )  # fmt: skip

@@ -81,7 +81,7 @@ def load(source: str | Path, *, device: torch.device | str = "cpu", into: SeMask
 
     if is_exported(source):
         raise ValueError(
-            f"{source}: an exported file, not a checkpoint: predict and evaluate take it, and semask.runtime.load does"
+            f"{source}: an exported file, not a checkpoint: predict and evaluate take it, and semask.load_exported does"
         )
     path = find_checkpoint(source)
     tensors, found = read_tensors(path)

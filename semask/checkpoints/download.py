@@ -11,8 +11,8 @@ from pathlib import Path
 from filelock import FileLock
 from huggingface_hub import cached_assets_path, constants
 
-from semask.checkpoints.network import unreachable
 from semask.checkpoints.published import Published
+from semask.files.network import unreachable
 from semask.files.text import reason
 
 TIMEOUT = 60.0
@@ -34,9 +34,7 @@ def published_checkpoint(published: Published) -> Path:
     """
     path = cache() / f"{published.name}.safetensors"
     if not path.is_file():
-        from semask.checkpoints.official import (
-            convert_published,  # it reads checkpoints, which are found by this function
-        )
+        from semask.checkpoints.official import convert_published
 
         with FileLock(f"{path}.lock"):
             if not path.is_file():

@@ -62,6 +62,7 @@ def from_pretrained(
     token: str | bool | None = None,
     local_files_only: bool = False,
     device: torch.device | str = "cpu",
+    **others: object,
 ) -> SeMask:
     """Load a model from the Hub, or from whatever else `semask.load` reads.
 
@@ -73,13 +74,19 @@ def from_pretrained(
         token: Access token for private repositories; None for the one of `hf auth login`, False for none.
         local_files_only: Use only what was downloaded before.
         device: Where to put the model.
+        others: None are known: a model is what its file says.
 
     Returns:
-        The model in evaluation mode; `metadata` holds what the checkpoint says beside the weights.
+        The model in evaluation mode; `metadata` holds what the checkpoint says besides the weights.
 
     Raises:
         ValueError: If there is no such model, the Hub can't be reached, or the file is not one of ours.
     """
+    if others:
+        raise ValueError(
+            f"from_pretrained got {', '.join(others)}: a model is what its file says; drop it, or for other "
+            "classes or settings train with `semask train --training.pretrained`"
+        )
     if not is_hub_name(Path(source)):
         return checkpoint.load(source, device=device)
     from huggingface_hub import hf_hub_download

@@ -26,7 +26,7 @@ def official_names(model: nn.Module) -> dict[str, Source]:
     Published names that no tensor of ours answers to match `DROPPED`.
 
     >>> from semask import SeMask
-    >>> names = official_names(SeMask(encoder="swin_nano", num_classes=3))
+    >>> names = official_names(build("swin_nano", num_classes=3))
     >>> names["encoder.semantic_layers.2.attentions.0.scale"].name
     'backbone.layers.2.semantic_layer.class_injection.0.gamma'
     """

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from semask.builder import build
 from semask.checkpoints import checkpoint
 from semask.checkpoints.download import fetch, published_checkpoint
 from semask.checkpoints.names import DROPPED, PIXEL, PREDICTOR, official_names, take
@@ -135,7 +136,7 @@ def convert_file(file: Path, *, semantic_window: Scope | None, format: str | Non
 
 def write(file: Path, content: WeightFile, settings: dict[str, Any], metadata: dict[str, Any], *, out: Path) -> Path:
     """Build the model, fill it, and save it; where the weights came from goes with them."""
-    model = SeMask(**settings)
+    model = build(**settings)
     model.load_state_dict(translate(content.tensors, model, file))
     source = {"file": file.name, "sha256": sha256(file)}
     return checkpoint.save(out, model, {**metadata, "source": source})

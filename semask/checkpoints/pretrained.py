@@ -12,13 +12,13 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 from torch import Tensor, nn
 
-from semask.checkpoints import network
 from semask.checkpoints.layouts import LAYOUTS, recognise
 from semask.checkpoints.names import BACKBONE, DROPPED, take
 from semask.checkpoints.published import PUBLISHED
 from semask.checkpoints.weight_files import read_file
 from semask.encoders.backbone import LibraryBackbone
 from semask.encoders.swin import Swin
+from semask.files import network
 from semask.files.text import one_line, reason
 
 PER_CLASS = re.compile(
@@ -117,7 +117,7 @@ def load_pretrained(model: nn.Module, source: str) -> LoadReport:
 
 def library_weights(model: nn.Module, backbone: LibraryBackbone, source: str) -> LoadReport:
     """Load the backbone's weights by its library's own means; all else stays fresh."""
-    from semask.encoders.library import load_library_weights
+    from semask.checkpoints.library_weights import load_library_weights
 
     stem = getattr(model, "config", {}).get("in_channels", 3)
     with network.hub():

@@ -12,9 +12,9 @@ from semask.files.text import one_line, reason
 
 def find_checkpoint(source: str | Path) -> Path:
     """Find the file of a checkpoint; see `load`. The name of a published model gets it: `semask.weights.published`."""
-    from semask.checkpoints import network
     from semask.checkpoints.pretrained import IN_FOLDER
     from semask.checkpoints.published import PUBLISHED
+    from semask.files import network
 
     path = Path(source)
     if str(source) in PUBLISHED and not path.exists():

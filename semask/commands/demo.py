@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from semask.builder import build
 from semask.checkpoints import checkpoint
 from semask.commands.evaluate import percent
 from semask.data.classes import Classes
@@ -21,7 +22,6 @@ from semask.files.atomic import written_whole
 from semask.files.text import make_console, shown
 from semask.losses.pixel import PixelLoss
 from semask.metrics import ConfusionMatrix
-from semask.model import SeMask
 from semask.prediction.pictures import colorize
 from semask.prediction.predictor import Predictor, to_image
 from semask.settings.inference import Inference
@@ -61,7 +61,7 @@ def demo(*, out: str = "demo", steps: int = 400, seed: int = 0) -> Path:
     run = folder / "run"
     if not (run / "last.safetensors").exists():
         torch.manual_seed(seed)
-        model = SeMask(encoder="swin_nano", num_classes=len(val_set.classes), channels=64)
+        model = build("swin_nano", num_classes=len(val_set.classes), channels=64)
         augmentation = Augmentation(
             scale=None, scale_range=(0.8, 1.25), crop=(160, 192), largest_class=0.9, photometric=False
         )

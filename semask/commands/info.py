@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from rich.table import Table
 
+from semask.builder import build
 from semask.checkpoints import checkpoint
 from semask.cost import flops, parameters, stages
 from semask.files.schema import Sides, require
@@ -66,4 +67,4 @@ def open_model(source: str) -> SeMask:
         raise ValueError(f"{one_line(path)}: a recipe without a section `model`: give one that has it")
     settings = settings_of_file(recipe["model"], path)
     with torch.device("meta"):  # shapes are enough, whatever size the recipe asks for
-        return SeMask(**asdict(settings))
+        return build(**asdict(settings))

@@ -6,16 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semask.decoders.encnet import PointNormReLU
-from semask.decoders.fcn import AuxiliaryHead, refuse_single_cell
-from semask.decoders.fpn import ConvNormReLU, classifier
-from semask.decoders.sfnet import warp
+from semask.decoders.blocks import AuxiliaryHead, ConvNormReLU, PointNormReLU, classifier, refuse_single_cell, warp
+from semask.decoders.decoder import Decoder
 from semask.outputs import PixelOutput, resize
 
 POOLED_SIDE = 3
 
 
-class AlignSeg(nn.Module):
+class AlignSeg(Decoder):
     """Feature-aligned segmentation: to the finest map each coarser one, and at last the context, is aligned and added.
 
     AlignSeg: Feature-Aligned Segmentation Networks (Huang et al., arXiv 2003.00872): Aligned Feature Aggregation and
@@ -38,10 +36,6 @@ class AlignSeg(nn.Module):
     torch.Size([2, 5, 12, 10])
     """
 
-    size_divisor = 1
-    makes_masks = False
-    prior_align_corners = False
-
     def __init__(
         self,
         in_channels: Sequence[int],
@@ -51,7 +45,7 @@ class AlignSeg(nn.Module):
         channels: int = 256,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__()
+        super().__init__(num_classes)
         self.context = AlignedContext(in_channels[-1], channels)
         widths = [*in_channels, channels]  # of the maps, and of the context
         self.refine = nn.ModuleList([Refinement(width, channels) for width in widths])

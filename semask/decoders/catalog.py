@@ -1,12 +1,7 @@
-"""④ Features to logits or masks.
+"""Decoders by name: found by the names of the files in this room, built from plain values.
 
-A decoder is built from (in_channels, strides, num_classes, ...), is called with the maps, and says of itself:
-`makes_masks` (whether it gives a `MaskOutput`), `size_divisor` (what images are padded to a multiple of),
-`prior_align_corners` (how the priors are resized for the loss) and, if so, `skips_maps` (that it leaves some maps out,
-which several processes have to know) and `loss_settings` (what `MaskLoss` has to be, where it is not Mask2Former's).
-
-It lives in the file that its name begins with, which says in `DECODERS` how it is built: mask2former_fapn is in
-mask2former.py. A new decoder is a new file.
+A decoder lives in the file that its name begins with, which says in `DECODERS` how it is built: mask2former_fapn is in
+mask2former.py. A new decoder is a new file with a `Decoder` in it (docs/add-a-decoder.md).
 """
 
 import contextlib
@@ -17,15 +12,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from torch import nn
-
-from semask.decoders.fpn import SemanticFPN
-from semask.decoders.prior import PriorDecoder
+from semask.decoders.decoder import Decoder
 from semask.files.schema import require_known
 from semask.files.text import reason
 
 SHARED = ("channels", "dropout", "queries", "layers")
-"""Settings that several decoders have, and `SeMask` names."""
+"""Settings that several decoders have, and `ModelSettings` names."""
 LIBRARY = "smp/"
 """What the names of decoders of segmentation_models_pytorch begin with."""
 
@@ -36,12 +28,12 @@ def build_decoder(
     strides: Sequence[int],
     *,
     num_classes: int,
-    channels: int,
-    dropout: float,
-    queries: int,
-    layers: int | None,
+    channels: int = 256,
+    dropout: float = 0.1,
+    queries: int = 100,
+    layers: int | None = None,
     options: Mapping[str, Any] | None = None,
-) -> nn.Module:
+) -> Decoder:
     """Build a decoder by name.
 
     Args:
@@ -50,7 +42,7 @@ def build_decoder(
         strides: Image pixels per cell of the maps.
         num_classes: Classes K.
         channels: Width of the decoder.
-        dropout: Share of channels that is dropped in training.
+        dropout: Dropout probability of the channels in training.
         queries: Number of masks of a mask decoder.
         layers: Transformer layers of the decoder; None for the decoder's own number.
         options: Settings that only this decoder has.
@@ -68,17 +60,20 @@ def build_decoder(
     given = {"in_channels", "strides", "num_classes", *SHARED, *getattr(make, "keywords", ())}
     what = f"decoder_options of {name}"
     require_known(options or {}, {x: hint for x, hint in hints_of(make).items() if x not in given}, what)
-    return make(in_channels, strides, num_classes=num_classes, **settings, **(options or {}))
+    decoder = make(in_channels, strides, num_classes=num_classes, **settings, **(options or {}))
+    named = {"decoder_layers" if setting == "layers" else setting: value for setting, value in settings.items()}
+    decoder.config |= {"decoder": name, **named, **({"decoder_options": dict(options)} if options else {})}
+    return decoder
 
 
-def hints_of(make: Callable[..., nn.Module]) -> dict[str, Any]:
+def hints_of(make: Callable[..., Decoder]) -> dict[str, Any]:
     """Annotations of what a decoder is built with; those of its own options have ranges, since files give them too."""
     constructor: Any = make.func if isinstance(make, partial) else make
     hints = get_type_hints(constructor.__init__, include_extras=True)
     return {name: hints.get(name, Any) for name in inspect.signature(make).parameters}
 
 
-def find(name: str) -> Callable[..., nn.Module]:
+def find(name: str) -> Callable[..., Decoder]:
     """Find what builds a decoder.
 
     Raises:
@@ -91,7 +86,7 @@ def find(name: str) -> Callable[..., nn.Module]:
     return table[name]
 
 
-def decoders_of(file: str, wanted: str) -> Mapping[str, Callable[..., nn.Module]]:
+def decoders_of(file: str, wanted: str) -> Mapping[str, Callable[..., Decoder]]:
     """The decoders of a file by name."""
     try:
         module = import_module(f"semask.decoders.{file}")
@@ -100,7 +95,7 @@ def decoders_of(file: str, wanted: str) -> Mapping[str, Callable[..., nn.Module]
         raise ValueError(
             f"decoder {wanted} needs the {extra} extra ({reason(error)}): pip install 'semask[{extra}]'"
         ) from error
-    table: Mapping[str, Callable[..., nn.Module]] = getattr(module, "DECODERS", {})
+    table: Mapping[str, Callable[..., Decoder]] = getattr(module, "DECODERS", {})
     return table
 
 
@@ -110,12 +105,9 @@ def files() -> list[str]:
 
 
 def names() -> list[str]:
-    """Decoders that `SeMask` knows by name and whose packages are installed; imports all of them."""
+    """Decoders that can be built by name and whose packages are installed; imports all of them."""
     found: list[str] = []
     for file in files():
         with contextlib.suppress(ValueError):
             found.extend(decoders_of(file, file))
     return found
-
-
-__all__ = ["PriorDecoder", "SemanticFPN", "build_decoder", "names"]

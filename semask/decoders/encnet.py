@@ -7,15 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semask.decoders.fcn import AuxiliaryHead, refuse_single_cell
-from semask.decoders.fpn import ConvNormReLU, classifier
+from semask.decoders.blocks import AuxiliaryHead, GatheredMaps, PointNormReLU, classifier
+from semask.decoders.decoder import Decoder
 from semask.files.schema import Range
-from semask.outputs import PixelOutput, resize
-
-FINEST_STRIDE = 8
+from semask.outputs import PixelOutput
 
 
-class EncNet(nn.Module):
+class EncNet(Decoder):
     """Context Encoding: the image's features are encoded as one vector, which weighs the channels of all cells.
 
     Context Encoding for Semantic Segmentation (Zhang et al., arXiv 1803.08904), section 3. In training the same vector
@@ -40,9 +38,6 @@ class EncNet(nn.Module):
     (torch.Size([2, 5, 6, 5]), torch.Size([2, 5]))
     """
 
-    size_divisor = 1
-    makes_masks = False
-    prior_align_corners = False
     skips_maps = True
 
     def __init__(
@@ -55,7 +50,7 @@ class EncNet(nn.Module):
         dropout: float = 0.1,
         codewords: Annotated[int, Range(1, 1024)] = 32,
     ) -> None:
-        super().__init__()
+        super().__init__(num_classes)
         self.gather = GatheredMaps(in_channels, strides, channels=channels)
         self.context = ContextEncoding(channels, codewords=codewords)
         self.presence_classifier = nn.Linear(channels, num_classes)
@@ -136,46 +131,6 @@ class Encoding(nn.Module):
         # |x - d|² without the [B, N, D, C] of all differences
         distances = x.square().sum(-1, keepdim=True) - 2 * x @ self.codewords.T + self.codewords.square().sum(-1)
         return (-self.smoothing * distances).softmax(-1)
-
-
-class GatheredMaps(nn.Module):
-    """Brings the maps of stride 8 and more together at the finest of them: what a dilated backbone gives at its end.
-
-    Args:
-        in_channels: Channels of the maps.
-        strides: Image pixels per cell of the maps, rising.
-        channels: Channels of the result.
-    """
-
-    def __init__(self, in_channels: Sequence[int], strides: Sequence[int], *, channels: int) -> None:
-        super().__init__()
-        self.first = next((i for i, stride in enumerate(strides) if stride >= FINEST_STRIDE), len(strides) - 1)
-        *laterals, last = in_channels[self.first :]
-        self.laterals = nn.ModuleList([PointNormReLU(width, channels) for width in laterals])
-        self.last = ConvNormReLU(last, channels)
-        self.fuse = ConvNormReLU(channels * (len(laterals) + 1), channels) if laterals else nn.Identity()
-
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Gather the maps [B, C_i, h_i, w_i]: -> [B, channels, h, w].
-
-        Raises:
-            ValueError: If the coarsest map is a single cell of a single image, in training.
-        """
-        if self.training:
-            refuse_single_cell(maps[-1])
-        *laterals, last = maps[self.first :]
-        gathered = [lateral(x) for lateral, x in zip(self.laterals, laterals, strict=True)] + [self.last(last)]
-        fused: Tensor = self.fuse(torch.cat([resize(x, gathered[0].shape[-2:]) for x in gathered], dim=1))
-        return fused
-
-
-class PointNormReLU(nn.Sequential):
-    """1 x 1 convolution without bias, BatchNorm, ReLU: [B, C, h, w] -> [B, C', h, w]."""
-
-    def __init__(self, in_channels: int, channels: int) -> None:
-        conv = nn.Conv2d(in_channels, channels, 1, bias=False)
-        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-        super().__init__(conv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
 
 
 DECODERS = {"encnet": EncNet}

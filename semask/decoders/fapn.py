@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from transformers import Mask2FormerConfig
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerPixelDecoderEncoderLayer
 
+from semask.decoders.blocks import NORM_GROUPS, convolution, tokens
 from semask.decoders.deformable import (
     KERNEL,
     DeformableAttention,
@@ -16,7 +17,7 @@ from semask.decoders.deformable import (
     reference_points,
 )
 
-OFFSET_GROUPS, NORM_GROUPS = 8, 32
+OFFSET_GROUPS = 8
 POINTS = 4
 
 
@@ -186,40 +187,3 @@ class DeformablePixelDecoder(nn.Module):
             )[0]
         parts = torch.split(attended, [h * w for h, w in sizes], dim=1)
         return [part.mT.reshape(x.shape) for part, x in zip(parts, scales, strict=True)]
-
-
-def convolution(in_channels: int, out_channels: int, kernel: int, *, bias: bool = True) -> nn.Conv2d:
-    """Make a convolution that keeps the size, and starts as those of detectron2 do (uniform, Kaiming with a = 1)."""
-    made = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=bias)
-    init_convolution(made)
-    return made
-
-
-def init_convolution(convolution: nn.Conv2d) -> None:
-    """Initialise a convolution as those of detectron2 are: uniform, Kaiming with a = 1, no bias."""
-    nn.init.kaiming_uniform_(convolution.weight, a=1)
-    if convolution.bias is not None:
-        nn.init.zeros_(convolution.bias)
-
-
-def check_widths(*, channels: int, pixel_channels: int, heads: int) -> None:
-    """Refuse widths of a mask decoder that can't be built.
-
-    Raises:
-        ValueError: If the pixel decoder's norms don't divide its width, or the heads one of the two.
-    """
-    if pixel_channels < 1 or pixel_channels % NORM_GROUPS:
-        raise ValueError(
-            f"the pixel decoder is {pixel_channels} channels wide: give a multiple of {NORM_GROUPS} as channels, or as "
-            "pixel_channels in decoder_options"
-        )
-    if heads < 1 or channels % heads or pixel_channels % heads:
-        raise ValueError(
-            f"{heads} heads can't share {channels} channels and {pixel_channels} of the pixel decoder: give a divisor "
-            "of both"
-        )
-
-
-def tokens(x: Tensor) -> Tensor:
-    """Flatten a map [B, C, h, w] to its cells [B, h * w, C]."""
-    return x.flatten(2).transpose(1, 2)

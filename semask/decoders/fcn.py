@@ -6,12 +6,13 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from semask.decoders.fpn import ConvNormReLU, classifier
+from semask.decoders.blocks import AuxiliaryHead, ConvNormReLU, classifier, refuse_single_cell
+from semask.decoders.decoder import Decoder
 from semask.files.schema import Range
 from semask.outputs import PixelOutput
 
 
-class FCN(nn.Module):
+class FCN(Decoder):
     """The plain head that others are measured against.
 
     `convs` times (3 x 3 convolution, BatchNorm, ReLU) on the coarsest map, one more on the result beside the map
@@ -37,9 +38,6 @@ class FCN(nn.Module):
     (torch.Size([2, 5, 3, 3]), [torch.Size([2, 5, 6, 5])])
     """
 
-    size_divisor = 1
-    makes_masks = False
-    prior_align_corners = False
     skips_maps = True
 
     def __init__(
@@ -52,7 +50,7 @@ class FCN(nn.Module):
         dropout: float = 0.1,
         convs: Annotated[int, Range(0, 16)] = 2,
     ) -> None:
-        super().__init__()
+        super().__init__(num_classes)
         if convs < 1:
             raise ValueError(f"convs is {convs}: give at least 1 convolution")
         widths = (in_channels[-1], *(channels,) * convs)
@@ -82,42 +80,6 @@ class FCN(nn.Module):
         if not self.training:
             return PixelOutput(logits)
         return PixelOutput(logits, tuple(head(x) for head, x in zip(self.auxiliary, maps[-2:-1], strict=True)))
-
-
-class AuxiliaryHead(nn.Module):
-    """Class scores straight from a map: 3 x 3 convolution, BatchNorm, ReLU, dropout, 1 x 1 convolution.
-
-    Args:
-        in_channels: Channels C of the map.
-        channels: Width of the head.
-        num_classes: Classes K.
-        dropout: Share of the channels that is dropped in training.
-    """
-
-    def __init__(self, in_channels: int, channels: int, *, num_classes: int, dropout: float) -> None:
-        super().__init__()
-        self.conv = ConvNormReLU(in_channels, channels)
-        self.dropout = nn.Dropout2d(dropout)
-        self.classifier = classifier(channels, num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Score the classes: [B, C, h, w] -> [B, K, h, w]."""
-        logits: Tensor = self.classifier(self.dropout(self.conv(x)))
-        return logits
-
-
-def refuse_single_cell(x: Tensor) -> None:
-    """Refuse a map [B, C, h, w] that BatchNorm can't be trained with.
-
-    Raises:
-        ValueError: If the map has one cell in all.
-    """
-    B, _, h, w = x.shape
-    if B * h * w == 1:
-        raise ValueError(
-            "the coarsest map of the batch is a single cell, of which BatchNorm can't take a variance: "
-            "train with larger crops, or more than 1 image per process"
-        )
 
 
 DECODERS = {"fcn": FCN}

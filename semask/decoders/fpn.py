@@ -6,16 +6,17 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from semask.acceleration.kernels import predicts, sliced
+from semask.acceleration.kernels import sliced
+from semask.decoders.blocks import ConvNormReLU, classifier
+from semask.decoders.decoder import Decoder
 from semask.outputs import PixelOutput, resize, resize_rows, source_rows
 
 CELLS = 2**14
 """Cells of the first map that are decoded at once in prediction; 256 channels of them are 16 MiB."""
 
 
-class SemanticFPN(nn.Module):
+class SemanticFPN(Decoder):
     """The decoder of SeMask FPN.
 
     Per level a chain of (3 x 3 convolution, BatchNorm, ReLU) with a bilinear x2 after each one, as often as its stride
@@ -36,10 +37,6 @@ class SemanticFPN(nn.Module):
     torch.Size([2, 5, 12, 10])
     """
 
-    size_divisor = 1
-    makes_masks = False
-    prior_align_corners = False
-
     def __init__(
         self,
         in_channels: Sequence[int],
@@ -49,7 +46,7 @@ class SemanticFPN(nn.Module):
         channels: int = 256,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__()
+        super().__init__(num_classes)
         self.levels = nn.ModuleList(
             level(width, channels, doublings=(stride // strides[0]).bit_length() - 1)
             for width, stride in zip(in_channels, strides, strict=True)
@@ -128,31 +125,6 @@ def level(in_channels: int, channels: int, *, doublings: int) -> nn.Sequential:
         if doublings:
             chain.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
     return nn.Sequential(*chain)
-
-
-class ConvNormReLU(nn.Sequential):
-    """3 x 3 convolution without bias, BatchNorm, ReLU: [B, C, h, w] -> [B, C', h, w]."""
-
-    def __init__(self, in_channels: int, channels: int) -> None:
-        conv = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
-        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-        super().__init__(conv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
-
-    def forward(self, x: Tensor) -> Tensor:
-        conv, norm = cast(nn.Conv2d, self[0]), cast(nn.BatchNorm2d, self[1])
-        if conv.training or norm.training or not predicts(x):
-            y: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
-            return y
-        y = fuse_conv_bn_eval(conv, norm)(x)  # BatchNorm would need another large map
-        return y.relu_()
-
-
-def classifier(channels: int, num_classes: int) -> nn.Conv2d:
-    """The 1 x 1 convolution that gives class scores, near 0 to begin with."""
-    conv = nn.Conv2d(channels, num_classes, 1)
-    nn.init.normal_(conv.weight, std=0.01)
-    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # a Conv2d has a bias unless told otherwise
-    return conv
 
 
 DECODERS = {"fpn": SemanticFPN}

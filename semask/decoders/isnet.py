@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semask.decoders.encnet import GatheredMaps, PointNormReLU
-from semask.decoders.fpn import ConvNormReLU, classifier
+from semask.decoders.blocks import ConvNormReLU, GatheredMaps, PointNormReLU, classifier
+from semask.decoders.decoder import Decoder
 from semask.files.schema import Range
 from semask.outputs import PixelOutput, resize
 
 
-class ISNet(nn.Module):
+class ISNet(Decoder):
     """Image-level and semantic-level context, one after the other, then the finest map for detail.
 
     ISNet: Integrate Image-Level and Semantic-Level Context for Semantic Segmentation (Jin et al., arXiv 2108.12382).
@@ -37,10 +37,6 @@ class ISNet(nn.Module):
     torch.Size([2, 5, 12, 10])
     """
 
-    size_divisor = 1
-    makes_masks = False
-    prior_align_corners = False
-
     def __init__(
         self,
         in_channels: Sequence[int],
@@ -51,7 +47,7 @@ class ISNet(nn.Module):
         dropout: float = 0.1,
         shortcut: Annotated[int, Range(1, 4096)] = 48,
     ) -> None:
-        super().__init__()
+        super().__init__(num_classes)
         self.gather = GatheredMaps(in_channels, strides, channels=channels)
         self.image_level = ImageLevelContext(channels)
         self.coarse = CoarseScores(channels, num_classes=num_classes, dropout=dropout)

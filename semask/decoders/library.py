@@ -17,10 +17,11 @@ from segmentation_models_pytorch.decoders.unetplusplus.decoder import UnetPlusPl
 from segmentation_models_pytorch.decoders.upernet.decoder import UPerNetDecoder
 from torch import Tensor, nn
 
+from semask.decoders.decoder import Decoder
 from semask.outputs import PixelOutput, resize
 
 
-class LibraryDecoder(nn.Module):
+class LibraryDecoder(Decoder):
     """A decoder of segmentation_models_pytorch, unchanged, between our maps and our 1 x 1 classifier.
 
     The library's decoders want a list of features that begins at strides 1 and 2, of which those kept here read
@@ -48,10 +49,6 @@ class LibraryDecoder(nn.Module):
     torch.Size([2, 5, 13, 11])
     """
 
-    size_divisor = 1
-    makes_masks = False
-    prior_align_corners = False
-
     def __init__(
         self,
         in_channels: Sequence[int],
@@ -62,7 +59,7 @@ class LibraryDecoder(nn.Module):
         dropout: float = 0.1,
         name: str = "upernet",
     ) -> None:
-        super().__init__()
+        super().__init__(num_classes)
         if name not in ROWS:
             raise ValueError(f"the library's decoder is {name!r}: choose one of {', '.join(ROWS)}")
         if not 2 <= len(in_channels) == len(strides) <= 4:

@@ -8,13 +8,15 @@ from torch import Tensor, nn
 from transformers import Mask2FormerConfig
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerTransformerModule
 
+from semask.decoders.blocks import check_widths, init_convolution
+from semask.decoders.decoder import MaskDecoder
 from semask.decoders.deformable import SinePositions
-from semask.decoders.fapn import DeformablePixelDecoder, FaPN, check_widths, init_convolution
+from semask.decoders.fapn import DeformablePixelDecoder, FaPN
 from semask.files.schema import Range
 from semask.outputs import MaskOutput
 
 
-class Mask2Former(nn.Module):
+class Mask2Former(MaskDecoder):
     """The decoder of SeMask Mask2Former, and with another pixel decoder of SeMask Mask2Former FaPN and MSFaPN.
 
     Mask2Former (Cheng et al., arXiv 2112.01527); the transformer is that of `transformers`.
@@ -38,10 +40,6 @@ class Mask2Former(nn.Module):
         ValueError: If the heads do not divide a width.
     """
 
-    size_divisor = 32
-    makes_masks = True
-    prior_align_corners = True
-
     def __init__(
         self,
         in_channels: Sequence[int],
@@ -59,7 +57,7 @@ class Mask2Former(nn.Module):
         input_projection: bool = False,
         pixel_decoder: Literal["deformable", "fapn", "msfapn"] = "deformable",
     ) -> None:
-        super().__init__()
+        super().__init__(num_classes)
         mask_channels, pixel_channels = mask_channels or channels, pixel_channels or channels
         check_widths(channels=channels, pixel_channels=pixel_channels, heads=heads)
         self.pixel_decoder: FaPN | DeformablePixelDecoder

@@ -1,6 +1,6 @@
 """MaskFormer: a transformer decoder over the coarsest map gives masks on the finest one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -12,13 +12,14 @@ from transformers.models.maskformer.modeling_maskformer import (
     MaskFormerPixelDecoder,
 )
 
+from semask.decoders.blocks import check_widths, init_convolution
+from semask.decoders.decoder import MaskDecoder
 from semask.decoders.deformable import SinePositions
-from semask.decoders.fapn import check_widths, init_convolution
 from semask.files.schema import Range
 from semask.outputs import MaskOutput
 
 
-class MaskFormer(nn.Module):
+class MaskFormer(MaskDecoder):
     """The decoder of SeMask MaskFormer.
 
     MaskFormer (Cheng et al., arXiv 2107.06278), section 3. Pixel decoder, layers and heads are those of `transformers`;
@@ -43,10 +44,7 @@ class MaskFormer(nn.Module):
         ValueError: If the heads do not divide the width, or the coarsest map needs a projection.
     """
 
-    size_divisor = 32
-    makes_masks = True
-    prior_align_corners = True
-    loss_settings: ClassVar[dict[str, Any]] = {
+    loss_settings: ClassVar[Mapping[str, Any]] = {
         "class_weight": 1.0,
         "mask_weight": 20.0,
         "dice_weight": 1.0,
@@ -70,7 +68,7 @@ class MaskFormer(nn.Module):
         heads: Annotated[int, Range(1, 256)] = 8,
         input_projection: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(num_classes)
         mask_channels, pixel_channels = mask_channels or channels, pixel_channels or channels
         check_widths(channels=channels, pixel_channels=pixel_channels, heads=heads)
         config = MaskFormerDetrConfig(

@@ -7,12 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semask.decoders.decoder import Decoder
 from semask.encoders.encoder import init_linear
 from semask.files.schema import Range
 from semask.outputs import PixelOutput
 
 
-class Segmenter(nn.Module):
+class Segmenter(Decoder):
     """The mask transformer of Segmenter.
 
     The cells of one map and a learned token for each class pass through transformer layers together; the score of a
@@ -39,9 +40,6 @@ class Segmenter(nn.Module):
     torch.Size([2, 5, 6, 5])
     """
 
-    size_divisor = 1
-    makes_masks = False
-    prior_align_corners = False
     skips_maps = True
 
     def __init__(
@@ -55,7 +53,7 @@ class Segmenter(nn.Module):
         layers: int = 2,
         level: Annotated[int, Range(0, 15)] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(num_classes)
         if level is None:
             level = max((i for i, stride in enumerate(strides) if stride == 16), default=len(strides) - 1)
         if not 0 <= level < len(in_channels):

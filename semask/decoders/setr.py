@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from semask.decoders.fcn import AuxiliaryHead, refuse_single_cell
-from semask.decoders.fpn import ConvNormReLU, classifier
+from semask.decoders.blocks import AuxiliaryHead, ConvNormReLU, classifier, refuse_single_cell
+from semask.decoders.decoder import Decoder
 from semask.outputs import PixelOutput, resize
 
 
-class SETR(nn.Module):
+class SETR(Decoder):
     """What both variants share: dropout, the class scores, and an `AuxiliaryHead` on each map for training.
 
     Rethinking Semantic Segmentation with Transformers (Zheng et al., arXiv 2012.15840), section 3.2. The paper's
@@ -25,14 +25,10 @@ class SETR(nn.Module):
         dropout: Share of the channels that is dropped in training.
     """
 
-    size_divisor = 1
-    makes_masks = False
-    prior_align_corners = False
-
     def __init__(
         self, in_channels: Sequence[int], *, num_classes: int, width: int, channels: int, dropout: float
     ) -> None:
-        super().__init__()
+        super().__init__(num_classes)
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = classifier(width, num_classes)
         self.auxiliary = nn.ModuleList(

@@ -4,17 +4,15 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semask.decoders.encnet import PointNormReLU
-from semask.decoders.fcn import AuxiliaryHead, refuse_single_cell
-from semask.decoders.fpn import ConvNormReLU, classifier
+from semask.decoders.blocks import AuxiliaryHead, ConvNormReLU, PointNormReLU, classifier, refuse_single_cell, warp
+from semask.decoders.decoder import Decoder
 from semask.files.schema import Length, Range
 from semask.outputs import PixelOutput, resize
 
 
-class SFNet(nn.Module):
+class SFNet(Decoder):
     """Semantic flow: pyramid pooling on the coarsest map, then a top-down path that warps instead of resizing.
 
     Semantic Flow for Fast and Accurate Scene Parsing (Li et al., arXiv 2002.10120), section 3. Every level is resized
@@ -40,10 +38,6 @@ class SFNet(nn.Module):
     torch.Size([2, 5, 12, 10])
     """
 
-    size_divisor = 1
-    makes_masks = False
-    prior_align_corners = False
-
     def __init__(
         self,
         in_channels: Sequence[int],
@@ -54,7 +48,7 @@ class SFNet(nn.Module):
         dropout: float = 0.1,
         bins: Annotated[tuple[Annotated[int, Range(1, 64)], ...], Length(1, 8)] = (1, 2, 3, 6),
     ) -> None:
-        super().__init__()
+        super().__init__(num_classes)
         *laterals, last = in_channels
         self.pool = PyramidPooling(last, channels, bins=bins, dropout=dropout)
         self.laterals = nn.ModuleList([PointNormReLU(width, channels) for width in laterals])
@@ -133,26 +127,6 @@ class PyramidPooling(nn.Module):
         pooled = [resize(branch(x), x.shape[-2:]) for branch in self.branches]
         fused: Tensor = self.dropout(self.fuse(torch.cat([x, *pooled], dim=1)))
         return fused
-
-
-def warp(x: Tensor, flow: Tensor) -> Tensor:
-    """Sample a map bilinearly at the cells of another grid, each moved by its flow.
-
-    Args:
-        x: Map [B, C, h', w'] of the same scene.
-        flow: How far each cell looks to the right and down, [B, 2, h, w] (x, y), in cells of its own grid; 0 is the
-            same as resizing. Beyond the border the nearest cell counts.
-
-    Returns:
-        The map on the grid of the flow, [B, C, h, w].
-    """
-    h, w = flow.shape[-2:]
-    dtype = torch.promote_types(x.dtype, torch.float32)  # bfloat16 can't tell the cells of a large map apart
-    right, down = flow.to(dtype).unbind(1)  # [B, h, w]
-    column = torch.arange(w, device=x.device, dtype=dtype)
-    row = torch.arange(h, device=x.device, dtype=dtype)[:, None]
-    places = torch.stack([(column + right + 0.5) * (2 / w) - 1, (row + down + 0.5) * (2 / h) - 1], dim=-1)
-    return F.grid_sample(x.to(dtype), places, padding_mode="border", align_corners=False).to(x.dtype)
 
 
 DECODERS = {"sfnet": SFNet}

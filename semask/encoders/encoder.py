@@ -1,6 +1,7 @@
 """A hierarchical backbone with a semantic layer after each stage: the figure of the paper as a loop."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +9,8 @@ from torch import Tensor, nn
 from semask.encoders.backbone import Backbone, LibraryBackbone
 from semask.encoders.pyramid import SimpleFeaturePyramid
 from semask.outputs import Features
-from semask.semantic.layer import Residual, SemanticLayer
+from semask.semantic.layer import SemanticLayer
+from semask.semantic.residual import Residual
 
 
 class SemanticEncoder(nn.Module):
@@ -23,6 +25,9 @@ class SemanticEncoder(nn.Module):
         semantic_depths: Semantic attention blocks of each stage, one number for all or one a stage; 0 leaves the stage
             without a semantic layer, 0 everywhere is the plain backbone.
         residual: What semantic layers add to, see `SemanticLayer`.
+
+    Attributes:
+        config: What it is made of, by the names of `ModelSettings`.
 
     Raises:
         ValueError: If the number of windows or depths is not the number of stages.
@@ -50,6 +55,13 @@ class SemanticEncoder(nn.Module):
                 f"semantic_window has {len(semantic_window)} values, but the encoder has {stages} stages: "
                 "give one a stage, None (null in YAML) for global attention"
             )
+        self.config: dict[str, Any] = {
+            "encoder": type(backbone).__name__,
+            "prior_classes": num_classes,
+            "semantic_window": list(semantic_window),
+            "semantic_depths": list(depths),
+            "residual": residual,
+        }
         self.backbone = backbone
         self.channels = backbone.channels
         self.pyramid = SimpleFeaturePyramid(self.channels[-1]) if backbone.plain else None

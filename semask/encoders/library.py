@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from torch import Tensor, nn
+from torch import nn
 
 from semask.encoders.backbone import Backbone, LibraryBackbone, difference, evaluating, flattened, probe, sequence
 from semask.encoders.encoder import SemanticEncoder
@@ -13,7 +13,7 @@ from semask.encoders.options import TIMM, TRANSFORMERS, Kind
 from semask.files.reading import parse_json, read_text
 from semask.files.schema import admits, quoted, require_known
 from semask.files.text import one_line, reason
-from semask.semantic.layer import Residual
+from semask.semantic.residual import Residual
 
 SIZE_OPTIONS: tuple[dict[str, Any], ...] = (
     {"strict_img_size": False, "always_partition": True},  # Swin: or the last stage loses its shift
@@ -67,7 +67,7 @@ def library_backbone(
         ) from error
     options = dict(options or {})
     if library == "timm":
-        model = _timm(model_name, in_channels, drop_path, options)
+        model = timm_model(model_name, in_channels, drop_path, options)
     else:
         if "model_type" not in options and not model_name.startswith("mit_") and model_name not in get_args(Kind):
             options = {**read_configuration(model_name), **options}
@@ -78,7 +78,7 @@ def library_backbone(
         raise ValueError(f"encoder is {one_line(repr(name))}: {error}") from error
 
 
-def _timm(name: str, in_channels: int, drop_path: float | None, options: dict[str, Any], **more: Any) -> nn.Module:
+def timm_model(name: str, in_channels: int, drop_path: float | None, options: dict[str, Any], **more: Any) -> nn.Module:
     """A model of timm with its features in view; `more` goes to timm as it is."""
     import timm
 
@@ -163,7 +163,7 @@ def configuration_file(name: str, *, local_only: bool) -> Path:
         return Path(known)
     if local_only:
         raise ValueError("it was not downloaded before")
-    from semask.checkpoints import network
+    from semask.files import network
 
     with network.hub():
         return Path(hf_hub_download(name, "config.json"))
@@ -186,7 +186,7 @@ def without_network(name: str, options: dict[str, Any] | None, file: str | Path)
     except ValueError as error:
         raise ValueError(
             f"{one_line(file)}: does not hold the configuration of its encoder {name}, and nothing is fetched because "
-            f"a file says so: build it with semask.SeMask({name!r}, ...) and load it with semask.load(FILE, into=model)"
+            f"a file says so: build it with semask.build({name!r}, ...) and load it with semask.load(FILE, into=model)"
         ) from error
 
 
@@ -346,62 +346,3 @@ def with_features(model: Any, in_channels: int) -> nn.Module:
 def _format(model: nn.Module) -> str:
     """Whether the maps of a model of timm have their channels first or last."""
     return str(getattr(model, "output_fmt", "NCHW"))
-
-
-def load_library_weights(backbone: LibraryBackbone, source: str, *, in_channels: int) -> list[str]:
-    """Load weights by the library's own means: timm's or the Hub's download, its conversion, its adaptation of bands.
-
-    Args:
-        backbone: Backbone to fill.
-        source: Name of a model with weights in timm (with or without tag), or OWNER/NAME of transformers weights;
-            "library" for those of the backbone's own name.
-        in_channels: Bands of the image.
-
-    Returns:
-        Names of the tensors that were loaded.
-
-    Raises:
-        ValueError: If the weights can't be had, or are of another model.
-    """
-    library, _, name = backbone.name.partition("/")
-    name = name if source == "library" else source.removeprefix(library + "/")
-    try:
-        if library == "timm":
-            state = _timm(name, in_channels, None, backbone.options, pretrained=True).state_dict()
-        else:
-            from transformers import AutoModel
-
-            if name.removeprefix("mit_") in MIT:
-                name = f"nvidia/mit-{name.removeprefix('mit_')}"
-            fetched = AutoModel.from_pretrained(name, trust_remote_code=False)
-            state = with_bands(fetched.state_dict(), backbone.model.state_dict())
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"could not get the weights {one_line(repr(name))} of {library} ({reason(error)}): check name and network"
-        ) from error
-    fill(backbone.model, state, name)
-    return list(state)
-
-
-def with_bands(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Adapt a first convolution over RGB to the bands of our own, as timm does: repeated and scaled, or summed."""
-    from timm.models import adapt_input_conv
-
-    adapted = dict(state)
-    for key, x in state.items():
-        if key in own and x.ndim == 4 and x.shape[1] == 3 != own[key].shape[1]:
-            adapted[key] = adapt_input_conv(own[key].shape[1], x)
-    return adapted
-
-
-def fill(model: nn.Module, state: dict[str, Tensor], name: str) -> None:
-    """Load weights, all of them.
-
-    Raises:
-        ValueError: If names or shapes differ.
-    """
-    own = model.state_dict()
-    wrong = [key for key in own if key not in state or own[key].shape != state[key].shape]
-    if wrong:
-        raise ValueError(f"weights {name!r} are of another model: {len(wrong)} tensors don't fit, e.g. {wrong[0]}")
-    model.load_state_dict({key: state[key] for key in own})

@@ -20,7 +20,7 @@ from semask.commands.evaluate import sha256
 from semask.engines.check import LIMITS, NEAR_TIE, Check, Latency, compare, measure
 from semask.engines.description import Precision, metadata
 from semask.engines.request import Request
-from semask.engines.runtime import load
+from semask.engines.runtime import load_exported
 from semask.engines.samples import Inputs, Picture, Samples, choose_samples
 from semask.files.atomic import temporary_folder, written_whole
 from semask.files.text import make_console, one_line, shown
@@ -283,7 +283,7 @@ def compare_file(
     file: Path, model: SeMask, images: Sequence[Picture], *, device: str
 ) -> tuple[Check, Latency, dict[str, Any]]:
     """Open an exported file and measure it against the model; also tells what ran it."""
-    runtime = load(file, device=device if file.suffix in ON_DEVICE and device != "cpu" else None, trust=True)
+    runtime = load_exported(file, device=device if file.suffix in ON_DEVICE and device != "cpu" else None, trust=True)
     inference, channels = recipe_inference(runtime), model.config["in_channels"]
     check = compare(model, runtime, (to_tensor(image, channels=channels) for image in images), inference)
     latency = measure(model, runtime, next(iter(Inputs(images, model, inference))).to(device))

@@ -26,7 +26,7 @@ WIDE = "int8 weights of all 8 bits, whose products overflow on this processor (i
 
 
 class Options(NamedTuple):
-    """How a file is run; see `runtime.load`."""
+    """How a file is run; see `runtime.load_exported`."""
 
     device: str | None
     threads: int

@@ -30,7 +30,7 @@ class Runtime(nn.Module):
     """An exported model, called like the SeMask that it was made of.
 
     Args:
-        engine: What computes; see `load`.
+        engine: What computes; see `load_exported`.
         description: What the file says of itself, checked by `exporters.metadata.read`.
         path: The file, for messages.
 
@@ -104,7 +104,7 @@ class Runtime(nn.Module):
 
     def to(self, *_: Any, **__: Any) -> Never:
         """Refuse: an engine stays on the device that it was opened on."""
-        raise ValueError(f"{self.path}: an exported model can't be moved: give the device to semask.runtime.load")
+        raise ValueError(f"{self.path}: an exported model can't be moved: give the device to semask.load_exported")
 
 
 def is_exported(source: str | Path) -> bool:
@@ -112,7 +112,7 @@ def is_exported(source: str | Path) -> bool:
     return _ending(source) is not None
 
 
-def load(
+def load_exported(
     path: str | Path,
     *,
     device: str | None = None,

@@ -1,7 +1,6 @@
 """The loss of mask decoders: set losses at every layer, plus the weighted cross-entropy of the prior."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -10,14 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semask.data.classes import IGNORE_INDEX
+from semask.decoders.decoder import Decoder, MaskDecoder
 from semask.files.schema import Range, Weight, require_fields
 from semask.losses.label import LabelCounts, check_label, count_label
 from semask.losses.pixel import Losses
 from semask.outputs import MaskOutput, SeMaskOutput
 
 AsPublished = Literal["published"]
-MASK2FORMER: Mapping[str, Any] = {"class_weight": 2.0, "mask_weight": 5.0, "dice_weight": 5.0, "points": 12544}
-"""Published settings of decoders that do not say others of themselves, in `loss_settings`."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +53,14 @@ class MaskLoss:
     def __post_init__(self) -> None:
         require_fields(self, "mask_loss")
 
-    def for_decoder(self, decoder: nn.Module | None) -> "MaskLoss":
+    def for_decoder(self, decoder: Decoder | None) -> "MaskLoss":
         """Fill in what is left to the decoder: its published settings, Mask2Former's if it says none of itself.
 
         >>> loss = MaskLoss(dice_weight=3.0).for_decoder(None)
         >>> loss.mask_weight, loss.dice_weight, loss.points
         (5.0, 3.0, 12544)
         """
-        published = getattr(decoder, "loss_settings", MASK2FORMER)
+        published = (decoder if isinstance(decoder, MaskDecoder) else MaskDecoder).loss_settings
         return replace(self, **{name: x for name, x in published.items() if getattr(self, name) == "published"})
 
     def __call__(self, output: SeMaskOutput, label: Tensor, *, counts: LabelCounts | None = None) -> Losses:

@@ -5,8 +5,7 @@ from pathlib import Path
 from semask.acceleration.devices import default_device
 from semask.acceleration.precision import Choice, Precision, choose
 from semask.checkpoints import checkpoint
-from semask.engines.runtime import Runtime, is_exported
-from semask.engines.runtime import load as load_exported
+from semask.engines.runtime import Runtime, is_exported, load_exported
 from semask.model import SeMask
 
 
@@ -19,7 +18,7 @@ def open_model(
         The model, and what it computes in.
 
     Raises:
-        ValueError: See `checkpoint.load` and `runtime.load`; if a precision is given for an exported file.
+        ValueError: See `checkpoint.load` and `runtime.load_exported`; if a precision is given for an exported file.
     """
     if is_exported(source):
         if precision != "auto":

@@ -139,11 +139,11 @@ class Predictor:
     """Segments images of any kind and size with a model.
 
     Args:
-        model: A SeMask, which is put in evaluation mode; or an exported file, opened with `runtime.load`.
+        model: A SeMask, which is put in evaluation mode; or an exported file, opened with `runtime.load_exported`.
         inference: How images are put through it; None: as the model's recipe evaluates it.
         device: Where to run; None: where the model is.
 
-    >>> model = SeMask(encoder="swin_nano", num_classes=4, channels=32)
+    >>> model = build("swin_nano", num_classes=4, channels=32)
     >>> prediction = Predictor(model)(np.zeros((50, 60, 3), dtype=np.uint8))
     >>> prediction.label.shape, len(prediction.classes)
     ((50, 60), 4)

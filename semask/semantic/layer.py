@@ -1,16 +1,15 @@
 """The semantic layer: what SeMask adds after the transformer blocks of every stage."""
 
 from functools import partial
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from semask.acceleration.kernels import TOKENS, by_slices, sliced
 from semask.semantic.attention import SemanticAttention
+from semask.semantic.residual import Residual
 from semask.semantic.windows import merge, pad_to_windows, partition, windows_along
-
-Residual = Literal["normed", "input"]
 
 
 class SemanticLayer(nn.Module):

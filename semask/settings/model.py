@@ -3,32 +3,18 @@
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+from semask.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from semask.files.schema import Probability, Range, from_plain, require_fields
 from semask.files.text import one_line, reason
-from semask.semantic.layer import Residual
-
-if TYPE_CHECKING:
-    pass  # which checks its arguments here
-
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
+from semask.semantic.residual import Residual
 
 NAME = re.compile(r"(\w{1,64}|timm/[\w.-]{1,128}|transformers/[\w-][\w.-]{0,127}(/[\w-][\w.-]{0,127})?)", re.ASCII)
 """Encoders that a file may name: no addresses, and no paths but OWNER/NAME."""
-
-
 ClassCount = Annotated[int, Range(2, 255), "(one kind of object is two classes: background and object)"]
-
-
 Window = Annotated[int, Range(1, 1024)]
-
-
 Depth = Annotated[int, Range(0, 32)]
-
-
 Width = Annotated[int, Range(1, 8192)]
 
 

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from semask.acceleration.precision import Asked, Choice, choose, tell
+from semask.checkpoints.pretrained import load_pretrained
 from semask.data import findings
 from semask.data.dataset import SegmentationDataset
 from semask.data.loader import training_loader
@@ -308,10 +309,10 @@ def start(
     else:
         require_free(out)
     if training.pretrained is not None and not resume:
-        report = model.load_pretrained(training.pretrained)
+        report = load_pretrained(model, training.pretrained)
         accelerator.print("\n".join(map(one_line, f"pretrained {training.pretrained}: {report}".split("\n"))))
     if training.gradient_checkpointing:  # a backbone of your own need not know of it
-        model.set_gradient_checkpointing(True)
+        model.encoder.backbone.set_gradient_checkpointing(True)
     if training.sync_batchnorm and accelerator.num_processes > 1 and accelerator.device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     if training.compile:

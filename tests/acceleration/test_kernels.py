@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import prune
 
-from semask import PixelLoss, SeMask
+from semask import PixelLoss
 from semask.acceleration.kernels import MLP, Linear, by_slices, norm_linear, onednn, predicts, recorded, sliced
+from semask.builder import build
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -189,7 +190,7 @@ def test_what_is_recorded_sees_no_slices():
 
 def test_compiled_without_a_break_and_once_for_all_sizes():
     torch.compiler.reset()
-    model = SeMask("swin_nano", num_classes=5, channels=64, semantic_window=(3, None, 2, None)).eval()
+    model = build("swin_nano", num_classes=5, channels=64, semantic_window=(3, None, 2, None)).eval()
     graphs = []
 
     def count(graph, _):
@@ -207,7 +208,7 @@ def test_compiled_without_a_break_and_once_for_all_sizes():
 @pytest.mark.parametrize("decoder", ["fpn", "maskformer"])
 def test_compiled_part_by_part_once_for_all_sizes(decoder):
     torch.compiler.reset()
-    model = SeMask("swin_nano", decoder, num_classes=5, channels=64, semantic_window=(3, None, 2, None)).eval()
+    model = build("swin_nano", decoder, num_classes=5, channels=64, semantic_window=(3, None, 2, None)).eval()
     images = [torch.randn(1, 3, *size) for size in [(321, 353), (322, 415), (387, 500), (512, 512)]]
     graphs = []
 
@@ -229,7 +230,7 @@ def test_compiled_part_by_part_once_for_all_sizes(decoder):
 
 def test_compiled_training_step():
     torch.compiler.reset()
-    model = SeMask("swin_nano", num_classes=5, channels=16, drop_path=0.0)
+    model = build("swin_nano", num_classes=5, channels=16, drop_path=0.0)
     model.decoder.dropout.p = 0.0
     for layer in model.encoder.semantic_layers:
         for attention in layer.attentions:

@@ -14,6 +14,7 @@ from torch import nn
 
 import semask
 from semask import SeMask, load, save
+from semask.builder import build
 from semask.checkpoints.tensors import FORMAT, digest, read_header, read_tensors, write_tensors
 from semask.files.atomic import written_whole
 
@@ -26,7 +27,7 @@ METADATA = {
 
 
 def model(**settings) -> SeMask:
-    module = SeMask(**{"encoder": "swin_nano", "num_classes": 2, "channels": 8, **settings})
+    module = build(**{"encoder": "swin_nano", "num_classes": 2, "channels": 8, **settings})
     for parameter in module.parameters():
         nn.init.normal_(parameter)
     return module

@@ -258,7 +258,7 @@ def test_converted_once(server, folder, archive, monkeypatch):
 @pytest.fixture
 def cached(folder: Path) -> semask.SeMask:
     """A small model under the name of a published one."""
-    model = semask.SeMask(encoder="swin_nano", num_classes=3, channels=8)
+    model = semask.build("swin_nano", num_classes=3, channels=8)
     semask.save(folder / f"{NAME}.safetensors", model, {"step": 5})
     return model
 
@@ -266,7 +266,7 @@ def cached(folder: Path) -> semask.SeMask:
 def test_a_published_name_is_a_checkpoint(cached, tmp_path, monkeypatch):
     assert semask.load(NAME).metadata["step"] == 5
     monkeypatch.chdir(tmp_path)
-    other = semask.SeMask(encoder="swin_nano", num_classes=2, channels=8)
+    other = semask.build("swin_nano", num_classes=2, channels=8)
     semask.save(tmp_path / "folder.safetensors", other, {"step": 6})
     (tmp_path / NAME).mkdir()
     (tmp_path / "folder.safetensors").rename(tmp_path / NAME / "model.safetensors")

@@ -14,7 +14,9 @@ from torch import nn
 
 import semask
 from semask import SeMask
+from semask.builder import build
 from semask.checkpoints import hub
+from semask.checkpoints.hub import from_pretrained, push_to_hub, save_pretrained
 from semask.checkpoints.tensors import read_tensors
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -31,7 +33,7 @@ METADATA = {
 
 
 def model(**settings) -> SeMask:
-    module = SeMask(**{"encoder": "swin_nano", "num_classes": 2, "channels": 8, **settings}).eval()
+    module = build(**{"encoder": "swin_nano", "num_classes": 2, "channels": 8, **settings}).eval()
     module.metadata = copy.deepcopy(METADATA)
     return module
 
@@ -48,7 +50,7 @@ def card_of(text: str) -> dict:
 def refused(source, **settings) -> str:
     """The one line with which loading is refused."""
     with pytest.raises(ValueError, match=r"\S") as caught:
-        SeMask.from_pretrained(source, **settings)
+        from_pretrained(source, **settings)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -107,9 +109,9 @@ def folder_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 def test_round_trip(tmp_path, settings):
     saved = model(**settings).train()
-    path = saved.save_pretrained(tmp_path / "new" / "folder")
+    path = save_pretrained(saved, tmp_path / "new" / "folder")
     assert sorted(file.name for file in path.parent.iterdir()) == ["README.md", "model.json", "model.safetensors"]
-    for loaded in (SeMask.from_pretrained(path.parent), SeMask.from_pretrained(path), semask.load(path.parent)):
+    for loaded in (from_pretrained(path.parent), from_pretrained(path), semask.load(path.parent)):
         assert not loaded.training
         assert equal(loaded, saved)
         assert loaded.config == saved.config
@@ -117,7 +119,7 @@ def test_round_trip(tmp_path, settings):
             name: METADATA[name] for name in ("classes", "step", "metrics")
         }
         assert loaded.metadata["recipe"] == json.loads(json.dumps(METADATA["recipe"])) | {"model": saved.config}
-    loaded.save_pretrained(tmp_path / "again")
+    save_pretrained(loaded, tmp_path / "again")
     for name in ("model.json", "README.md"):
         assert (tmp_path / "again" / name).read_text() == (path.parent / name).read_text()
 
@@ -135,37 +137,37 @@ def test_an_existing_folder(tmp_path):
     card = tmp_path / "README.md"
     second = model()
     second.metadata["metrics"] = {"miou": 0.5}
-    second.save_pretrained(tmp_path)
+    save_pretrained(second, tmp_path)
     assert "50.00 %" in card.read_text(encoding="utf-8")
     card.write_text("my own words", encoding="utf-8")
-    first.save_pretrained(tmp_path)
+    save_pretrained(first, tmp_path)
     assert card.read_text(encoding="utf-8") == "my own words"
     assert (tmp_path / "notes.txt").read_text() == "mine"
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     broken = model()
     nn.init.constant_(broken.encoder.norms[0].bias, torch.nan)
     with pytest.raises(ValueError, match="not finite"):
-        broken.save_pretrained(tmp_path)
+        save_pretrained(broken, tmp_path)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
-    assert equal(SeMask.from_pretrained(path), first)
+    assert equal(from_pretrained(path), first)
 
 
 def test_places_that_are_no_place_for_a_model(tmp_path):
     (tmp_path / "best.safetensors").write_text("of a run")
     with pytest.raises(ValueError, match=r"holds best\.safetensors"):
-        model().save_pretrained(tmp_path)
+        save_pretrained(model(), tmp_path)
     assert not (tmp_path / "model.safetensors").exists()
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="could not be written"):
-        model().save_pretrained(tmp_path / "file")
+        save_pretrained(model(), tmp_path / "file")
 
 
 def test_from_the_cache_of_the_hub(cache):
     settings = {"cache_dir": cache, "local_files_only": True}
-    loaded = SeMask.from_pretrained("me/roads", **settings)
+    loaded = from_pretrained("me/roads", **settings)
     assert loaded.metadata["step"] == 7
     for revision in ("main", "v1", COMMIT):
-        assert equal(SeMask.from_pretrained("me/roads", revision=revision, device="cpu", **settings), loaded)
+        assert equal(from_pretrained("me/roads", revision=revision, device="cpu", **settings), loaded)
     assert "check name, revision and network" in refused("me/roads", **settings, revision="v2")
 
 
@@ -189,7 +191,7 @@ def test_what_was_meant_as_a_file(tmp_path, monkeypatch):
 
 
 def test_settings_of_the_model_are_refused(tmp_path):
-    model().save_pretrained(tmp_path)
+    save_pretrained(model(), tmp_path)
     assert "from_pretrained got num_classes, dropout" in refused(tmp_path, num_classes=5, dropout=0)
     assert "semask train --training.pretrained" in refused(tmp_path, num_classes=5)
 
@@ -197,8 +199,8 @@ def test_settings_of_the_model_are_refused(tmp_path):
 @pytest.mark.parametrize(("name", "repository"), [("me/roads", "me/roads"), ("roads", "me/roads")])
 def test_push_and_load_again(folder_hub, name, repository):
     pushed = model()
-    assert pushed.push_to_hub(name) == f"https://hub/{repository}/commit/1"
-    loaded = SeMask.from_pretrained(folder_hub / repository)
+    assert push_to_hub(pushed, name) == f"https://hub/{repository}/commit/1"
+    loaded = from_pretrained(folder_hub / repository)
     assert equal(loaded, pushed)
     assert f'semask.load("{repository}")' in (folder_hub / repository / "README.md").read_text(encoding="utf-8")
     assert loaded.metadata["recipe"]["training"] == {"batch_size": 4, "pretrained": "swin.pth"}
@@ -208,29 +210,29 @@ def test_push_and_load_again(folder_hub, name, repository):
 
 
 def test_push_keeps_a_card_of_yours(folder_hub):
-    model().push_to_hub("me/roads")
+    push_to_hub(model(), "me/roads")
     card = folder_hub / "me" / "roads" / "README.md"
     newer = model()
     newer.metadata["metrics"]["miou"] = 0.75
-    newer.push_to_hub("me/roads")
+    push_to_hub(newer, "me/roads")
     assert "75.00 %" in card.read_text(encoding="utf-8")
     card.write_text("my own words", encoding="utf-8")
     newer.metadata["step"] = 8
-    newer.push_to_hub("me/roads")
+    push_to_hub(newer, "me/roads")
     assert card.read_text(encoding="utf-8") == "my own words"
-    assert SeMask.from_pretrained(card.parent).metadata["step"] == 8
+    assert from_pretrained(card.parent).metadata["step"] == 8
 
 
 def test_push_that_fails(folder_hub, monkeypatch):
     broken = model()
     nn.init.constant_(broken.encoder.norms[0].bias, torch.nan)
     with pytest.raises(ValueError, match="not finite"):
-        broken.push_to_hub("me/roads")
+        push_to_hub(broken, "me/roads")
     assert not folder_hub.exists()
     monkeypatch.undo()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ValueError, match=r"me/roads: not pushed to the Hugging Face Hub \(.+\): check name") as caught:
-        model().push_to_hub("me/roads", token="hf_none")
+        push_to_hub(model(), "me/roads", token="hf_none")
     assert "\n" not in str(caught.value)
     assert "hf_none" not in str(caught.value)
 
@@ -241,11 +243,11 @@ def test_card_of_a_trained_run(trained, scenes, folder_hub):
     assert str(scenes) not in card
     assert f"| mIoU | {100 * run.metadata['metrics']['miou']:.2f} % |" in card
     assert "for 8 steps of 2 images" in card or "for 4 steps of 2 images" in card
-    run.push_to_hub("me/scenes")
+    push_to_hub(run, "me/scenes")
     assert str(scenes) in json.dumps(run.metadata)
     _, metadata = read_tensors(folder_hub / "me" / "scenes" / "model.safetensors")
     assert str(scenes) not in json.dumps(metadata)
-    assert semask.Predictor(SeMask.from_pretrained(folder_hub / "me" / "scenes")).classes.names == tuple(
+    assert semask.Predictor(from_pretrained(folder_hub / "me" / "scenes")).classes.names == tuple(
         run.metadata["classes"]["classes"]
     )
 
@@ -264,7 +266,7 @@ def test_front_matter():
 def test_the_recipe_of_the_card_builds_the_model():
     saved = model(window=5, semantic_depths=(0, 0, 1, 2))
     recipe = yaml.safe_load(hub.model_card(saved).split("```yaml\n")[1].split("```")[0])
-    assert SeMask(**recipe["model"]).config == saved.config
+    assert build(**recipe["model"]).config == saved.config
     assert recipe["evaluation"] == {"scale": [2048, 512], "mode": "whole", "ratios": [1.0], "flip": False}
     assert recipe["data"] == {"format": "ade20k", "val_split": None}
 
@@ -306,7 +308,7 @@ def test_published_numbers_are_not_called_measured():
 
 
 def test_a_fresh_model_claims_nothing():
-    card = hub.model_card(SeMask("swin_nano", num_classes=2, channels=8, in_channels=1, mean=(0,), std=(1,)))
+    card = hub.model_card(build("swin_nano", num_classes=2, channels=8, in_channels=1, mean=(0,), std=(1,)))
     assert "Nothing is known of a training" in card
     assert "2 classes whose names are not known" in card
     assert "images of 1 bands" in card

@@ -5,15 +5,17 @@ from safetensors.torch import save_file
 from torch import nn
 
 from semask import SeMask
+from semask.builder import build
 from semask.checkpoints.layouts import LAYOUTS, recognise
 from semask.checkpoints.names import official_names, to_official
+from semask.checkpoints.pretrained import load_pretrained
 
 SMALL = {"encoder": "swin_nano", "num_classes": 4, "channels": 32}
 MASKS = {**SMALL, "decoder": "mask2former", "queries": 6, "decoder_layers": 2}
 
 
 def randomised(**settings) -> SeMask:
-    model = SeMask(**settings).eval()
+    model = build(**settings).eval()
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)
     return model
@@ -58,8 +60,8 @@ def transformers_model():
 
 def test_mask2former_of_transformers_computes_the_same_here(tmp_path, transformers_model):
     transformers_model.save_pretrained(tmp_path)
-    model = SeMask(**MASKS, semantic_depths=0).eval()
-    report = model.load_pretrained(str(tmp_path / "model.safetensors"))
+    model = build(**MASKS, semantic_depths=0).eval()
+    report = load_pretrained(model, str(tmp_path / "model.safetensors"))
     assert report.loaded == list(model.state_dict())
     assert report.resized == report.fresh == []
     assert {name.split(".")[-2] for name in report.unused} <= {"layernorm"}  # after the last stage, for classification
@@ -73,8 +75,8 @@ def test_mask2former_of_transformers_computes_the_same_here(tmp_path, transforme
 
 def test_mask2former_of_transformers_as_a_start_for_other_classes(tmp_path, transformers_model):
     transformers_model.save_pretrained(tmp_path)
-    model = SeMask(**{**MASKS, "num_classes": 9, "queries": 7})
-    report = model.load_pretrained(str(tmp_path / "model.safetensors"))
+    model = build(**{**MASKS, "num_classes": 9, "queries": 7})
+    report = load_pretrained(model, str(tmp_path / "model.safetensors"))
     per_class = {f"decoder.class_predictor.{kind}" for kind in ("weight", "bias")}
     per_query = {f"decoder.transformer.queries_{kind}.weight" for kind in ("embedder", "features")}
     fresh = {name for name in report.fresh if ".semantic_layers." not in name}
@@ -86,13 +88,13 @@ def test_mask2former_of_transformers_as_a_start_for_other_classes(tmp_path, tran
 @pytest.mark.parametrize("decoder", ["fpn", "maskformer", "mask2former", "mask2former_fapn", "mask2former_msfapn"])
 def test_plain_models_of_detectron2_and_mmsegmentation_as_a_start(tmp_path, decoder):
     settings = {**MASKS, "decoder": decoder}
-    plain, model = randomised(**settings, semantic_depths=0), SeMask(**settings)
+    plain, model = randomised(**settings, semantic_depths=0), build(**settings)
     before = {name: x.clone() for name, x in model.state_dict().items()}
     tensors = to_official(plain) | {"criterion.empty_weight": torch.ones(5)}
     torch.save(
         {"model": tensors, "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}}, "iteration": 9}, tmp_path / "d2.pth"
     )
-    report = model.load_pretrained(str(tmp_path / "d2.pth"))
+    report = load_pretrained(model, str(tmp_path / "d2.pth"))
     assert all(".semantic_layers." in name for name in report.fresh)
     assert report.unused == report.resized == []
     for name, x in model.state_dict().items():
@@ -100,17 +102,17 @@ def test_plain_models_of_detectron2_and_mmsegmentation_as_a_start(tmp_path, deco
 
 
 def test_early_name_of_the_query_features(tmp_path):
-    plain, model = randomised(**MASKS, semantic_depths=0), SeMask(**MASKS, semantic_depths=0)
+    plain, model = randomised(**MASKS, semantic_depths=0), build(**MASKS, semantic_depths=0)
     early = {name.replace("query_feat", "static_query"): x for name, x in to_official(plain).items()}
     assert any("static_query" in name for name in early)
-    assert model.load_pretrained(write(tmp_path, early)).fresh == []
+    assert load_pretrained(model, write(tmp_path, early)).fresh == []
     assert equal(model, plain)
 
 
 def test_another_decoder_stays_fresh_as_a_whole(tmp_path):
-    plain, model = randomised(**MASKS, semantic_depths=0), SeMask(**{**MASKS, "decoder": "mask2former_fapn"})
+    plain, model = randomised(**MASKS, semantic_depths=0), build(**{**MASKS, "decoder": "mask2former_fapn"})
     decoder = {name: x.clone() for name, x in model.decoder.state_dict().items()}
-    report = model.load_pretrained(write(tmp_path, to_official(plain)))
+    report = load_pretrained(model, write(tmp_path, to_official(plain)))
     assert all(x.equal(decoder[name]) for name, x in model.decoder.state_dict().items())
     assert any(name.startswith("sem_seg_head.predictor.") for name in report.unused)
 
@@ -118,11 +120,11 @@ def test_another_decoder_stays_fresh_as_a_whole(tmp_path):
 def test_own_checkpoint_as_a_start_for_other_classes(tmp_path):
     trained = randomised(**SMALL)
     path = write(tmp_path, trained.state_dict())
-    same = SeMask(**SMALL)
-    assert same.load_pretrained(path).fresh == []
+    same = build(**SMALL)
+    assert load_pretrained(same, path).fresh == []
     assert equal(same, trained)
-    other = SeMask(**{**SMALL, "num_classes": 7})
-    report = other.load_pretrained(path)
+    other = build(**{**SMALL, "num_classes": 7})
+    report = load_pretrained(other, path)
     assert all(any(part in name for part in ("classifier", "semantic_query", "semantic_key")) for name in report.fresh)
     assert (
         other.encoder.semantic_layers[0]
@@ -148,10 +150,10 @@ def openmmlab(model: SeMask) -> dict[str, torch.Tensor]:
 
 
 def test_swin_of_openmmlab(tmp_path):
-    plain, model = randomised(**SMALL, semantic_depths=0), SeMask(**SMALL, semantic_depths=0).eval()
+    plain, model = randomised(**SMALL, semantic_depths=0), build(**SMALL, semantic_depths=0).eval()
     tensors = openmmlab(plain)
     tensors["backbone.stages.0.blocks.0.attn.w_msa.relative_position_index"] = torch.zeros(49, 49, dtype=torch.long)
-    report = model.load_pretrained(write(tmp_path, tensors))
+    report = load_pretrained(model, write(tmp_path, tensors))
     assert all(name.startswith("decoder.") for name in report.fresh)
     merge, name = model.encoder.backbone.stages[1].merge, "backbone.stages.0.downsample."
     x = torch.randn(1, 32, 6, 8)
@@ -163,7 +165,7 @@ def test_swin_of_openmmlab(tmp_path):
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.title)
 def test_marks_tell_the_layouts_apart(layout):
-    model = SeMask(**MASKS, semantic_depths=0)
+    model = build(**MASKS, semantic_depths=0)
     places = [layout.rename(name) for name in model.state_dict()]
     assert recognise({place.name: torch.ones(1) for place in places if place is not None}) is layout
 

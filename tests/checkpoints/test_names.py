@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from semask import SeMask
+from semask.builder import build
 from semask.checkpoints.names import official_names
 
 ROOT = Path(__file__).parents[2]
@@ -18,7 +18,7 @@ def test_names_and_shapes_are_those_of_the_published_checkpoints(name):
     entry = MANIFESTS[name]
     settings = yaml.safe_load((ROOT / "semask" / "recipes" / entry["config"]).read_text(encoding="utf-8"))["model"]
     with torch.device("meta"):
-        model = SeMask(**{**settings, "num_classes": entry["classes"]})
+        model = build(**{**settings, "num_classes": entry["classes"]})
     names = official_names(model)
     assert len(set(names.values())) == len(names) == entry["tensors"]
     lines = sorted(f"{names[ours].name} {'x'.join(map(str, x.shape))}" for ours, x in model.state_dict().items())
@@ -40,5 +40,5 @@ def test_names_and_shapes_are_those_of_the_published_checkpoints(name):
     ],
 )
 def test_names_in_words(ours, official):
-    names = official_names(SeMask(encoder="swin_nano", num_classes=2, channels=8, semantic_depths=2))
+    names = official_names(build("swin_nano", num_classes=2, channels=8, semantic_depths=2))
     assert names[ours].name == official

@@ -9,6 +9,7 @@ from torch import nn
 
 import semask as package
 from semask import SeMask
+from semask.builder import build
 from semask.checkpoints.names import to_official
 from semask.checkpoints.official import convert, read_settings
 from semask.checkpoints.published import PUBLISHED
@@ -41,7 +42,7 @@ TRANSFORMER_ENC_LAYERS and NHEADS."""
 
 
 def randomised(**settings) -> SeMask:
-    model = SeMask(**settings).eval()
+    model = build(**settings).eval()
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)
     return model
@@ -128,7 +129,7 @@ def test_mask_decoders_of_other_widths(tmp_path, decoder, options):
 )
 def test_what_the_file_decides(settings):
     with torch.device("meta"):
-        model = SeMask(**{**SMALL, **settings})
+        model = build(**{**SMALL, **settings})
     read = read_settings(to_official(model), Path("x.pth"))
     assert {**model.config, **read, "mean": model.config["mean"], "std": model.config["std"]} == model.config
 
@@ -150,7 +151,7 @@ def test_priors_of_published_coco_models_are_read_from_the_file(tmp_path, monkey
     published = PUBLISHED["semask-tiny-fpn-cocostuff10k"]
     window = list(published.semantic_window)
     for priors in (150, 171):
-        model = SeMask("swin_tiny", num_classes=171, prior_classes=priors, semantic_window=window)
+        model = build("swin_tiny", num_classes=171, prior_classes=priors, semantic_window=window)
         source = write_plain(tmp_path / "coco.safetensors", official(model))
         converted = package.load(
             convert(str(source), published=published.name, out=str(tmp_path / f"{priors}.safetensors"))

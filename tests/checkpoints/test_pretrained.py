@@ -6,7 +6,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from semask import SeMask
+from semask.builder import build
+from semask.checkpoints.hub import save_pretrained
 from semask.checkpoints.names import microsoft_name, timm_name
 from semask.checkpoints.pretrained import load_pretrained
 from semask.encoders.swin import Swin, SwinSize
@@ -189,20 +190,20 @@ def test_other_faults(tmp_path):
 
 @pytest.mark.parametrize("name", ["best.safetensors", "model.safetensors", "last.safetensors", "pytorch_model.bin"])
 def test_folders(tmp_path, name):
-    source = SeMask("swin_nano", num_classes=3, channels=8)
-    source.save_pretrained(tmp_path / "saved")
+    source = build("swin_nano", num_classes=3, channels=8)
+    save_pretrained(source, tmp_path / "saved")
     if name == "pytorch_model.bin":
         torch.save(source.state_dict(), tmp_path / "saved" / name)
         (tmp_path / "saved" / "model.safetensors").unlink()
     else:
         (tmp_path / "saved" / "model.safetensors").rename(tmp_path / "saved" / name)
-    model = SeMask("swin_nano", num_classes=3, channels=8)
-    report = model.load_pretrained(str(tmp_path / "saved"))
+    model = build("swin_nano", num_classes=3, channels=8)
+    report = load_pretrained(model, str(tmp_path / "saved"))
     assert not report.fresh
     assert all(x.equal(source.state_dict()[key]) for key, x in model.state_dict().items())
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"empty: no best.safetensors or .* in this folder: give a file of weights"):
-        model.load_pretrained(str(tmp_path / "empty"))
+        load_pretrained(model, str(tmp_path / "empty"))
 
 
 def test_no_network(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from semask import SeMask
+from semask.builder import build
 from semask.checkpoints import checkpoint
 from semask.checkpoints.tensors import read_tensors, write_tensors
 from semask.data.images import read_image
@@ -254,7 +254,7 @@ def test_zoo_is_the_checkpoint_of_that_name(semask, zoo, scenes, tmp_path):
 
 
 def test_priors_of_other_classes_are_not_measured(semask, scenes, tmp_path):
-    model = SeMask(encoder="swin_nano", num_classes=11, prior_classes=7, channels=8)
+    model = build("swin_nano", num_classes=11, prior_classes=7, channels=8)
     path = checkpoint.save(tmp_path / "fewer.safetensors", model, {})
     shown = semask("evaluate", path, "--data", scenes, "--workers=0", "--out", tmp_path / "report.json").out
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))

@@ -2,7 +2,8 @@ import pytest
 import torch
 import yaml
 
-from semask import SeMask, save
+from semask import save
+from semask.builder import build
 from semask.commands.info import info
 from semask.cost import flops
 
@@ -10,7 +11,7 @@ SMALL = {"encoder": "swin_nano", "num_classes": 5, "channels": 8, "semantic_wind
 
 
 def test_report(capsys):
-    model = SeMask(**SMALL, semantic_depths=(0, 1, 1, 2))
+    model = build(**SMALL, semantic_depths=(0, 1, 1, 2))
     report = info(model, size=(64, 100))
     assert report["parameters"] == sum(parameter.numel() for parameter in model.parameters())
     assert report["parts"].keys() == {"encoder", "decoder"}
@@ -37,22 +38,22 @@ def test_report(capsys):
 
 
 def test_flops_grow_with_the_area():
-    model = SeMask(**SMALL, semantic_depths=0, window=2)  # every map is of whole windows
+    model = build(**SMALL, semantic_depths=0, window=2)  # every map is of whole windows
     assert flops(model, (128, 192)) == 6 * flops(model, (64, 64))
 
 
 def test_flops_of_one_convolution_and_of_a_semantic_layer():
-    plain, semantic = (SeMask(**SMALL, semantic_depths=depths) for depths in (0, (0, 0, 0, 1)))
+    plain, semantic = (build(**SMALL, semantic_depths=depths) for depths in (0, (0, 0, 0, 1)))
     tokens, channels, classes = 4, 256, 5  # the last map of 64 x 64 pixels
     linears = 2 * tokens * channels * (2 * channels + 2 * classes)
     products = 2 * tokens * tokens * (channels + classes)
     assert flops(semantic, (64, 64)) - flops(plain, (64, 64)) == linears + products
-    wider = SeMask(**{**SMALL, "num_classes": 6}, semantic_depths=0)
+    wider = build(**{**SMALL, "num_classes": 6}, semantic_depths=0)
     assert flops(wider, (64, 64)) - flops(plain, (64, 64)) == 2 * 16 * 16 * 8
 
 
 def test_the_model_is_left_as_it_was():
-    model = SeMask(**SMALL).train()
+    model = build(**SMALL).train()
     before = [parameter.clone() for parameter in model.parameters()]
     info(model, size=(32, 32))
     assert model.training
@@ -60,7 +61,7 @@ def test_the_model_is_left_as_it_was():
 
 
 def test_checkpoint_and_recipe(tmp_path):
-    model = SeMask(**SMALL)
+    model = build(**SMALL)
     path = save(tmp_path / "model.safetensors", model, {})
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"model": model.config}))
     with torch.no_grad():
@@ -95,4 +96,4 @@ def test_other_faults(tmp_path):
     with pytest.raises(ValueError, match="no such checkpoint"):
         info(str(tmp_path / "nowhere.safetensors"))
     with pytest.raises(ValueError, match=r"size is \(0, 32\)"):
-        info(SeMask(**SMALL), size=(0, 32))
+        info(build(**SMALL), size=(0, 32))

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from semask import SeMask
+from semask.builder import build
 from semask.decoders.fcn import FCN
 
 CHANNELS, STRIDES = (4, 6, 8, 10), (4, 8, 16, 32)
@@ -20,7 +20,7 @@ def maps(height: int, width: int, batch: int = 2) -> list[torch.Tensor]:
 
 
 def test_in_a_model():
-    model = SeMask("swin_nano", "fcn", num_classes=5, channels=32)
+    model = build("swin_nano", "fcn", num_classes=5, channels=32)
     image = torch.randn(1, 3, 70, 90)
     output = model.train()(image).prediction
     assert output.logits.shape == (1, 5, 3, 3)

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from semask.decoders.fpn import ConvNormReLU, SemanticFPN
+from semask.decoders.blocks import ConvNormReLU
+from semask.decoders.fpn import SemanticFPN
 
 CHANNELS, STRIDES = (4, 6, 8, 10), (4, 8, 16, 32)
 

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from semask import SeMask, load, save
+from semask import load, save
+from semask.builder import build
 from semask.decoders.isnet import ContextAttention, ImageLevelContext, ISNet, SemanticLevelContext, class_averages
 from semask.losses.pixel import PixelLoss
 
@@ -99,7 +100,7 @@ def test_a_single_cell_can_not_be_trained_on():
 
 def test_trains_and_is_saved(tmp_path):
     image, label = torch.randn(1, 3, 70, 90), torch.randint(0, 5, (1, 70, 90))
-    model = SeMask("swin_nano", "isnet", num_classes=5, channels=32).train()
+    model = build("swin_nano", "isnet", num_classes=5, channels=32).train()
     PixelLoss()(model(image), label).total.backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in model.decoder.parameters())
     loaded = load(save(tmp_path / "model.safetensors", model, {}))

@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 import semask
-from semask import PixelLoss, SeMask
+from semask import PixelLoss
+from semask.builder import build
 from semask.cost import flops, parameters
 from semask.decoders.library import ROWS, LibraryDecoder, doubling, pyramid, scaled
 
@@ -128,7 +129,7 @@ def test_number_of_maps(name, count):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_whole_model_trains_saves_and_loads(name, tmp_path):
-    model = SeMask("swin_nano", f"smp/{name}", num_classes=5, channels=16).train()
+    model = build("swin_nano", f"smp/{name}", num_classes=5, channels=16).train()
     losses = PixelLoss()(model(torch.randn(2, 3, 70, 90)), torch.randint(0, 5, (2, 70, 90)))
     losses.total.backward()
     assert losses.total.isfinite()
@@ -176,7 +177,7 @@ def test_refusals():
 def test_upernet_costs_what_is_published():
     # Swin (arXiv 2103.14030), table 3: with Swin-T 60 M parameters, 945 G multiplications for 512 x 2048 pixels
     with torch.device("meta"):
-        model = SeMask("swin_tiny", "smp/upernet", num_classes=150, semantic_depths=0, channels=512).eval()
+        model = build("swin_tiny", "smp/upernet", num_classes=150, semantic_depths=0, channels=512).eval()
     auxiliary = 9 * 384 * 256 + 2 * 256 + 256 * 150 + 150  # the head over the third map that the published model has
     assert parameters(model) + auxiliary == pytest.approx(60e6, abs=0.5e6)
     assert flops(model, (512, 512)) == pytest.approx(2 * 945e9 / 4, rel=0.01)

@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from semask import Inference, MaskLoss, Predictor, SeMask
+from semask.builder import build
 from semask.checkpoints.names import official_names
 from semask.cost import flops, parameters
 from semask.decoders.catalog import names
@@ -28,14 +29,14 @@ MASK_DECODERS = [name for name in names() if name.startswith("mask")]
 
 
 def small(decoder: str, **settings) -> SeMask:
-    return SeMask("swin_nano", decoder, num_classes=4, channels=32, queries=6, decoder_layers=2, **settings)
+    return build("swin_nano", decoder, num_classes=4, channels=32, queries=6, decoder_layers=2, **settings)
 
 
 def one_block_a_stage(settings: dict) -> SeMask:
     """Build the model of a recipe over the smaller encoder that the goldens of the optimisers were made with."""
     scope = {name: settings[name] for name in ("num_classes", "semantic_window", "semantic_depths")}
     swin = Swin(SwinSize(channels=24, depths=(1, 1, 1, 1), heads=(3, 6, 12, 24), window=7, drop_path=0.0))
-    return SeMask(**{**settings, "encoder": SemanticEncoder(swin, **scope)})
+    return build(**{**settings, "encoder": SemanticEncoder(swin, **scope)})
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
@@ -43,7 +44,7 @@ def test_published_models(name):
     entry = MANIFESTS[name]
     recipe = yaml.safe_load((ROOT / "semask" / "recipes" / entry["config"]).read_text(encoding="utf-8"))
     with torch.device("meta"):
-        model = SeMask(**recipe["model"]).eval()
+        model = build(**recipe["model"]).eval()
     assert parameters(model) == entry["parameters"]
     # The published models also project the cells that windows are filled up with, which are then cut off.
     assert 0.975 <= flops(model, tuple(entry["size"])) / entry["flops"] <= 1.001
@@ -180,7 +181,7 @@ def test_the_loss_has_to_fit_the_decoder():
     output = small("maskformer").eval()(torch.randn(1, 3, 64, 64))
     with pytest.raises(ValueError, match="a mask decoder gives masks"):
         _ = output.logits
-    pixel = SeMask("swin_nano", num_classes=4, channels=8)(torch.randn(2, 3, 32, 32))
+    pixel = build("swin_nano", num_classes=4, channels=8)(torch.randn(2, 3, 32, 32))
     with pytest.raises(ValueError, match="MaskLoss needs the output of a mask decoder"):
         MaskLoss()(pixel, torch.zeros(2, 32, 32, dtype=torch.long))
 

@@ -3,7 +3,7 @@ from importlib import import_module
 import pytest
 import torch
 
-from semask import SeMask
+from semask.builder import build
 
 module = import_module("semask.decoders.nonlocal")  # the name is a keyword: no import statement can spell it
 
@@ -17,7 +17,7 @@ def block(channels: int = 6, inner: int = 4) -> torch.nn.Module:
 
 
 def test_in_a_model():
-    model = SeMask("swin_nano", "nonlocal", num_classes=5, channels=32)
+    model = build("swin_nano", "nonlocal", num_classes=5, channels=32)
     image = torch.randn(1, 3, 70, 90)
     output = model.train()(image).prediction
     assert output.logits.shape == (1, 5, 3, 3)

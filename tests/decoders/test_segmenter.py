@@ -3,7 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from semask import SeMask, load, save
+from semask import load, save
+from semask.builder import build
 from semask.decoders.segmenter import ClassMasks, Segmenter, TransformerLayer
 
 CHANNELS, STRIDES = (4, 6, 8, 10), (4, 8, 16, 32)
@@ -22,7 +23,7 @@ def maps(height: int, width: int) -> list[torch.Tensor]:
 
 
 def test_in_a_model(tmp_path):
-    model = SeMask("swin_nano", "segmenter", num_classes=5, channels=32, decoder_layers=1)
+    model = build("swin_nano", "segmenter", num_classes=5, channels=32, decoder_layers=1)
     image = torch.randn(1, 3, 70, 90)
     output = model.train()(image).prediction
     assert output.logits.shape == (1, 5, 5, 6)

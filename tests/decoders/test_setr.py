@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from semask import SeMask
+from semask.builder import build
 from semask.decoders.setr import SETRMLA, SETRPUP
 from semask.outputs import resize
 
@@ -23,7 +23,7 @@ def maps(height: int, width: int, batch: int = 2) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize(("name", "size"), [("setr_pup", (36, 46)), ("setr_mla", (18, 23))])
 def test_in_a_model(name, size):
-    model = SeMask("swin_nano", name, num_classes=5, channels=32)
+    model = build("swin_nano", name, num_classes=5, channels=32)
     image = torch.randn(1, 3, 70, 90)
     output = model.train()(image).prediction
     assert output.logits.shape == (1, 5, *size)

@@ -2,8 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from semask import SeMask, load, save
-from semask.decoders.sfnet import FlowAlignment, SFNet, warp
+from semask import load, save
+from semask.builder import build
+from semask.decoders.blocks import warp
+from semask.decoders.sfnet import FlowAlignment, SFNet
 from semask.losses.pixel import PixelLoss
 from semask.outputs import resize
 
@@ -97,7 +99,7 @@ def test_one_image_of_few_cells():
 
 def test_trains_and_is_saved(tmp_path):
     image, label = torch.randn(1, 3, 70, 90), torch.randint(0, 5, (1, 70, 90))
-    model = SeMask("swin_nano", "sfnet", num_classes=5, channels=32).train()
+    model = build("swin_nano", "sfnet", num_classes=5, channels=32).train()
     PixelLoss()(model(image), label).total.backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in model.decoder.parameters())
     loaded = load(save(tmp_path / "model.safetensors", model, {}))

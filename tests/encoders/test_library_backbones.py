@@ -11,7 +11,9 @@ from torch import nn
 from transformers import SegformerConfig, SegformerModel
 
 import semask
-from semask import SeMask, attach
+from semask import attach
+from semask.builder import build
+from semask.checkpoints.pretrained import load_pretrained
 from semask.encoders.backbone import Backbone
 from semask.encoders.encoder import SemanticEncoder
 from semask.encoders.library import library_backbone
@@ -108,7 +110,7 @@ def test_attached(name):
     assert [x.shape for x in maps] == [(1, c, 64 // s, 64 // s) for c, s in zip(encoder.channels, strides, strict=True)]
     assert all(prior.shape[1] == 5 for prior in priors)
     assert len(priors) == len(maps)
-    model = SeMask(encoder, num_classes=5, channels=16).eval()
+    model = build(encoder, num_classes=5, channels=16).eval()
     assert model(torch.randn(1, 3, 64, 64)).logits.shape == (1, 5, 16, 16)
 
 
@@ -165,8 +167,8 @@ def test_only_the_last_stages_are_global_unless_you_say_so():
             lambda: attach(torchvision.models.swin_t(), num_classes=5, stages=["features.1", "features.3"]),
             "not maps [B, C, h, w]",
         ),
-        (lambda: SeMask("timm/resnet18", num_classes=5, window=7), "window is 7: not for timm/resnet18"),
-        (lambda: SeMask("timm/shvit_s1", num_classes=5), "semantic_window has 4 values, but the encoder has 3 stages"),
+        (lambda: build("timm/resnet18", num_classes=5, window=7), "window is 7: not for timm/resnet18"),
+        (lambda: build("timm/shvit_s1", num_classes=5), "semantic_window has 4 values, but the encoder has 3 stages"),
     ],
 )
 def test_refused(make, message):
@@ -282,15 +284,15 @@ def test_a_class_token_in_the_maps_is_refused():
 
 def test_of_the_hub_nothing_can_be_had(hub):
     assert "no configuration to be had" in refused(lambda: library_backbone("transformers/owner/name"))
-    model = SeMask("timm/" + TAG, num_classes=5, channels=16)
-    message = refused(lambda: model.load_pretrained("library"))
+    model = build("timm/" + TAG, num_classes=5, channels=16)
+    message = refused(lambda: load_pretrained(model, "library"))
     assert f"could not get the weights '{TAG}' of timm" in message
     assert "check name and network" in message
 
 
 def test_weights_of_timm(downloaded):
-    model = SeMask("timm/" + TAG, num_classes=5, channels=16, residual="input").eval()
-    report = model.load_pretrained("library")
+    model = build("timm/" + TAG, num_classes=5, channels=16, residual="input").eval()
+    report = load_pretrained(model, "library")
     assert "encoder.backbone.model.conv1.weight" in report.loaded
     assert all(name.startswith(("encoder.semantic_layers.", "decoder.", "encoder.norms.")) for name in report.fresh)
     image = torch.randn(1, 3, 64, 96)
@@ -300,8 +302,8 @@ def test_weights_of_timm(downloaded):
 @pytest.mark.parametrize("bands", [1, 4, 6])
 def test_first_convolution_of_other_bands(downloaded, bands):
     settings = {"in_channels": bands, "mean": [0.5] * bands, "std": [0.2] * bands}
-    model = SeMask("timm/" + TAG, num_classes=5, channels=16, residual="input", **settings).eval()
-    model.load_pretrained("library")
+    model = build("timm/" + TAG, num_classes=5, channels=16, residual="input", **settings).eval()
+    load_pretrained(model, "library")
     weight, rgb = model.encoder.backbone.model.conv1.weight, downloaded.conv1.weight
     image = torch.randn(1, 1 if bands == 1 else 3, 64, 64)
     if bands == 1:  # a grey image is an RGB image of three times the same
@@ -320,8 +322,8 @@ def test_transformers_from_a_folder(tmp_path, bands):
     theirs = SegformerModel(SegformerConfig(**SEGFORMER)).eval()
     theirs.save_pretrained(tmp_path)
     settings = {"in_channels": bands, "mean": [0.5] * bands, "std": [0.2] * bands}
-    model = SeMask(f"transformers/{tmp_path}", num_classes=5, channels=16, residual="input", **settings).eval()
-    model.load_pretrained("library")
+    model = build(f"transformers/{tmp_path}", num_classes=5, channels=16, residual="input", **settings).eval()
+    load_pretrained(model, "library")
     image = torch.randn(1, 1, 64, 96).repeat(1, 3, 1, 1) if bands == 1 else torch.randn(1, 3, 64, 96)
     ours = {1: image[:, :1], 3: image, 6: image.repeat(1, 2, 1, 1)}[bands]
     expected = theirs(image, output_hidden_states=True).hidden_states
@@ -332,9 +334,9 @@ def test_transformers_from_a_folder(tmp_path, bands):
 def test_weights_of_another_model_are_refused(tmp_path):
     SegformerModel(SegformerConfig(**{**SEGFORMER, "hidden_sizes": [8, 16, 32, 128]})).save_pretrained(tmp_path / "a")
     SegformerModel(SegformerConfig(**SEGFORMER)).save_pretrained(tmp_path / "b")
-    model = SeMask(f"transformers/{tmp_path / 'b'}", num_classes=5, channels=16)
+    model = build(f"transformers/{tmp_path / 'b'}", num_classes=5, channels=16)
     before = {name: x.clone() for name, x in model.state_dict().items()}
-    from semask.encoders.library import load_library_weights
+    from semask.checkpoints.library_weights import load_library_weights
 
     message = refused(lambda: load_library_weights(model.encoder.backbone, str(tmp_path / "a"), in_channels=3))
     assert "are of another model" in message
@@ -343,7 +345,7 @@ def test_weights_of_another_model_are_refused(tmp_path):
 
 def test_a_fixed_size_is_an_option():
     name = "timm/maxvit_rmlp_pico_rw_256"
-    model = SeMask(name, num_classes=5, channels=16, encoder_options={"img_size": 96}).eval()
+    model = build(name, num_classes=5, channels=16, encoder_options={"img_size": 96}).eval()
     assert model(torch.randn(1, 3, 96, 96)).logits.shape == (1, 5, 24, 24)
     message = refused(lambda: model(torch.randn(1, 3, 96, 160)))
     assert message.startswith(f"{name} does not take images of 96 x 160")
@@ -352,14 +354,14 @@ def test_a_fixed_size_is_an_option():
 
 @pytest.mark.parametrize("settings", [{}, {"in_channels": 2, "mean": [0.5] * 2, "std": [0.2] * 2}])
 def test_saved_and_loaded_by_name(tmp_path, settings):
-    saved = SeMask("timm/convnext_atto", num_classes=5, channels=16, residual="input", **settings).eval()
+    saved = build("timm/convnext_atto", num_classes=5, channels=16, residual="input", **settings).eval()
     path = semask.save(tmp_path / "model.safetensors", saved, {})
     image = torch.randn(1, settings.get("in_channels", 3), 50, 70)
     assert semask.load(path)(image).logits.equal(saved(image).logits)
 
 
 def test_saved_and_loaded_into_a_model_that_is_attached(tmp_path):
-    saved, other = (SeMask(attach(Own(), num_classes=5), num_classes=5, channels=16).eval() for _ in range(2))
+    saved, other = (build(attach(Own(), num_classes=5), num_classes=5, channels=16).eval() for _ in range(2))
     path = semask.save(tmp_path / "model.safetensors", saved, {})
     image = torch.randn(1, 3, 48, 64)
     assert not other(image).logits.equal(saved(image).logits)

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from semask import SeMask, attach
+from semask import attach
+from semask.builder import build
 from semask.encoders.library import library_backbone
 from semask.encoders.pyramid import SimpleFeaturePyramid
 
@@ -38,7 +39,7 @@ def test_semantic_layers_of_a_plain_vit_see_the_map_of_each_quarter():
 
 
 def test_a_plain_vit_learns_end_to_end():
-    model = SeMask("timm/vit_tiny_patch16_224", num_classes=3, channels=16).train()
+    model = build("timm/vit_tiny_patch16_224", num_classes=3, channels=16).train()
     output = model(torch.randn(2, 3, 64, 64))
     (output.logits.square().mean() + output.prior_logits.square().mean()).backward()
     assert all(x.grad is not None and x.grad.isfinite().all() for x in model.encoder.pyramid.parameters())

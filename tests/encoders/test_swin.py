@@ -4,7 +4,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from semask import SeMask
+from semask.builder import build
+from semask.checkpoints.pretrained import load_pretrained
 from semask.encoders.swin import (
     SIZES,
     Swin,
@@ -59,8 +60,8 @@ def test_equals_timm_where_both_agree(tmp_path):
         if name.endswith(("bias_table", "bias")):
             nn.init.normal_(parameter, std=0.5)
     save_file({name: x.contiguous() for name, x in reference.state_dict().items()}, tmp_path / "timm.safetensors")
-    model = SeMask("swin_tiny", semantic_depths=0).eval()
-    report, swin = model.load_pretrained(str(tmp_path / "timm.safetensors")), model.encoder.backbone
+    model = build("swin_tiny", semantic_depths=0).eval()
+    report, swin = load_pretrained(model, str(tmp_path / "timm.safetensors")), model.encoder.backbone
     assert not [name for name in report.fresh if name.startswith("encoder.backbone.")]
     assert not report.resized
     assert {name.split(".")[0] for name in report.unused} == {"norm", "head"}

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from semask import SeMask
+from semask.builder import build
 from semask.encoders.encoder import SemanticEncoder
 from semask.encoders.swin import Swin, SwinSize
 from semask.engines.graph import Graph
@@ -24,7 +25,7 @@ def small(decoder: str = "fpn", *, seed: int = 0, **settings) -> SeMask:
     made |= {"decoder_layers": 1} if decoder.startswith("mask") else {}
     swin = Swin(SwinSize(channels=16, depths=(2, 1, 1, 1), heads=(1, 2, 2, 2), window=7, drop_path=0.1))
     encoder = SemanticEncoder(swin, num_classes=made["num_classes"], semantic_window=(7, 7, None, None))
-    model = SeMask(encoder, decoder, **made).eval()
+    model = build(encoder, decoder, **made).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             spread = 0.1 if parameter.dim() == 1 else max(float(parameter.std()), 0.02)

@@ -5,12 +5,13 @@ import pytest
 import torch
 from small_models import differences, small, typical_difference
 
-from semask import Predictor, SeMask
+from semask import Predictor
+from semask.builder import build
 from semask.checkpoints import checkpoint
 from semask.engines import aot_inductor as exporter
 from semask.engines.export import export
 from semask.engines.request import Request
-from semask.engines.runtime import load
+from semask.engines.runtime import load_exported
 
 SAMPLE = torch.zeros(1, 3, 97, 130)
 BATCHES = [(1, 97, 130), (2, 97, 130), (5, 97, 130)]
@@ -23,7 +24,7 @@ def save(model, path, precision="fp32"):
 
 def test_windows_of_one_size_with_their_description(semask, scenes, tmp_path):
     photos, out = scenes / "images" / "val", tmp_path / "model.aoti.pt2"
-    model = SeMask("swin_nano", num_classes=3, channels=8, semantic_depths=[0, 0, 0, 1])
+    model = build("swin_nano", num_classes=3, channels=8, semantic_depths=[0, 0, 0, 1])
     weights = checkpoint.save(tmp_path / "model.safetensors", model, {"recipe": {"evaluation": {"scale": [64, 48]}}})
     arguments = ["export", weights, "--format", "aotinductor", "--images", photos, "--out", out, "--limit", 100]
     assert "give height and width" in semask.refused(*arguments)
@@ -35,7 +36,7 @@ def test_windows_of_one_size_with_their_description(semask, scenes, tmp_path):
     assert report["latency"]["size"] == [33, 40]
 
     assert "compiled code" in semask.refused("predict", out, photos, "--out", tmp_path / "masks")
-    runtime = load(out, trust=True)
+    runtime = load_exported(out, trust=True)
     assert (runtime.size, runtime.description["recipe"]["evaluation"]["mode"]) == ((33, 40), "slide")
     predictor, image = Predictor(runtime), np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
     views = Predictor(model, predictor.inference).views(torch.from_numpy(image).permute(2, 0, 1))[0]
@@ -44,7 +45,7 @@ def test_windows_of_one_size_with_their_description(semask, scenes, tmp_path):
     with pytest.raises(ValueError, match="takes images of 33 x 40 only, not 32 x 40"):
         runtime(torch.zeros(1, 3, 32, 40))
     with pytest.raises(ValueError, match="compiled for cpu, not cuda"):
-        load(out, device="cuda", trust=True)
+        load_exported(out, device="cuda", trust=True)
 
 
 @pytest.mark.slow

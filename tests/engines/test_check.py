@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from semask import Inference, SeMask
+from semask.builder import build
 from semask.engines.check import LIMITS, Check, compare, measure
 from semask.engines.description import metadata
 from semask.engines.openers import Engine
@@ -18,7 +19,7 @@ INFERENCE = Inference(scale=(64, 48))
 
 
 def model(**settings) -> SeMask:
-    return SeMask(**{"encoder": "swin_nano", "num_classes": K, "channels": 32, **settings}).eval()
+    return build(**{"encoder": "swin_nano", "num_classes": K, "channels": 32, **settings}).eval()
 
 
 def masks() -> SeMask:

@@ -4,12 +4,13 @@ import json
 import pytest
 
 from semask import Classes, Inference, SeMask
+from semask.builder import build
 from semask.engines import description as metadata
 from semask.prediction.predictor import recipe_inference
 
 
 def model(**settings) -> SeMask:
-    return SeMask(**{"encoder": "swin_nano", "num_classes": 3, "channels": 8, **settings})
+    return build(**{"encoder": "swin_nano", "num_classes": 3, "channels": 8, **settings})
 
 
 def trained() -> SeMask:

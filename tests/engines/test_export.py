@@ -9,12 +9,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from semask import Predictor, SeMask
+from semask import Predictor
+from semask.builder import build
 from semask.checkpoints import checkpoint
 from semask.commands.evaluate import sha256
 from semask.engines.export import export, output_file, replace_all
 from semask.engines.request import Request
-from semask.engines.runtime import load
+from semask.engines.runtime import load_exported
 from semask.engines.samples import Inputs, choose_samples, model_input
 from semask.settings.inference import Inference
 
@@ -62,7 +63,7 @@ def test_nothing_else_is_left_in_the_folder(exported):
 
 
 def test_the_file_knows_all_that_using_it_takes(exported, trained):
-    model, runtime = checkpoint.load(trained), load(exported)
+    model, runtime = checkpoint.load(trained), load_exported(exported)
     assert runtime.metadata["classes"] == model.metadata["classes"]
     assert runtime.metadata["licence"] == "CC-BY-4.0"
     assert runtime.config == model.config
@@ -156,7 +157,7 @@ def test_without_images_the_validation_data_of_the_recipe(trained, scenes):
 def test_drawn_scenes_stand_in_for_images(channels):
     chosen = choose_samples(None, {}, count=2, channels=channels)
     assert chosen.drawn
-    model = SeMask(
+    model = build(
         encoder="swin_nano",
         num_classes=2,
         channels=8,
@@ -176,7 +177,7 @@ def test_the_choice_of_images_is_always_the_same(photos):
 
 
 def test_a_model_sees_what_the_predictor_shows_it():
-    model = SeMask(encoder="swin_nano", num_classes=2, channels=8)
+    model = build("swin_nano", num_classes=2, channels=8)
     image = torch.randint(0, 256, (3, 50, 70), dtype=torch.uint8)
     inference = Inference(scale=(60, 40))
     ((x, _),) = Predictor(model, inference)._inputs(image)
@@ -186,12 +187,12 @@ def test_a_model_sees_what_the_predictor_shows_it():
 
 
 def test_a_check_on_drawn_scenes_says_that_it_is_weak(tmp_path, capsys):
-    model = SeMask(encoder="swin_nano", num_classes=3, channels=8)
+    model = build("swin_nano", num_classes=3, channels=8)
     path = checkpoint.save(tmp_path / "model.safetensors", model, {"recipe": {"evaluation": {"scale": [64, 48]}}})
     report = export(str(path), out=str(tmp_path / "model.onnx"), checks=1, limit=100)
     assert report.remarks[0].startswith("a weak check: drawn scenes")
     assert "a weak check" in " ".join(capsys.readouterr().out.split())
-    assert load(tmp_path / "model.onnx").metadata["licence"] == "unknown"
+    assert load_exported(tmp_path / "model.onnx").metadata["licence"] == "unknown"
 
 
 def test_the_table_says_what_it_counts(trained, photos, tmp_path, capsys):
@@ -235,18 +236,18 @@ def test_what_a_format_can_t_hold_is_one_line(semask, trained, photos, tmp_path,
 
 
 def test_mask_decoders(photos, tmp_path):
-    model = SeMask(encoder="swin_nano", decoder="maskformer", num_classes=3, channels=32, queries=5, decoder_layers=1)
+    model = build("swin_nano", "maskformer", num_classes=3, channels=32, queries=5, decoder_layers=1)
     path = checkpoint.save(tmp_path / "model.safetensors", model, {"recipe": {"evaluation": {"scale": [64, 48]}}})
     report = export(str(path), images=[str(photos)], out=str(tmp_path / "model.onnx"), limit=100)
     assert report.check.max_difference < 1e-3
     assert report.check.largest_lead < 1e-3  # an untrained model has near-ties only
-    runtime = load(tmp_path / "model.onnx")
+    runtime = load_exported(tmp_path / "model.onnx")
     assert runtime.makes_masks
     assert Predictor(runtime)(next(photos.iterdir())).confidence.shape == (48, 64)
 
 
 def test_int8_is_calibrated_on_images_only(semask, tmp_path):
-    path = checkpoint.save(tmp_path / "model.safetensors", SeMask(encoder="swin_nano", num_classes=3, channels=8), {})
+    path = checkpoint.save(tmp_path / "model.safetensors", build("swin_nano", num_classes=3, channels=8), {})
     message = semask.refused("export", path, "--precision", "int8", "--out", tmp_path / "model.onnx")
     assert message == "int8 is calibrated on images like those it will see: give some with --images"
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from small_models import differences, saturates, small, smooth, typical_difference
 from torch import nn
 
-from semask import SeMask
+from semask.builder import build
 from semask.decoders.catalog import names
 from semask.engines import onnx as exporter
 from semask.engines.request import Request
@@ -51,7 +51,7 @@ def test_every_decoder_at_every_size_in_onnxruntime_and_openvino(decoder, tmp_pa
 
 
 def test_a_whole_encoder(tmp_path):
-    model = SeMask("swin_nano", num_classes=5, channels=32).eval()
+    model = build("swin_nano", num_classes=5, channels=32).eval()
     (file,) = save(model, tmp_path / "model.onnx")
     assert max(differences(model, onnxruntime(file))) < 1e-3
 

@@ -10,12 +10,12 @@ from exported_files import WEIGHT, WRITERS, K, Q, described, expected, write_int
 from semask import Predictor
 from semask.engines import digest
 from semask.engines import openers as engines
-from semask.engines.runtime import is_exported, load, weights_beside
+from semask.engines.runtime import is_exported, load_exported, weights_beside
 
 
 def refused(path, **settings) -> str:
     with pytest.raises(ValueError, match=r"\S") as caught:
-        load(path, **settings)
+        load_exported(path, **settings)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
     return str(caught.value)
@@ -23,7 +23,7 @@ def refused(path, **settings) -> str:
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_scores_of_pixels(tmp_path, name):
-    runtime = load(WRITERS[name](tmp_path / name, described()), threads=1)
+    runtime = load_exported(WRITERS[name](tmp_path / name, described()), threads=1)
     for shape in ((1, 3, 32, 64), (2, 3, 41, 55)):
         image = torch.randn(shape)
         output = runtime(image)
@@ -34,7 +34,7 @@ def test_scores_of_pixels(tmp_path, name):
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_masks(tmp_path, name):
-    runtime = load(WRITERS[name](tmp_path / name, described(masks=True), masks=True), threads=1)
+    runtime = load_exported(WRITERS[name](tmp_path / name, described(masks=True), masks=True), threads=1)
     assert runtime.makes_masks
     image = torch.randn(1, 3, 40, 64)
     output = runtime(image)
@@ -45,7 +45,7 @@ def test_masks(tmp_path, name):
 
 def test_has_the_face_of_a_model(tmp_path):
     description = described(licence="MIT", step=7)
-    runtime = load(write_onnx(tmp_path / "model.onnx", description), threads=1)
+    runtime = load_exported(write_onnx(tmp_path / "model.onnx", description), threads=1)
     assert runtime.config == description["config"]
     assert runtime.metadata["recipe"]["model"] == runtime.config
     assert (runtime.metadata["licence"], runtime.metadata["step"]) == ("MIT", 7)
@@ -64,16 +64,16 @@ def test_has_the_face_of_a_model(tmp_path):
 
 def test_the_state_tells_files_apart(tmp_path):
     """What goes on with work that was interrupted asks for it."""
-    one = load(write_onnx(tmp_path / "a.onnx", described()))
-    same = load(write_onnx(tmp_path / "b.onnx", described()))
-    other = load(write_onnx(tmp_path / "c.onnx", described(step=1)))
+    one = load_exported(write_onnx(tmp_path / "a.onnx", described()))
+    same = load_exported(write_onnx(tmp_path / "b.onnx", described()))
+    other = load_exported(write_onnx(tmp_path / "c.onnx", described(step=1)))
     assert one.state_dict()["digest"].equal(same.state_dict()["digest"])
     assert not one.state_dict()["digest"].equal(other.state_dict()["digest"])
 
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_threads_may_share_one(tmp_path, name):
-    runtime = load(WRITERS[name](tmp_path / name, described()), threads=1)
+    runtime = load_exported(WRITERS[name](tmp_path / name, described()), threads=1)
     images = [torch.randn(1, 3, 32 + 4 * i, 32) for i in range(8)]
     right: list[bool] = []
 
@@ -121,7 +121,7 @@ def test_openvino_needs_its_weights(tmp_path):
     assert weights_beside(path) == [tmp_path / "model.bin"]
     (tmp_path / "model.bin").unlink()
     with pytest.raises(ValueError, match=r"model\.bin: no such file: it has to lie beside model\.xml"):
-        load(path)
+        load_exported(path)
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -134,16 +134,16 @@ def test_the_number_of_classes_has_to_be_the_described_one(tmp_path):
     more = described()
     more["config"] = {**more["config"], "num_classes": K + 1}
     more["classes"] = {"classes": [str(i) for i in range(K + 1)]}
-    runtime = load(write_onnx(tmp_path / "model.onnx", more))
+    runtime = load_exported(write_onnx(tmp_path / "model.onnx", more))
     with pytest.raises(ValueError, match=r"gave outputs .* but says that it has 4 classes"):
         runtime(torch.zeros(1, 3, 32, 32))
-    runtime = load(write_onnx(tmp_path / "model.onnx", described(masks=True), masks=True))
+    runtime = load_exported(write_onnx(tmp_path / "model.onnx", described(masks=True), masks=True))
     with pytest.raises(ValueError, match=r"gave outputs .* for 2 images"):
         runtime(torch.zeros(2, 3, 32, 32))
 
 
 def test_what_the_engine_can_t_do_is_one_line(tmp_path):
-    runtime = load(write_onnx(tmp_path / "model.onnx", described(), channels=5))
+    runtime = load_exported(write_onnx(tmp_path / "model.onnx", described(), channels=5))
     with pytest.raises(ValueError, match=r"model\.onnx: could not segment \[1, 3, 32, 32\]") as caught:
         runtime(torch.zeros(1, 3, 32, 32))
     assert "\n" not in str(caught.value)
@@ -170,18 +170,18 @@ def test_devices_that_are_not_there(tmp_path, name, device):
 
 def test_threads_are_counted_from_one(tmp_path):
     with pytest.raises(ValueError, match="threads is 0"):
-        load(write_onnx(tmp_path / "model.onnx", described()), threads=0)
+        load_exported(write_onnx(tmp_path / "model.onnx", described()), threads=0)
 
 
 def test_openvino_computes_in_16_bits_where_it_can(tmp_path):
     path = write_openvino(tmp_path / "model.xml", described(precision="bf16"))
-    runtime = load(path)
+    runtime = load_exported(path)
     assert runtime.details["computes in"] in ("bf16", "f16", "f32")
-    assert load(path, precision="fp32").details["computes in"] == "f32"
+    assert load_exported(path, precision="fp32").details["computes in"] == "f32"
     image = torch.randn(1, 3, 32, 32)
     assert runtime(image).logits.dtype == torch.float32
     torch.testing.assert_close(runtime(image).logits, expected(image), rtol=0.05, atol=0.2)
-    assert load(path, precision="fp32")(image).logits.allclose(expected(image), atol=1e-4)
+    assert load_exported(path, precision="fp32")(image).logits.allclose(expected(image), atol=1e-4)
 
 
 def outside(path, location: str) -> None:
@@ -200,7 +200,7 @@ def test_weights_may_lie_beside_the_file(tmp_path):
     WEIGHT.numpy().tofile(tmp_path / "model.onnx.data")
     outside(path, "model.onnx.data")
     image = torch.randn(1, 3, 32, 32)
-    torch.testing.assert_close(load(path)(image).logits, expected(image), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(load_exported(path)(image).logits, expected(image), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("location", ["../secret", "folder/../../secret", "ABSOLUTE", "link", "linked/secret"])
@@ -232,7 +232,7 @@ def test_damaged_weights_are_refused_when_opened(tmp_path, name):
     files = [path, *weights_beside(path)]
     digest.seal(files)
     image = torch.randn(1, 3, 32, 32)
-    torch.testing.assert_close(load(path)(image).logits, expected(image), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(load_exported(path)(image).logits, expected(image), rtol=1e-4, atol=1e-4)
     content = bytearray(files[-1].read_bytes())
     content[content.find(WEIGHT.numpy().tobytes()) + 50] ^= 1
     files[-1].write_bytes(content)
@@ -259,11 +259,11 @@ def test_int8_on_a_processor_whose_products_overflow(tmp_path, monkeypatch, recw
     """Files of version 0.1 have weights of all 8 bits: exact but slower in onnxruntime, said in OpenVINO."""
     monkeypatch.setattr(engines, "products_saturate", lambda: True)
     path = write_int8(tmp_path / name, widest)
-    runtime = load(path)
+    runtime = load_exported(path)
     if name == "model.onnx" or widest == 64:
         assert runtime(torch.ones(1, 3, 4, 4)).logits.allclose(torch.tensor(3.0 * widest / 127), atol=0.05)
     assert ("has no VNNI" in runtime.details.get("remark", "")) is (widest == 127)
     said = [str(x.message) for x in recwarn.list if "VNNI" in str(x.message)]
     assert len(said) == (widest == 127 and name == "model.xml")
     monkeypatch.setattr(engines, "products_saturate", lambda: False)
-    assert "remark" not in load(path).details
+    assert "remark" not in load_exported(path).details

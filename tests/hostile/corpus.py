@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from semask import SeMask
+from semask.builder import build
 from semask.checkpoints.tensors import FORMAT
 
 SMALL = {"encoder": "swin_nano", "decoder": "fpn", "num_classes": 3, "channels": 8}
@@ -94,7 +94,7 @@ UNBOUNDED: dict[str, dict[str, Any]] = {
 
 def metadata(**changes: Any) -> dict[str, Any]:
     """What a real checkpoint says of itself, with settings of its model changed."""
-    model = SeMask(**SMALL)
+    model = build(**SMALL)
     return {
         "recipe": {
             "model": {**model.config, **changes},
@@ -114,7 +114,7 @@ def metadata(**changes: Any) -> dict[str, Any]:
 def write_checkpoint(path: Path, described: Any, tensors: dict[str, torch.Tensor] | None = None) -> Path:
     """Write a checkpoint without any of the checks of ours, as a stranger would."""
     text = described if isinstance(described, str) else json.dumps(described)
-    tensors = SeMask(**SMALL).state_dict() if tensors is None else tensors
+    tensors = build(**SMALL).state_dict() if tensors is None else tensors
     save_file(dict(tensors), path, metadata={"format": FORMAT, "semask": text})
     return path
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import semask
-from semask import SeMask
+from semask.builder import build
 from semask.checkpoints.metadata import check
 from semask.settings.model import settings_of_file
 from tests.hostile.corpus import CODE, NETWORK, SMALL, UNBOUNDED, metadata, mutations, stranger, write_checkpoint
@@ -101,7 +101,7 @@ def test_no_more_is_built_than_the_file_holds(tmp_path, name):
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.int8, torch.float8_e4m3fn, torch.complex64])
 def test_weights_of_another_kind_of_number(tmp_path, dtype):
-    state = SeMask(**SMALL).state_dict()
+    state = build(**SMALL).state_dict()
     state["decoder.classifier.weight"] = torch.zeros(state["decoder.classifier.weight"].shape).to(dtype)
     assert "decoder.classifier.weight holds torch" in refused(
         write_checkpoint(tmp_path / "x.safetensors", metadata(), state)
@@ -110,13 +110,13 @@ def test_weights_of_another_kind_of_number(tmp_path, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_weights_of_other_floats_are_taken(tmp_path, dtype):
-    state = {name: x.to(dtype) if x.is_floating_point() else x for name, x in SeMask(**SMALL).state_dict().items()}
+    state = {name: x.to(dtype) if x.is_floating_point() else x for name, x in build(**SMALL).state_dict().items()}
     loaded = semask.load(write_checkpoint(tmp_path / "x.safetensors", metadata(), state))
     assert {x.dtype for x in loaded.parameters()} == {torch.float32}
 
 
 def test_counts_that_are_no_integers(tmp_path):
-    state = SeMask(**SMALL).state_dict()
+    state = build(**SMALL).state_dict()
     name = next(name for name in state if name.endswith("num_batches_tracked"))
     assert name in refused(
         write_checkpoint(tmp_path / "x.safetensors", metadata(), {**state, name: state[name].float()})
@@ -126,7 +126,7 @@ def test_counts_that_are_no_integers(tmp_path):
 @pytest.mark.parametrize("part", ["recipe.model", "recipe.evaluation", "recipe.data", "recipe.training", "classes", ""])
 def test_every_value_may_be_wrong(tmp_path, part):
     """Replaced by anything, at any depth: the checkpoint loads and predicts, or one line says what is wrong."""
-    state, image = SeMask(**SMALL).state_dict(), torch.zeros(3, 40, 40, dtype=torch.uint8)
+    state, image = build(**SMALL).state_dict(), torch.zeros(3, 40, 40, dtype=torch.uint8)
     path, loaded, refusals = tmp_path / "x.safetensors", 0, 0
     for label, values in mutations(metadata(), part):
         model = said = None

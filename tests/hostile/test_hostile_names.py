@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semask import SeMask, save
+from semask import save
+from semask.builder import build
 
 NAMES = ["[/b]", "[red]sky[/red]", ":smile:", "{0}", "%s", "<script>alert(1)</script>", "[link=http://x]y[/link]"]
 
@@ -58,7 +59,7 @@ def test_control_characters_never_reach_the_terminal(semask, tmp_path, name):
 
 
 def test_a_checkpoint_whose_classes_are_called_like_commands_of_a_terminal(semask, tmp_path):
-    model = SeMask(encoder="swin_nano", num_classes=2, channels=8)
+    model = build("swin_nano", num_classes=2, channels=8)
     path = save(tmp_path / "x.safetensors", model, {"licence": "\x1b[2J", "published": None})
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
     printed = semask("predict", path, tmp_path / "a.png", "--out", tmp_path / "out")

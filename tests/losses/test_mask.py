@@ -1,9 +1,10 @@
 import pytest
 import torch
 from accelerate.state import PartialState
-from torch import nn
 
-from semask import MaskLoss, SeMask
+from semask import MaskLoss
+from semask.builder import build
+from semask.decoders.fpn import SemanticFPN
 from semask.losses.label import LabelCounts, count_label
 from semask.outputs import MaskOutput, SeMaskOutput
 
@@ -74,7 +75,7 @@ def test_a_step_without_a_mask():
     [("maskformer", MASKFORMER), ("mask2former", MASK2FORMER), ("mask2former_fapn", MASK2FORMER)],
 )
 def test_what_is_left_open_is_the_decoder_s(decoder, expected):
-    model = SeMask("swin_nano", decoder, num_classes=4, channels=32, queries=3, decoder_layers=1)
+    model = build("swin_nano", decoder, num_classes=4, channels=32, queries=3, decoder_layers=1)
     assert MaskLoss().for_decoder(model.decoder) == MaskLoss(**expected)
     given = {"dice_weight": 3.0, "points": 7, "prior_weight": 0.2}
     assert MaskLoss(**given).for_decoder(model.decoder) == MaskLoss(**{**expected, **given})
@@ -82,7 +83,11 @@ def test_what_is_left_open_is_the_decoder_s(decoder, expected):
 
 
 def test_without_a_decoder_it_is_mask2former_s():
-    assert MaskLoss().for_decoder(nn.Identity()) == MaskLoss().for_decoder(None) == MaskLoss(**MASK2FORMER)
+    assert (
+        MaskLoss().for_decoder(SemanticFPN((8,), (4,), num_classes=2))
+        == MaskLoss().for_decoder(None)
+        == MaskLoss(**MASK2FORMER)
+    )
     tensors, label = batch()
     losses = []
     for settings in ({"points": 9}, {**MASK2FORMER, "points": 9}):

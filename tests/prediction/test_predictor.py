@@ -8,6 +8,7 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from semask import Inference, Prediction, Predictor, SeMask
+from semask.builder import build
 from semask.prediction.predictor import look, slide, starts, to_image, to_tensor
 from semask.prediction.score_maps import View, probabilities
 
@@ -16,7 +17,7 @@ from semask.prediction.score_maps import View, probabilities
 def model() -> SeMask:
     """A model that sees several classes in noise."""
     torch.manual_seed(0)
-    module = SeMask(encoder="swin_nano", num_classes=4, channels=8, semantic_window=(7, 7, None, None)).eval()
+    module = build("swin_nano", num_classes=4, channels=8, semantic_window=(7, 7, None, None)).eval()
     nn.init.normal_(module.decoder.classifier.weight, std=3)
     for layer in module.encoder.semantic_layers:
         nn.init.normal_(layer.attentions[0].semantic_query.weight)
@@ -152,7 +153,7 @@ def test_images_of_one_size_go_through_the_model_together(model, monkeypatch, wi
 def test_a_mask_decoder_predicts_several_images_as_one_by_one():
     torch.manual_seed(0)
     decoder = {"decoder": "mask2former", "channels": 32, "queries": 7, "decoder_layers": 2}
-    model = SeMask(encoder="swin_nano", num_classes=4, **decoder).eval()
+    model = build("swin_nano", num_classes=4, **decoder).eval()
     nn.init.normal_(model.decoder.class_predictor.weight)
     images = np.random.default_rng(2).integers(0, 256, (3, 40, 50, 3), dtype=np.uint8)
     expected = [Predictor(model)(image) for image in images]
@@ -237,7 +238,7 @@ def test_prediction_is_in_evaluation_mode(model):
 @pytest.mark.parametrize("bands", [1, 4])
 def test_other_bands(bands):
     settings = {"mean": [0.5] * bands, "std": [0.2] * bands, "in_channels": bands}
-    predictor = Predictor(SeMask(encoder="swin_nano", num_classes=2, channels=8, **settings))
+    predictor = Predictor(build("swin_nano", num_classes=2, channels=8, **settings))
     assert predictor(photo(bands=bands)).label.shape == (45, 62)
     assert predictor(Image.fromarray(photo())).label.shape == (45, 62)
 
@@ -304,7 +305,7 @@ def test_picture_of_an_image(bands):
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
 def test_scores_that_are_no_numbers_are_refused(wrong):
-    model = SeMask(encoder="swin_nano", num_classes=3, channels=8)
+    model = build("swin_nano", num_classes=3, channels=8)
     model.decoder.classifier.bias.data[1] = wrong
     with pytest.raises(ValueError, match="no numbers"):
         Predictor(model)(np.zeros((32, 48, 3), np.uint8))

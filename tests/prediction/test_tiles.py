@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from semask import Inference, Predictor, SeMask
+from semask.builder import build
 from semask.checkpoints import checkpoint
 from semask.data.classes import Classes
 from semask.data.images import read_image
@@ -31,7 +32,7 @@ TILES = {"tile": 64, "overlap": 16}
 def random_model(decoder: str = "fpn", classes: int = 5, **options: object) -> SeMask:
     """A model that sees several classes in noise."""
     torch.manual_seed(0)
-    model = SeMask(encoder="swin_nano", decoder=decoder, num_classes=classes, channels=32, **options).eval()
+    model = build("swin_nano", decoder=decoder, num_classes=classes, channels=32, **options).eval()
     if decoder == "fpn":
         nn.init.normal_(model.decoder.classifier.weight, std=3)
     return model
@@ -444,7 +445,7 @@ import torch
 from semask import Predictor, SeMask
 from semask.tiles import predict_file
 torch.set_num_threads(1)
-model = SeMask(encoder="swin_nano", num_classes=200, channels=16)
+model = build("swin_nano", num_classes=200, channels=16)
 predict_file(Predictor(model), sys.argv[1], sys.argv[2], tile=128, overlap=32, confidence=True)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """

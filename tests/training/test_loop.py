@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch._dynamo.utils import counters
 from uneven import STEPS, compare_runs, train_uneven, write_uneven
 
+from semask.builder import build
 from semask.checkpoints import checkpoint
 from semask.data.loader import training_loader
 from semask.data.normalization import Normalization
@@ -52,7 +53,7 @@ def test_checkpoints_hold_recipe_classes_and_versions(trained, scenes):
         assert set(metadata["versions"]) == {"semask", "torch", "torchvision", "python"}
         assert set(metadata["recipe"]) == {"model", "data", "augmentation", "loss", "training", "evaluation"}
         assert metadata["recipe"]["training"]["steps"] == 8
-        assert SeMask(**metadata["recipe"]["model"]).config == metadata["recipe"]["model"]
+        assert build(**metadata["recipe"]["model"]).config == metadata["recipe"]["model"]
 
 
 def test_best_is_the_evaluation_with_the_highest_miou(trained):
@@ -106,7 +107,7 @@ def test_a_step_is_adamw_on_the_mean_gradient_of_the_passes(semask, recipe, scen
     semask(*recipe(tmp_path / "run", steps=1, batch_size=4, warmup_steps=0, seed=3, **settings))
 
     torch.manual_seed(3)
-    model = SeMask("swin_nano", num_classes=11, channels=16).train()
+    model = build("swin_nano", num_classes=11, channels=16).train()
     optimizer = torch.optim.AdamW(parameter_groups(model, training), lr=1e-3, betas=training.betas)
     passes = training.accumulate
     batches = training_loader(

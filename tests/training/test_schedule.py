@@ -5,7 +5,7 @@ import pytest
 import torch
 import yaml
 
-from semask import SeMask
+from semask.builder import build
 from semask.checkpoints.names import official_names
 from semask.settings.training import Training
 from semask.training.loop import parameter_groups
@@ -42,7 +42,7 @@ def test_learning_rate_rises_then_falls_to_the_least():
 def test_weight_decay_is_the_published_one(name):
     golden, settings = ZERO_DECAY[name], recipe(name)
     with torch.device("meta"):
-        model = SeMask(**settings["model"])
+        model = build(**settings["model"])
     training = Training(**settings["training"])
     decayed, exempt = parameter_groups(model, training)
     assert decayed["weight_decay"] == training.weight_decay == golden["weight_decay"]

@@ -5,11 +5,12 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 
-from semask import SeMask, load
-from semask.checkpoints import network
-from semask.checkpoints.hub import push_to_hub
-from semask.checkpoints.network import unreachable
+from semask import load
+from semask.builder import build
+from semask.checkpoints.hub import from_pretrained, push_to_hub, save_pretrained
 from semask.checkpoints.pretrained import load_pretrained
+from semask.files import network
+from semask.files.network import unreachable
 
 
 @pytest.fixture(autouse=True)
@@ -58,14 +59,14 @@ def test_a_proxy_is_who_has_to_answer(listening, monkeypatch):
 
 CALLS = {
     "checkpoint": lambda: load("owner/name"),
-    "from_pretrained": lambda: SeMask.from_pretrained("owner/name"),
-    "push": lambda: push_to_hub(SeMask("swin_nano", num_classes=2, channels=8), "owner/name"),
-    "weights of the Hub": lambda: load_pretrained(SeMask("swin_nano", num_classes=2, channels=8), "owner/name"),
+    "from_pretrained": lambda: from_pretrained("owner/name"),
+    "push": lambda: push_to_hub(build("swin_nano", num_classes=2, channels=8), "owner/name"),
+    "weights of the Hub": lambda: load_pretrained(build("swin_nano", num_classes=2, channels=8), "owner/name"),
     "weights of timm": lambda: load_pretrained(
-        SeMask("swin_nano", num_classes=2, channels=8), "swin_tiny_patch4_window7_224.ms_in1k"
+        build("swin_nano", num_classes=2, channels=8), "swin_tiny_patch4_window7_224.ms_in1k"
     ),
     "weights of a library": lambda: load_pretrained(
-        SeMask("timm/resnet18.a1_in1k", num_classes=2, channels=8), "library"
+        build("timm/resnet18.a1_in1k", num_classes=2, channels=8), "library"
     ),
 }
 
@@ -82,9 +83,9 @@ def test_without_a_network_one_line_comes_at_once(cut_off, name):
 
 
 def test_without_a_network_what_was_downloaded_is_used(cut_off):
-    model = SeMask("swin_nano", num_classes=2, channels=8)
+    model = build("swin_nano", num_classes=2, channels=8)
     folder = cut_off / "models--owner--name"
     (folder / "refs").mkdir(parents=True)
     (folder / "refs" / "main").write_text("0" * 40)
-    model.save_pretrained(folder / "snapshots" / ("0" * 40))
+    save_pretrained(model, folder / "snapshots" / ("0" * 40))
     assert load("owner/name").config == model.config
