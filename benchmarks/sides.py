@@ -162,7 +162,7 @@ def exported(case: Case, *, format: str, precision: str = "fp32") -> harness.Ste
 
 def write_export(path: Path, format: str, precision: str, case: Case) -> None:
     """Export a model with random weights; int8 is calibrated on drawn scenes, and its labels are not looked at."""
-    from semask.checkpoints.checkpoint import save
+    from semask.checkpoints.saving import save
     from semask.engines.export import export
     from semask.synthetic.dataset import write_synthetic
 

@@ -32,7 +32,8 @@ from torch import Tensor
 
 from semask import Predictor, SeMask
 from semask.builder import build
-from semask.checkpoints import checkpoint
+from semask.checkpoints.saving import save
+from semask.checkpoints.sources import load
 from semask.prediction.predictor import recipe_inference
 from semask.prediction.raster import import_rasterio
 from semask.prediction.score_maps import probabilities
@@ -93,7 +94,7 @@ def size(options: argparse.Namespace) -> None:
         for decoder in options.decoders:
             weights = options.weights or str(Path(folder) / f"{decoder}.safetensors")
             if not options.weights:
-                checkpoint.save(weights, random_model(options, decoder), {})
+                save(weights, random_model(options, decoder), {})
             for side in options.sizes:
                 # In a process of its own: a child's peak counts what its parent held when it was started.
                 with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
@@ -146,7 +147,7 @@ def seams(options: argparse.Namespace) -> None:
     print("| decoder | overlap | other label % | mean difference | max | near seams: other label % | mean | max |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
     for decoder in options.decoders:
-        model = checkpoint.load(options.weights) if options.weights else random_model(options, decoder)
+        model = load(options.weights) if options.weights else random_model(options, decoder)
         predictor = Predictor(model, replace(recipe_inference(model), scale=None, mode="whole"))
         whole = predictor.views(image)[0]
         for overlap in options.overlaps:

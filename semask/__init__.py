@@ -19,12 +19,12 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from semask.builder import build as build
-    from semask.checkpoints.checkpoint import load as load
-    from semask.checkpoints.checkpoint import save as save
     from semask.checkpoints.hub import from_pretrained as from_pretrained
     from semask.checkpoints.hub import push_to_hub as push_to_hub
     from semask.checkpoints.hub import save_pretrained as save_pretrained
     from semask.checkpoints.pretrained import load_pretrained as load_pretrained
+    from semask.checkpoints.saving import save as save
+    from semask.checkpoints.sources import load as load
     from semask.commands.evaluate import evaluate as evaluate
     from semask.commands.predict import predict as predict
     from semask.data.classes import Classes as Classes
@@ -78,12 +78,12 @@ _HOMES = {
     "evaluate": "semask.commands.evaluate",
     "export": "semask.engines.export",
     "from_pretrained": "semask.checkpoints.hub",
-    "load": "semask.checkpoints.checkpoint",
+    "load": "semask.checkpoints.sources",
     "load_exported": "semask.engines.runtime",
     "load_pretrained": "semask.checkpoints.pretrained",
     "predict": "semask.commands.predict",
     "push_to_hub": "semask.checkpoints.hub",
-    "save": "semask.checkpoints.checkpoint",
+    "save": "semask.checkpoints.saving",
     "save_pretrained": "semask.checkpoints.hub",
     "train": "semask.training.loop",
 }

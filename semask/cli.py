@@ -241,7 +241,7 @@ def export_options(parser: ArgumentParser) -> Call:
 
 def convert_options(parser: ArgumentParser) -> Call:
     """Settings of `convert`."""
-    from semask.checkpoints.official import convert
+    from semask.commands.convert import convert
 
     parser.add_function_arguments(convert, as_positional=True)
 

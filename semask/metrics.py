@@ -1,5 +1,6 @@
 """Exact scores: one integer confusion matrix, and divisions on the last line only."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -79,3 +80,8 @@ class Scores:
     iou: list[float]
     accuracy: list[float]
     pixels: list[int]
+
+
+def percent(share: float | None) -> str:
+    """Write a share as a percentage; a dash for None or NaN."""
+    return "-" if share is None or math.isnan(share) else f"{100 * share:.2f}"

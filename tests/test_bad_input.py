@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from semask.checkpoints import checkpoint
+from semask.checkpoints.sources import load
 from semask.checkpoints.tensors import read_tensors, write_tensors
 from semask.training.run import Run
 
@@ -175,7 +175,7 @@ def test_unchecked_data_stop_the_run_and_the_last_save_stays(semask, recipe, sce
     assert message.startswith(f"{first(root, 'images')}: the image is damaged")
     shutil.copy(first(scenes, "images"), first(root, "images"))
     if (out / "last.safetensors").exists():
-        assert checkpoint.load(out / "last.safetensors").metadata["step"] < 9
+        assert load(out / "last.safetensors").metadata["step"] < 9
         semask(*recipe(out, **settings), "--resume")
 
 

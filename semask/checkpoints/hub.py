@@ -16,8 +16,9 @@ from typing import Any
 import torch
 import yaml
 
-from semask.checkpoints import checkpoint, network
-from semask.checkpoints.sources import is_hub_name
+from semask.checkpoints.saving import save, versions
+from semask.checkpoints.sources import is_hub_name, load
+from semask.files import network
 from semask.files.atomic import temporary_folder, written_whole
 from semask.files.text import reason
 from semask.model import SeMask
@@ -49,7 +50,7 @@ def save_pretrained(model: SeMask, folder: str | Path) -> Path:
     folder = Path(folder)
     if (folder / "best.safetensors").exists():
         raise ValueError(f"{folder}: holds best.safetensors, which would be read instead: give another folder")
-    path = checkpoint.save(folder / WEIGHTS, model, model.metadata)
+    path = save(folder / WEIGHTS, model, model.metadata)
     _write_card(folder / CARD, model_card(model))
     return path
 
@@ -88,7 +89,7 @@ def from_pretrained(
             "classes or settings train with `semask train --training.pretrained`"
         )
     if not is_hub_name(Path(source)):
-        return checkpoint.load(source, device=device)
+        return load(source, device=device)
     from huggingface_hub import hf_hub_download
 
     advice = "check name, revision and network, or log in with `hf auth login` if it is private"
@@ -101,7 +102,7 @@ def from_pretrained(
             token=token,
             local_files_only=local_files_only,
         )
-    return checkpoint.load(file, device=device)
+    return load(file, device=device)
 
 
 def push_to_hub(
@@ -138,7 +139,7 @@ def push_to_hub(
     api = HfApi(token=token)
     advice = "check name and network, or give a token that may write (`hf auth login`)"
     with temporary_folder() as folder:
-        checkpoint.save(folder / WEIGHTS, model, without_paths(model.metadata))
+        save(folder / WEIGHTS, model, without_paths(model.metadata))
         with _in_one_line(f"{name}: not pushed to the Hugging Face Hub", advice), network.hub():
             repository = api.create_repo(name, private=private, exist_ok=True).repo_id
             with contextlib.suppress(EntryNotFoundError):
@@ -217,7 +218,7 @@ def model_card(model: SeMask, *, name: str = "OWNER/NAME") -> str:
         f"## Licence\n\n{_licence_text(_licence(metadata))}",
         LIMITS,
         f"## Recipe\n\nEvery setting but the folders of the data.\n\n```yaml\n{_yaml(recipe)}```",
-        "Versions: " + ", ".join(f"{name} {version}" for name, version in checkpoint.versions().items()) + ".",
+        "Versions: " + ", ".join(f"{name} {version}" for name, version in versions().items()) + ".",
         CITATION,
     ]
     return "\n\n".join(sections) + "\n"

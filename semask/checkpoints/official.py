@@ -1,83 +1,26 @@
 """The verb `convert`: a checkpoint of the published SeMask code becomes one of ours."""
 
-import difflib
 import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
 from semask.builder import build
-from semask.checkpoints import checkpoint
-from semask.checkpoints.download import fetch, published_checkpoint
 from semask.checkpoints.names import DROPPED, PIXEL, PREDICTOR, official_names, take
-from semask.checkpoints.published import PUBLISHED, Published, find
+from semask.checkpoints.published import Published
+from semask.checkpoints.saving import save
 from semask.checkpoints.weight_files import WeightFile, read_file
-from semask.commands.evaluate import sha256
 from semask.data.classes import Classes
 from semask.encoders.swin import SIZES, SwinSize
-from semask.files.text import make_console, one_line, shown
+from semask.files.reading import sha256
 from semask.model import SeMask
 
 Scope = tuple[int | None, int | None, int | None, int | None]
 PLACES = 3 * 4
 """Places that a head of the deformable attention looks at: 4 in each of 3 maps."""
-
-
-def convert(
-    source: str,
-    *,
-    out: str | None = None,
-    published: str | None = None,
-    semantic_window: Scope | None = None,
-    format: Literal["ade20k", "cityscapes", "coco_stuff"] | None = None,
-) -> Path:
-    """Convert a checkpoint of the published SeMask code (its mmsegmentation or detectron2 form).
-
-    Sizes are read from the file. The scope of the semantic attention leaves no trace in it, so it has to be known: from
-    the registry for a published model, else from you.
-
-    Args:
-        source: Name of a published model, which is fetched (see docs/published.md), or a .pth or .pkl file.
-        out: File to write, ending in .safetensors; null for a new SOURCE with that ending, or the cache.
-        published: Name of the published model that the file is, when it was downloaded by hand.
-        semantic_window: Scope of the semantic attention of each stage of a model of your own, e.g. [7,7,null,null]:
-            side of its windows in cells, null for global.
-        format: Data set whose class names and colours the model has; null for those that the file names, if any.
-
-    Returns:
-        The file that was written.
-
-    Raises:
-        ValueError: If the file can't be read, is no SeMask, has tensors that have no place, or the scope is not known.
-    """
-    file, known = Path(source), find(published) if published is not None else None
-    if known is not None and (semantic_window is not None or format is not None):
-        raise ValueError(f"{known.name} has its own scope and data: leave semantic_window and format out")
-    if file.exists():
-        target = Path(out) if out is not None else file.with_suffix(".safetensors")
-        if target.resolve() == file.resolve():
-            raise ValueError(f"{target}: would replace the source: give another --out")
-        if out is None and target.exists():
-            raise ValueError(f"{target}: is there already: give it as --out to replace it, or another name")
-        if known is not None:
-            convert_published(file, known, out=target)
-        else:
-            convert_file(file, semantic_window=semantic_window, format=format, out=target)
-    elif source in PUBLISHED:
-        target = published_checkpoint(PUBLISHED[source]) if out is None else Path(out)
-        if out is not None:
-            convert_published(fetch(PUBLISHED[source]), PUBLISHED[source], out=target)
-    else:
-        close = difflib.get_close_matches(source, PUBLISHED, n=1, cutoff=0.8)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        raise ValueError(
-            f"{one_line(source)}: no such file: give a .pth or .pkl file, or the name of a published model{hint}"
-        )
-    make_console(stderr=False).print(f"{shown(target)}: {describe(checkpoint.load(target))}", soft_wrap=True)
-    return target
 
 
 def convert_published(file: Path, published: Published, *, out: Path) -> Path:
@@ -139,7 +82,7 @@ def write(file: Path, content: WeightFile, settings: dict[str, Any], metadata: d
     model = build(**settings)
     model.load_state_dict(translate(content.tensors, model, file))
     source = {"file": file.name, "sha256": sha256(file)}
-    return checkpoint.save(out, model, {**metadata, "source": source})
+    return save(out, model, {**metadata, "source": source})
 
 
 def translate(tensors: Mapping[str, Tensor], model: SeMask, file: Path) -> dict[str, Tensor]:
@@ -273,16 +216,3 @@ def file_classes(content: WeightFile, num_classes: int) -> Classes | None:
     except ValueError:
         return None
     return classes if len(classes) == num_classes else None
-
-
-def describe(model: SeMask) -> str:
-    """Say what was converted, in a line."""
-    config = model.config
-    scope = ", ".join("global" if window is None else str(window) for window in config["semantic_window"])
-    priors = config["prior_classes"] or config["num_classes"]
-    scales = [x.item() for name, x in model.state_dict().items() if name.endswith(".scale")]
-    learnt = f", its learnt scale {', '.join(f'{scale:.3g}' for scale in scales)}" if scales else ""
-    return (
-        f"{config['encoder']} with {config['decoder']}, {config['num_classes']} classes, priors of {priors}, "
-        f"semantic scope {scope}{learnt}"
-    )

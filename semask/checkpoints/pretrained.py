@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from semask.checkpoints.layouts import LAYOUTS, recognise
 from semask.checkpoints.names import BACKBONE, DROPPED, take
 from semask.checkpoints.published import PUBLISHED
+from semask.checkpoints.sources import IN_FOLDER
 from semask.checkpoints.weight_files import read_file
 from semask.encoders.backbone import LibraryBackbone
 from semask.encoders.swin import Swin
@@ -26,9 +27,6 @@ PER_CLASS = re.compile(
     r"|^decoder\.(queries|transformer\.queries_(embedder|features))\."
 )
 """Tensors whose size follows from the number of classes or queries: fresh where the file has other ones."""
-
-IN_FOLDER = ("best.safetensors", "model.safetensors", "last.safetensors")
-"""Checkpoints that a folder of a run or of `save_pretrained` has; the first that is there counts."""
 
 
 @dataclass

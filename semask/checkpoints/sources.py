@@ -1,21 +1,28 @@
-"""Where a checkpoint is: a file, the folder of a run, the name of a published model, or a repository on the Hub."""
+"""From the name of a checkpoint to its model: a file, the folder of a run, a published model, or one on the Hub."""
 
 import difflib
 from pathlib import Path
 
+import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+from semask.builder import build_for, require_weights
+from semask.checkpoints.metadata import check
+from semask.checkpoints.published import PUBLISHED
+from semask.checkpoints.tensors import read_tensors
+from semask.files import network
 from semask.files.reading import require_file
 from semask.files.text import one_line, reason
+from semask.model import SeMask
 
 
 def find_checkpoint(source: str | Path) -> Path:
-    """Find the file of a checkpoint; see `load`. The name of a published model gets it: `semask.weights.published`."""
-    from semask.checkpoints.pretrained import IN_FOLDER
-    from semask.checkpoints.published import PUBLISHED
-    from semask.files import network
+    """Find the file of a checkpoint; see `load`. A published model is downloaded and converted the first time.
 
+    Raises:
+        ValueError: If there is none.
+    """
     path = Path(source)
     if str(source) in PUBLISHED and not path.exists():
         from semask.checkpoints.download import published_checkpoint
@@ -45,3 +52,44 @@ def find_checkpoint(source: str | Path) -> Path:
 def is_hub_name(path: Path) -> bool:
     """Whether OWNER/NAME on the Hub was meant: what lies in an existing folder, or has the ending, is a file."""
     return len(path.parts) == 2 and path.suffix != ".safetensors" and not path.exists() and not path.parent.is_dir()
+
+
+def load(source: str | Path, *, device: torch.device | str = "cpu", into: SeMask | None = None) -> SeMask:
+    """Load a model for use.
+
+    Args:
+        source: A .safetensors checkpoint, a folder with best.safetensors or model.safetensors in it, the name
+            "owner/name" of a repository on the Hugging Face Hub that holds model.safetensors, or the name of a
+            published model, e.g. semask-tiny-fpn-ade20k, which is downloaded and converted the first time.
+        device: Where to put the model.
+        into: Model to fill, for one with an encoder or decoder object of your own, which no recipe can build.
+
+    Returns:
+        The model in evaluation mode; `metadata` holds what the checkpoint says beside the weights.
+
+    Raises:
+        ValueError: If there is no such checkpoint, it is damaged or not one of ours, or there is no such device.
+    """
+    if str(source).lower().endswith(EXPORTED):
+        raise ValueError(
+            f"{source}: an exported file, not a checkpoint: predict and evaluate take it, and semask.load_exported does"
+        )
+    path = find_checkpoint(source)
+    tensors, found = read_tensors(path)
+    metadata = check(found, path)
+    model = build_for(metadata["recipe"]["model"], tensors, path) if into is None else into
+    require_weights(model.state_dict(), tensors, path)
+    model.load_state_dict(tensors)
+    model.metadata = metadata
+    try:
+        if torch.device(device).type == "meta":
+            raise RuntimeError("it holds no numbers")
+        return model.to(device).eval()
+    except (AssertionError, RuntimeError) as error:  # what torch raises differs from build to build
+        raise ValueError(f"device {device} can't be used ({reason(error)}): try cpu") from error
+
+
+EXPORTED = (".onnx", ".xml", ".pt2", ".engine")
+"""Endings of exported files, to say what to do with one."""
+IN_FOLDER = ("best.safetensors", "model.safetensors", "last.safetensors")
+"""Checkpoints that a folder of a run or of `save_pretrained` has; the first that is there counts."""

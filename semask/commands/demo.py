@@ -11,8 +11,7 @@ import torch
 from PIL import Image
 
 from semask.builder import build
-from semask.checkpoints import checkpoint
-from semask.commands.evaluate import percent
+from semask.checkpoints.sources import load
 from semask.data.classes import Classes
 from semask.data.dataset import SegmentationDataset
 from semask.data.source import Data
@@ -21,7 +20,7 @@ from semask.evaluation import Evaluation, evaluate_model
 from semask.files.atomic import written_whole
 from semask.files.text import make_console, shown
 from semask.losses.pixel import PixelLoss
-from semask.metrics import ConfusionMatrix
+from semask.metrics import ConfusionMatrix, percent
 from semask.prediction.pictures import colorize
 from semask.prediction.predictor import Predictor, to_image
 from semask.settings.inference import Inference
@@ -69,7 +68,7 @@ def demo(*, out: str = "demo", steps: int = 400, seed: int = 0) -> Path:
         console.print(f"Training {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters ...")
         evaluation = Inference(scale=(256, 192))
         train(model, data, out=str(run), augmentation=augmentation, loss=loss, training=training, evaluation=evaluation)
-    predictor = Predictor(checkpoint.load(run / "last.safetensors"))
+    predictor = Predictor(load(run / "last.safetensors"))
     console.print("Measuring on scenes that it has not seen ...")
     result = evaluate_model(predictor, val_set, progress=True)
     largest = largest_class_miou(val_set)

@@ -1,9 +1,7 @@
 """The verb `evaluate`: exact scores of a checkpoint, and of the prior of every stage, on labelled images."""
 
 import dataclasses
-import hashlib
 import json
-import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,15 +9,17 @@ from rich.table import Table
 
 from semask.acceleration.devices import machine
 from semask.acceleration.precision import Precision, tell
-from semask.checkpoints import checkpoint
 from semask.checkpoints.published import MULTISCALE, find
+from semask.checkpoints.saving import versions
 from semask.checkpoints.sources import find_checkpoint
 from semask.data import findings
 from semask.data.source import Data
 from semask.engines.runtime import Runtime, is_exported, weights_beside
 from semask.evaluation import check_classes, describe, evaluate_model, prior_classes
 from semask.files.atomic import written_whole
+from semask.files.reading import sha256
 from semask.files.text import make_console, shown
+from semask.metrics import percent
 from semask.model import SeMask
 from semask.prediction.opening import open_model
 from semask.prediction.predictor import Predictor, recipe_inference
@@ -138,7 +138,7 @@ def evaluate(
         "prior_classes": prior_classes(model),
         "precision": chosen.precision,
         "published": published_score(model, source, inference),
-        "versions": checkpoint.versions(),
+        "versions": versions(),
         "machine": machine(next(model.parameters()).device),
         "processes": group.world_size,
     }
@@ -218,14 +218,3 @@ def print_report(report: dict[str, Any]) -> None:
     if not report["prior_miou"] and report["prior_classes"] != len(report["classes"]):
         table.caption = f"priors not measured: they have {report['prior_classes']} classes"
     make_console(stderr=False).print(table)
-
-
-def percent(share: float | None) -> str:
-    """Write a share as a percentage; a dash for None or NaN."""
-    return "-" if share is None or math.isnan(share) else f"{100 * share:.2f}"
-
-
-def sha256(path: Path) -> str:
-    """Hash of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

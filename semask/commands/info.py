@@ -8,7 +8,7 @@ import torch
 from rich.table import Table
 
 from semask.builder import build
-from semask.checkpoints import checkpoint
+from semask.checkpoints.sources import load
 from semask.cost import flops, parameters, stages
 from semask.files.schema import Sides, require
 from semask.files.text import make_console, one_line
@@ -61,7 +61,7 @@ def open_model(source: str) -> SeMask:
     """
     path = Path(source)
     if path.suffix not in (".yaml", ".yml"):
-        return checkpoint.load(source)
+        return load(source)
     recipe = read_recipe(path)
     if "model" not in recipe:
         raise ValueError(f"{one_line(path)}: a recipe without a section `model`: give one that has it")

@@ -14,15 +14,15 @@ import torch
 from rich.table import Table
 
 from semask.acceleration.devices import machine
-from semask.checkpoints import checkpoint
-from semask.checkpoints.sources import find_checkpoint
-from semask.commands.evaluate import sha256
+from semask.checkpoints.saving import versions
+from semask.checkpoints.sources import find_checkpoint, load
 from semask.engines.check import LIMITS, NEAR_TIE, Check, Latency, compare, measure
 from semask.engines.description import Precision, metadata
 from semask.engines.request import Request
 from semask.engines.runtime import load_exported
 from semask.engines.samples import Inputs, Picture, Samples, choose_samples
 from semask.files.atomic import temporary_folder, written_whole
+from semask.files.reading import sha256
 from semask.files.text import make_console, one_line, shown
 from semask.model import SeMask
 from semask.prediction.predictor import recipe_inference, to_tensor
@@ -135,7 +135,7 @@ def export(
     if size is not None and format not in OF_ONE_SIZE:
         raise ValueError(f"size is {size}, but {format} files take images of any size: leave it out")
     target = output_file(weights, format, out)
-    model, source = checkpoint.load(weights, device=device), find_checkpoint(weights)
+    model, source = load(weights, device=device), find_checkpoint(weights)
     inference = in_windows(recipe_inference(model), size, format) if format in OF_ONE_SIZE else recipe_inference(model)
     window = inference.crop if format in OF_ONE_SIZE else None
     calibrated = precision == "int8"
@@ -192,7 +192,7 @@ def export(
             passed=check.passes(allowed),
             latency=latency,
             engine=engine,
-            versions=checkpoint.versions(),
+            versions=versions(),
             machine=machine(torch.device(device)),
             remarks=remarks(check, chosen, seen=calibrated and len(chosen.images) < checks + samples),
         )

@@ -1,5 +1,6 @@
 """Reading files that may be anybody's, and writing files whole or not at all."""
 
+import hashlib
 import json
 import stat
 from pathlib import Path
@@ -88,3 +89,9 @@ def require_shallow(value: Any, deepest: int = DEEPEST) -> None:
         if not level:
             return
     raise ValueError(f"it is nested more than {deepest} levels deep")
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from semask.acceleration.devices import default_device
 from semask.acceleration.precision import Choice, Precision, choose
-from semask.checkpoints import checkpoint
+from semask.checkpoints.sources import load
 from semask.engines.runtime import Runtime, is_exported, load_exported
 from semask.model import SeMask
 
@@ -18,7 +18,7 @@ def open_model(
         The model, and what it computes in.
 
     Raises:
-        ValueError: See `checkpoint.load` and `runtime.load_exported`; if a precision is given for an exported file.
+        ValueError: See `load` and `runtime.load_exported`; if a precision is given for an exported file.
     """
     if is_exported(source):
         if precision != "auto":
@@ -26,6 +26,6 @@ def open_model(
         runtime = load_exported(source, device=device, trust=trust)
         exported = runtime.description["precision"]
         return runtime, Choice(exported, f"precision {exported} (as the file was exported)")
-    model = checkpoint.load(source, device=device or default_device())
+    model = load(source, device=device or default_device())
     chosen = choose(precision, next(model.parameters()).device)
     return (model.use_bfloat16() if chosen.precision == "bf16" else model), chosen

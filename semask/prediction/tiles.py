@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 from torch import Tensor
 
-from semask.checkpoints import checkpoint
+from semask.checkpoints.saving import versions
 from semask.checkpoints.tensors import read_tensors, write_tensors
 from semask.data.classes import IGNORE_INDEX, Classes
 from semask.data.images import Reach, encoded
@@ -402,7 +402,7 @@ def identity(predictor: Predictor, path: Path) -> dict[str, Any]:
         "model": digest.hexdigest(),
         "device": next(predictor.model.parameters()).device.type,
         "inference": asdict(predictor.inference),
-        "versions": checkpoint.versions(),
+        "versions": versions(),
     }
 
 

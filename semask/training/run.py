@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from semask.checkpoints import checkpoint
+from semask.checkpoints.saving import require_finite, save
 from semask.checkpoints.tensors import read_header
 from semask.data.dataset import SegmentationDataset
 from semask.data.images import encoded
@@ -162,7 +162,7 @@ class Run:
 
     def evaluate(self, inference: Inference, dataset: SegmentationDataset, *, workers: int) -> None:
         """Measure the model, log scores and sample predictions, and keep the checkpoint if it is the best so far."""
-        checkpoint.require_finite(self.out / "best.safetensors", self.trained)
+        require_finite(self.out / "best.safetensors", self.trained)
         predictor = Predictor(self.trained, inference)
         if self.accelerator.num_processes > 1:
             for buffer in predictor.model.buffers():  # BatchNorm's statistics differ where they are not shared
@@ -185,7 +185,7 @@ class Run:
             self.scores.append(self.step, row)
             self._log_samples(predictor, dataset)
             if row["miou"] > self.best:
-                checkpoint.save(self.out / "best.safetensors", self.trained, self.model.metadata)
+                save(self.out / "best.safetensors", self.trained, self.model.metadata)
         self.best = max(self.best, row["miou"])
         self.model.train()
         self._restart_clock()
@@ -229,11 +229,11 @@ class Run:
         if not self.accelerator.is_main_process:
             return
         self.model.metadata["step"] = self.step
-        checkpoint.require_finite(self.out / "last.safetensors", self.trained)
+        require_finite(self.out / "last.safetensors", self.trained)
         for log in (self.log, self.scores):
             sync(log.path)  # a state tells that its lines are there
         self._save_state(losses)
-        checkpoint.save(self.out / "last.safetensors", self.trained, self.model.metadata)
+        save(self.out / "last.safetensors", self.trained, self.model.metadata)
 
     def _save_state(self, losses: list[list[float]]) -> None:
         tensors = {f"model.{name}": x for name, x in self.model.state_dict().items()}
@@ -372,7 +372,7 @@ class Run:
             if parse_json(read_text(path.with_suffix(".json"))) == header:
                 found = header["step"]
         if found < self.step and self.step > 0:
-            checkpoint.save(path, self.trained, self.model.metadata)
+            save(path, self.trained, self.model.metadata)
 
     def _forget_later(self) -> None:
         """Drop the lines that a stopped run logged after the step that this one begins with."""

@@ -11,8 +11,9 @@ import semask as package
 from semask import SeMask
 from semask.builder import build
 from semask.checkpoints.names import to_official
-from semask.checkpoints.official import convert, read_settings
+from semask.checkpoints.official import read_settings
 from semask.checkpoints.published import PUBLISHED
+from semask.commands.convert import convert
 
 SMALL = {"encoder": "swin_nano", "num_classes": 4, "channels": 32, "semantic_window": [5, 7, None, None]}
 DECODERS = {

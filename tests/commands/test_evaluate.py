@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from semask.builder import build
-from semask.checkpoints import checkpoint
+from semask.checkpoints.saving import save
+from semask.checkpoints.sources import load
 from semask.checkpoints.tensors import read_tensors, write_tensors
 from semask.data.images import read_image
 from semask.prediction.predictor import Predictor
@@ -69,7 +70,7 @@ def test_scores_are_those_of_the_written_masks(semask, evaluate, trained, scenes
 
 
 def test_every_prior_is_measured(evaluate, trained, scenes):
-    predictor = Predictor(checkpoint.load(trained))
+    predictor = Predictor(load(trained))
     images = sorted((scenes / "images" / "val").iterdir())
     priors = zip(*(predictor(image, priors=True).priors for image in images), strict=True)
     expected = [brute_force(list(maps), labels_of(scenes), 11)["miou"] for maps in priors]
@@ -130,7 +131,7 @@ def test_the_evaluation_of_a_run_is_that_of_its_checkpoint(evaluate, trained):
 )
 def test_ways_of_putting_images_through_the_model(evaluate, trained, scenes, options, inference):
     report = evaluate(*options)
-    predictor = Predictor(checkpoint.load(trained), inference)
+    predictor = Predictor(load(trained), inference)
     masks = [predictor(read_image(path)).label for path in sorted((scenes / "images" / "val").iterdir())]
     assert_scores(report, brute_force(masks, labels_of(scenes), 11))
     assert report["settings"] == json.loads(json.dumps(inference.__dict__))
@@ -145,7 +146,7 @@ def test_labels_of_other_sizes_are_compared_at_their_own_size(semask, trained, s
     Image.open(mask).resize((37, 101), Image.Resampling.NEAREST).save(mask)
     semask("evaluate", trained, "--data", root, "--workers=0", "--out", tmp_path / "report.json")
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
-    predictor = Predictor(checkpoint.load(trained))
+    predictor = Predictor(load(trained))
     masks = [predictor(path).label for path in sorted((root / "images" / "val").iterdir())]
     assert masks[0].shape == (101, 37)
     assert_scores(report, brute_force(masks, labels_of(root), 11))
@@ -255,7 +256,7 @@ def test_zoo_is_the_checkpoint_of_that_name(semask, zoo, scenes, tmp_path):
 
 def test_priors_of_other_classes_are_not_measured(semask, scenes, tmp_path):
     model = build("swin_nano", num_classes=11, prior_classes=7, channels=8)
-    path = checkpoint.save(tmp_path / "fewer.safetensors", model, {})
+    path = save(tmp_path / "fewer.safetensors", model, {})
     shown = semask("evaluate", path, "--data", scenes, "--workers=0", "--out", tmp_path / "report.json").out
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert (report["prior_miou"], report["prior_classes"]) == ([], 7)

@@ -10,7 +10,7 @@ import pytest
 from disks import full_disk
 from PIL import Image
 
-from semask.checkpoints import checkpoint
+from semask.checkpoints.sources import load
 from semask.cli import main
 from semask.data.images import read_image
 from semask.prediction.files import LONGEST_NAME, find_images, output_names, plain
@@ -31,7 +31,7 @@ def photo(width: int = 52, height: int = 40) -> Image.Image:
 def test_masks_are_the_predictor_s_labels_in_the_colours_of_the_classes(semask, trained, photos, scenes, tmp_path):
     output = semask("predict", trained, *photos, "--out", tmp_path)
     assert f"3 masks in {tmp_path}" in output.err
-    predictor = Predictor(checkpoint.load(trained))
+    predictor = Predictor(load(trained))
     palette = json.loads((scenes / "classes.json").read_text(encoding="utf-8"))["palette"]
     for path in photos:
         with Image.open(tmp_path / f"{path.stem}.png") as mask:
@@ -51,7 +51,7 @@ def test_masks_are_the_predictor_s_labels_in_the_colours_of_the_classes(semask, 
 def test_priors_and_confidence(semask, trained, photos, tmp_path):
     semask("predict", trained, photos[0], "--out", tmp_path, "--priors", "--confidence", "--overlays", "false")
     name = photos[0].stem
-    expected = Predictor(checkpoint.load(trained))(photos[0], priors=True)
+    expected = Predictor(load(trained))(photos[0], priors=True)
     names = {f"{name}.png", f"{name}_confidence.png", *(f"{name}_prior{i}.png" for i in (1, 2, 3, 4))}
     assert {path.name for path in tmp_path.iterdir()} == names
     palette = np.array(expected.classes.palette, dtype=np.uint8)
@@ -65,7 +65,7 @@ def test_priors_and_confidence(semask, trained, photos, tmp_path):
 
 def test_a_scale(semask, trained, photos, tmp_path):
     semask("predict", trained, photos[0], "--out", tmp_path, "--scale=[96,72]")
-    model = checkpoint.load(trained)
+    model = load(trained)
     model.metadata["recipe"]["evaluation"]["scale"] = (96, 72)
     with Image.open(tmp_path / f"{photos[0].stem}.png") as mask:
         assert np.array_equal(np.array(mask), Predictor(model)(photos[0]).label)
@@ -127,7 +127,7 @@ def test_images_of_every_kind(semask, trained, tmp_path, make):
     with Image.open(tmp_path / "out" / "a.png") as mask:
         seen = read_image(source)
         assert seen.mode == "RGB"
-        assert np.array_equal(np.array(mask), Predictor(checkpoint.load(trained))(seen).label)
+        assert np.array_equal(np.array(mask), Predictor(load(trained))(seen).label)
 
 
 def test_a_turned_photo_is_segmented_as_it_is_displayed(semask, trained, photos, tmp_path):
@@ -278,7 +278,7 @@ def test_tiles(semask, trained, photos, tmp_path):
     output = semask("predict", trained, photos[0], tmp_path / "b.tif", tmp_path / "broken.png", *arguments, code=2)
     assert "2 masks in" in output.err
     assert f"{tmp_path / 'broken.png'}: no image, or damaged" in output.err
-    native = Predictor(checkpoint.load(trained), Inference())
+    native = Predictor(load(trained), Inference())
     for source, mask in ((photos[0], f"{photos[0].stem}.png"), (tmp_path / "b.tif", "b.tif")):
         assert np.array_equal(np.array(Image.open(tmp_path / "out" / mask)), native(source).label)
     names = {f"{photos[0].stem}{x}" for x in (".png", "_confidence.png", "_overlay.jpg")}
@@ -473,7 +473,7 @@ def test_a_georeferenced_image_keeps_its_place_without_tiles_too(semask, trained
     rasterio = pytest.importorskip("rasterio")
     semask("predict", trained, geotiff, "--out", tmp_path / "out", "--confidence")
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"a.tif", "a_confidence.tif", "a_overlay.jpg"}
-    label = Predictor(checkpoint.load(trained))(geotiff).label
+    label = Predictor(load(trained))(geotiff).label
     label[:10, :20] = 255
     with rasterio.open(geotiff) as source:
         for name in ("a.tif", "a_confidence.tif"):

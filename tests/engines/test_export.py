@@ -11,12 +11,13 @@ from torch import nn
 
 from semask import Predictor
 from semask.builder import build
-from semask.checkpoints import checkpoint
-from semask.commands.evaluate import sha256
+from semask.checkpoints.saving import save
+from semask.checkpoints.sources import load
 from semask.engines.export import export, output_file, replace_all
 from semask.engines.request import Request
 from semask.engines.runtime import load_exported
 from semask.engines.samples import Inputs, choose_samples, model_input
+from semask.files.reading import sha256
 from semask.settings.inference import Inference
 
 onnx = pytest.importorskip("onnx")
@@ -63,7 +64,7 @@ def test_nothing_else_is_left_in_the_folder(exported):
 
 
 def test_the_file_knows_all_that_using_it_takes(exported, trained):
-    model, runtime = checkpoint.load(trained), load_exported(exported)
+    model, runtime = load(trained), load_exported(exported)
     assert runtime.metadata["classes"] == model.metadata["classes"]
     assert runtime.metadata["licence"] == "CC-BY-4.0"
     assert runtime.config == model.config
@@ -145,7 +146,7 @@ def test_a_failing_export_leaves_nothing(semask, exported, trained, photos, tmp_
 
 
 def test_without_images_the_validation_data_of_the_recipe(trained, scenes):
-    recipe = checkpoint.load(trained).metadata["recipe"]
+    recipe = load(trained).metadata["recipe"]
     chosen = choose_samples(None, recipe, count=8, channels=3)
     assert {path.parent for path in chosen.images} == {scenes / "images" / "val"}
     assert (len(chosen.images), chosen.drawn) == (3, False)
@@ -188,7 +189,7 @@ def test_a_model_sees_what_the_predictor_shows_it():
 
 def test_a_check_on_drawn_scenes_says_that_it_is_weak(tmp_path, capsys):
     model = build("swin_nano", num_classes=3, channels=8)
-    path = checkpoint.save(tmp_path / "model.safetensors", model, {"recipe": {"evaluation": {"scale": [64, 48]}}})
+    path = save(tmp_path / "model.safetensors", model, {"recipe": {"evaluation": {"scale": [64, 48]}}})
     report = export(str(path), out=str(tmp_path / "model.onnx"), checks=1, limit=100)
     assert report.remarks[0].startswith("a weak check: drawn scenes")
     assert "a weak check" in " ".join(capsys.readouterr().out.split())
@@ -237,7 +238,7 @@ def test_what_a_format_can_t_hold_is_one_line(semask, trained, photos, tmp_path,
 
 def test_mask_decoders(photos, tmp_path):
     model = build("swin_nano", "maskformer", num_classes=3, channels=32, queries=5, decoder_layers=1)
-    path = checkpoint.save(tmp_path / "model.safetensors", model, {"recipe": {"evaluation": {"scale": [64, 48]}}})
+    path = save(tmp_path / "model.safetensors", model, {"recipe": {"evaluation": {"scale": [64, 48]}}})
     report = export(str(path), images=[str(photos)], out=str(tmp_path / "model.onnx"), limit=100)
     assert report.check.max_difference < 1e-3
     assert report.check.largest_lead < 1e-3  # an untrained model has near-ties only
@@ -247,7 +248,7 @@ def test_mask_decoders(photos, tmp_path):
 
 
 def test_int8_is_calibrated_on_images_only(semask, tmp_path):
-    path = checkpoint.save(tmp_path / "model.safetensors", build("swin_nano", num_classes=3, channels=8), {})
+    path = save(tmp_path / "model.safetensors", build("swin_nano", num_classes=3, channels=8), {})
     message = semask.refused("export", path, "--precision", "int8", "--out", tmp_path / "model.onnx")
     assert message == "int8 is calibrated on images like those it will see: give some with --images"
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from semask import Inference, Predictor, SeMask
 from semask.builder import build
-from semask.checkpoints import checkpoint
+from semask.checkpoints.saving import save
+from semask.checkpoints.sources import load
 from semask.data.classes import Classes
 from semask.data.images import read_image
 from semask.prediction.raster import Raster, Unreadable, gdal
@@ -206,7 +207,7 @@ def test_tiles_agree_with_the_image_in_one_piece(trained, scenes, tmp_path):
     """Even for a hardly trained model, which sees less around each pixel in tiles than in the image."""
     pictures = [np.array(read_image(path)) for path in sorted((scenes / "images" / "val").iterdir())]
     image = np.concatenate([np.concatenate(pictures, axis=1)] * 3)  # 144 x 192
-    predictor = Predictor(checkpoint.load(trained), Inference())
+    predictor = Predictor(load(trained), Inference())
     out = predict_file(predictor, write_png(tmp_path / "a.png", image), tmp_path / "out", tile=96, overlap=32)
     assert (mask(out) == predictor(image).label).mean() > 0.7
 
@@ -355,7 +356,7 @@ def test_what_belongs_to_something_else_is_done_anew(tmp_path, change):
 
 def test_a_killed_command_goes_on(tmp_path, semask):
     model = random_model()
-    checkpoint.save(tmp_path / "model.safetensors", model, {})
+    save(tmp_path / "model.safetensors", model, {})
     path = write_png(tmp_path / "a.png", photo(400, 150))
     arguments = [
         "predict",
@@ -466,7 +467,7 @@ def test_memory_is_flat_in_the_size_of_the_image(tmp_path):
 
 def test_without_rasterio_one_line_says_what_to_install(semask, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "rasterio", None)
-    checkpoint.save(tmp_path / "model.safetensors", random_model(), {})
+    save(tmp_path / "model.safetensors", random_model(), {})
     arguments = ["predict", tmp_path / "model.safetensors", write_png(tmp_path / "a.png", photo())]
     message = semask.refused(*arguments, f"--out={tmp_path / 'out'}", "--tile=64", "--overlap=16")
     assert message == "tiles are read and written with rasterio: pip install 'semask[geo]'"

@@ -10,7 +10,7 @@ import pytest
 import uneven
 from uneven import STEPS, compare_runs, train_uneven, write_uneven
 
-from semask.checkpoints import checkpoint
+from semask.checkpoints.sources import load
 
 # Dropout aside, the prior's loss is the same for any split of a batch: no BatchNorm, and divided by all pixels.
 SETTINGS = {"batch_size": 4, "steps": 3, "save_every": 3, "loss.average": "all", "model.drop_path": 0, "ema": 0.5}
@@ -63,7 +63,7 @@ def test_one_process_writes(two_processes):
     assert [row["step"] for row in losses(two_processes)] == ["1", "2", "3"]
     assert len((two_processes / "evaluation.csv").read_text(encoding="utf-8").splitlines()) == 2
     assert len(list((two_processes / "tensorboard").iterdir())) == 1
-    assert checkpoint.load(two_processes).metadata["step"] == 3
+    assert load(two_processes).metadata["step"] == 3
 
 
 def test_one_process_goes_on_with_what_two_began(semask, recipe, two_processes, tmp_path):
@@ -78,5 +78,5 @@ def test_one_process_goes_on_with_what_two_began(semask, recipe, two_processes, 
     one, other = losses(tmp_path / "one")[3:], losses(tmp_path / "run")[3:]
     assert [row["step"] for row in other] == ["4", "5"]
     assert [float(row["prior"]) for row in other] == pytest.approx([float(row["prior"]) for row in one], rel=0.02)
-    changes = checkpoint.load(tmp_path / "run" / "last.safetensors").metadata["changes"]
+    changes = load(tmp_path / "run" / "last.safetensors").metadata["changes"]
     assert changes == [{"step": 3, "changes": {"training.steps": [3, 5], "processes": [2, 1]}}]

@@ -16,7 +16,7 @@ from torch._dynamo.utils import counters
 from uneven import STEPS, compare_runs, train_uneven, write_uneven
 
 from semask.builder import build
-from semask.checkpoints import checkpoint
+from semask.checkpoints.sources import load
 from semask.data.loader import training_loader
 from semask.data.normalization import Normalization
 from semask.data.source import Data
@@ -224,7 +224,7 @@ def test_a_plain_backbone_trains_without_priors(semask, recipe, tmp_path):
     log = rows(tmp_path / "run" / "log.csv")
     assert [row["prior"] for row in log] == ["0", "0"]
     assert all(math.isfinite(float(row["loss"])) for row in log)
-    assert checkpoint.load(tmp_path / "run").metadata["metrics"]["prior_miou"] == []
+    assert load(tmp_path / "run").metadata["metrics"]["prior_miou"] == []
 
 
 @pytest.mark.parametrize("decoder", ["mask2former", "maskformer"])

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from semask.checkpoints import checkpoint
+from semask.checkpoints.sources import load
 from semask.checkpoints.tensors import FORMAT, read_header, read_tensors, write_tensors
 from semask.data.loader import Batch, training_loader
 from semask.training.run import Run
@@ -86,7 +86,7 @@ def test_a_resumed_run_equals_one_without_a_stop(semask, recipe, tmp_path, monke
         output = semask(*recipe(tmp_path / "stopped", **settings), code=130)
     assert "semask: stopped; training goes on with --resume" in output.err
     step = (stopped_at - 1) // settings["save_every"] * settings["save_every"]
-    assert checkpoint.load(tmp_path / "stopped" / "last.safetensors").metadata["step"] == step
+    assert load(tmp_path / "stopped" / "last.safetensors").metadata["step"] == step
     semask(*recipe(tmp_path / "stopped", **settings), "--resume")
     assert_same_run(tmp_path / "whole", tmp_path / "stopped")
 
@@ -347,7 +347,7 @@ def test_no_space_for_the_last_checkpoint_after_the_state(semask, recipe, tmp_pa
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     semask(*recipe(tmp_path / "whole"))
     with monkeypatch.context() as patch:
-        patch.setattr("semask.checkpoints.checkpoint.write_tensors", limited)
+        patch.setattr("semask.checkpoints.saving.write_tensors", limited)
         try:
             message = semask.refused(*recipe(tmp_path / "run"))
         finally:
@@ -443,12 +443,12 @@ def test_a_run_goes_on_with_other_settings(semask, recipe, tmp_path, monkeypatch
             "training.weight_decay": [0.0001, 0.0],
         },
     }
-    assert checkpoint.load(out / "last.safetensors").metadata["changes"] == [note]
+    assert load(out / "last.safetensors").metadata["changes"] == [note]
     assert read_header(out / "resume.safetensors")["samples"] == 4 * 4 + 4 * 3
     assert [line[0] for line in timeless(out / "log.csv")] == ["step", *"12345678"]
     semask(*recipe(out, **{**changed, "steps": 9, "ema": "null"}), "--resume_changed")
     later = {"step": 8, "changes": {"training.steps": [8, 9], "training.ema": [0.5, None]}}
-    assert checkpoint.load(out / "last.safetensors").metadata["changes"] == [note, later]
+    assert load(out / "last.safetensors").metadata["changes"] == [note, later]
     assert "changes" not in semask(*recipe(out, **{**changed, "steps": 9, "ema": "null"}), "--resume").err
 
 
