@@ -37,6 +37,7 @@ class SeMask(nn.Module):
     Raises:
         ValueError: If a part is not built, or mean and std differ in length.
 
+    >>> import torch
     >>> from semask.decoders.fpn import SemanticFPN
     >>> from semask.encoders.swin import SIZES, Swin
     >>> encoder = SemanticEncoder(Swin(SIZES["swin_nano"]), num_classes=5, semantic_window=(7, 7, None, None))

@@ -10,6 +10,7 @@ from parity_case import Case, compare_gradients, fill, label_map, network_input
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+import semask
 from semask.checkpoints.names import BACKBONE, Source, microsoft_name, official_names
 from semask.checkpoints.pretrained import load_pretrained
 from semask.encoders.encoder import SemanticEncoder
@@ -53,7 +54,7 @@ def build(spec: dict[str, Any]) -> tuple[SeMask, PixelLoss]:
         semantic_depths=depths,
     )
     channels = head.get("channels", settings["channels"])
-    model = build(encoder, num_classes=num_classes, channels=channels)
+    model = semask.build(encoder, num_classes=num_classes, channels=channels)
     fill(model, spec["seed"], official_names(model).__getitem__)
     return model, pixel_loss(head, recipe["loss"])
 
@@ -213,7 +214,7 @@ def check_pretrained(case: Case, directory: Path) -> None:
     weights = {microsoft_name(name): tensor.contiguous() for name, tensor in imagenet.state_dict().items()}
     save_file({**weights, "norm.weight": torch.ones(8), "head.weight": torch.ones(2, 8)}, path)
     target = Swin(size._replace(window=spec["target_window"]))
-    model = build(SemanticEncoder(target, num_classes=2, semantic_window=[None] * 4), num_classes=2, channels=8)
+    model = semask.build(SemanticEncoder(target, num_classes=2, semantic_window=[None] * 4), num_classes=2, channels=8)
     report = load_pretrained(model, str(path))
     changed = {microsoft_name(name.removeprefix(BACKBONE)) for name in report.loaded + report.resized}
     assert changed == set(spec["changed_by_loading"]), "other tensors were loaded than by the published loader"

@@ -138,7 +138,7 @@ def test_switched_off():
 def test_bfloat16_without_its_instructions():
     code = """
 import torch
-from semask.kernels import Linear
+from semask.acceleration.kernels import Linear
 with torch.inference_mode():
     print(Linear(8, 8).bfloat16()(torch.randn(4, 8).bfloat16()).dtype)
 """

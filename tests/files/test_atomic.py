@@ -90,8 +90,8 @@ def test_a_link_is_removed_and_not_followed(tmp_path, dead):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from semask.export import staging
-from semask.files import temporary_folder, written_whole
+from semask.engines.export import staging
+from semask.files.atomic import temporary_folder, written_whole
 
 out = Path(sys.argv[1])
 with written_whole(out / "weights.safetensors") as temporary, staging(out / "model.onnx") as folder:
@@ -104,7 +104,7 @@ with written_whole(out / "weights.safetensors") as temporary, staging(out / "mod
 NEXT = """
 import sys
 from pathlib import Path
-from semask.files import temporary_folder, write_whole
+from semask.files.atomic import temporary_folder, write_whole
 
 write_whole(Path(sys.argv[1]) / "log.json", "{}")
 with temporary_folder():

@@ -109,7 +109,7 @@ def test_a_process_that_dies_is_not_waited_for(tmp_path):
     script.write_text(
         """
 import os, signal
-from semask.processes import all_or_none, joined
+from semask.prediction.processes import all_or_none, joined
 
 with joined("cpu") as group:
     try:

@@ -443,8 +443,8 @@ def test_a_scale_is_refused(predictor, tmp_path):
 MEMORY = """
 import resource, sys
 import torch
-from semask import Predictor, SeMask
-from semask.tiles import predict_file
+from semask import Predictor, build
+from semask.prediction.tiles import predict_file
 torch.set_num_threads(1)
 model = build("swin_nano", num_classes=200, channels=16)
 predict_file(Predictor(model), sys.argv[1], sys.argv[2], tile=128, overlap=32, confidence=True)
