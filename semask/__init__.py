@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from semask.losses.pixel import PixelLoss as PixelLoss
     from semask.metrics import ConfusionMatrix as ConfusionMatrix
     from semask.model import SeMask as SeMask
-    from semask.prediction.predictor import Prediction as Prediction
+    from semask.prediction.prediction import Prediction as Prediction
     from semask.prediction.predictor import Predictor as Predictor
     from semask.semantic.attention import SemanticAttention as SemanticAttention
     from semask.semantic.layer import SemanticLayer as SemanticLayer
@@ -65,7 +65,7 @@ _HOMES = {
     "MaskLoss": "semask.losses.mask",
     "ModelSettings": "semask.settings.model",
     "PixelLoss": "semask.losses.pixel",
-    "Prediction": "semask.prediction.predictor",
+    "Prediction": "semask.prediction.prediction",
     "Predictor": "semask.prediction.predictor",
     "SeMask": "semask.model",
     "SegmentationDataset": "semask.data.dataset",

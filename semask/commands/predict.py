@@ -21,7 +21,8 @@ from semask.files.text import make_console, one_line, out_of_memory, reason, sho
 from semask.prediction.files import find_images, output_names, require_other_files
 from semask.prediction.opening import open_model
 from semask.prediction.pictures import MOST_JPEG, colorize, confidence_map, index_mask, overlay, thinned, with_legend
-from semask.prediction.predictor import Prediction, Predictor, recipe_inference
+from semask.prediction.prediction import Prediction
+from semask.prediction.predictor import Predictor, recipe_inference
 from semask.prediction.processes import all_or_none, gathered, joined
 from semask.prediction.raster import BLOCK, Place, Unreadable, has_world_file, import_rasterio, place_and_holes
 from semask.prediction.raster import write as write_raster

@@ -1,6 +1,7 @@
 """Drawing label maps: colours, overlays with a legend, and the steps of the model side by side."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,14 @@ LEGEND_WIDTH = 180
 MARGIN = 6
 MOST_JPEG = 65_000
 """Longest side in pixels of a picture that, with its legend, can be a JPEG."""
+
+
+def to_picture(image: NDArray[Any]) -> Image.Image:
+    """Make an 8-bit RGB picture of an image [H, W, C], uint8 or float in [0, 1]: of its first 3 channels, or its first."""
+    channels = image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
+    if channels.dtype != np.uint8:
+        channels = (channels * 255).round().astype(np.uint8)
+    return Image.fromarray(np.ascontiguousarray(channels))
 
 
 def colorize(label: NDArray[np.uint8], classes: Classes) -> Image.Image:

@@ -3,7 +3,6 @@
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -21,6 +20,7 @@ from semask.data.normalization import Normalization, fitted_size
 from semask.files.text import one_line, reason
 from semask.model import SeMask
 from semask.outputs import MaskOutput, SeMaskOutput
+from semask.prediction.prediction import Prediction
 from semask.prediction.score_maps import View, label_map, require_numbers
 from semask.prediction.score_maps import confidence as confidence_of
 from semask.settings.inference import Inference
@@ -119,20 +119,6 @@ def starts(length: int, crop: int, stride: int) -> list[int]:
     """
     count = -(-(length - crop) // stride) + 1
     return [min(i * stride, length - crop) for i in range(count)]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a model says of one image, at the image's size."""
-
-    label: NDArray[np.uint8]
-    """Class index of each pixel, [H, W]."""
-    confidence: NDArray[np.float32] | None
-    """Probability of the chosen class, [H, W] in [0, 1]; None if not asked for."""
-    priors: tuple[NDArray[np.uint8], ...]
-    """Class index that the semantic prior of each stage favours, [H, W]; empty unless asked for."""
-    classes: Classes
-    """Names and colours of the class indices."""
 
 
 class Predictor:
@@ -236,6 +222,7 @@ class Predictor:
                 confidence=None if sure is None else sure[i],
                 priors=tuple(prior[i] for prior in favoured),
                 classes=self.classes,
+                image=images[i].permute(1, 2, 0).cpu().numpy(),  # a view: nothing is copied
             )
             for i in range(len(images))
         ]
