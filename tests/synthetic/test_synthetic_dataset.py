@@ -54,7 +54,15 @@ def test_same_settings_are_not_drawn_again(tmp_path):
 
 
 def test_an_interrupted_set_is_completed(tmp_path):
-    root = write_synthetic(tmp_path, train=2, val=1, size=SMALL, progress=True)
+    shown = []
+
+    def track(items, what, count):
+        for item in items:
+            yield item
+            shown.append((what, count))
+
+    root = write_synthetic(tmp_path, train=2, val=1, size=SMALL, track=track)
+    assert shown == [("Drawing scenes", 3)] * 3
     whole = files_of(root)
     (root / "classes.json").unlink()
     (root / "annotations/val/00001.png").unlink()

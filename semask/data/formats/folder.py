@@ -2,7 +2,7 @@
 
     ROOT/classes.json                  {"name": ..., "classes": [...], "palette": [[r, g, b], ...], "ignore_index": 11}
     ROOT/images/SPLIT/scene_1.jpg
-    ROOT/annotations/SPLIT/scene_1.png class indices, or the colours of the palette
+    ROOT/annotations/SPLIT/scene_1.png class indices, or the colors of the palette
 
 "palette", "name" and "ignore_index" (the value in the masks that is ignored, beside 255) may be left out.
 """
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from semask.data.classes import IGNORE_INDEX, Classes
 from semask.data.dataset import SegmentationDataset
+from semask.data.format import Format
 from semask.data.pairs import pairs_by_stem, require_folders
 from semask.files.atomic import write_whole
 from semask.files.reading import parse_json, read_text
@@ -32,9 +33,9 @@ class FolderClasses(NamedTuple):
 
     Args:
         name: Name of the data set.
-        classes: Names and colours.
+        classes: Names and colors.
         ignore_index: Value in the mask files that is ignored, beside 255.
-        has_palette: The file gives the colours; otherwise they are generated.
+        has_palette: The file gives the colors; otherwise they are generated.
     """
 
     name: str
@@ -121,3 +122,6 @@ def write_classes(path: str | Path, classes: Classes, *, name: str, ignore_index
     """Write a classes.json that `read_classes` reads."""
     values: dict[str, Any] = {"name": name, **classes.as_dict(), "ignore_index": ignore_index}
     write_whole(Path(path), json.dumps(values, indent=1) + "\n")
+
+
+FORMAT = Format(open=folder, splits={"train": "train", "val": "val"})

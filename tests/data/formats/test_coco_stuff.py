@@ -58,7 +58,7 @@ def test_lists_of_the_download(tmp_path):
 
 def test_gaps_between_the_ids_are_no_labels(tmp_path):
     write(tmp_path, [1, 12, 91], masks="annotations/train2014")
-    with pytest.raises(ValueError, match="12, 91 are no label of coco_stuff"):
+    with pytest.raises(ValueError, match='12, 91 are not classes of "coco_stuff"'):
         coco_stuff(tmp_path, "train2014").check()
 
 
