@@ -5,14 +5,14 @@ signs, cars, people on foot and on bicycles, under changing light, haze and nois
 rather than in how they look, since telling such classes apart is what a semantic prior is for:
 
 - **road / pavement**: colors from one distribution (in half of the scenes the very same color), one texture. Lane
-  marks, kerbs and the course of the street tell them apart.
+  marks, curbs and the course of the street tell them apart.
 - **sky / building**: glass fronts mirror the scene's own sky and its clouds.
-- **car / building** and **person / building**: posters on walls show cars and people, drawn by the same code.
+- **car / building** and **person / building**: posters on walls show cars and people, painted by the same code.
 - **pole / tree**: a trunk is a post of the same widths and colors as a lamp's or a sign's; what it carries decides.
 - **person / rider**: one figure; the bicycle under it decides. People also cross the road, so their place does not.
 
 Small things (people, signs, posts a few pixels wide) stand before large regions (road, sky, houses). A pixel whose four
-drawn samples disagree lies on a border and is ignored (255), nor is the bonnet of the camera's own car.
+samples disagree lies on a border and is ignored (255), and so is the hood of the camera's own car.
 """
 
 import json
@@ -25,7 +25,8 @@ from semask.data.images import encoded
 from semask.data.progress import Track, untracked
 from semask.files.atomic import write_whole
 from semask.files.text import reason
-from semask.synthetic.scene import CLASSES, DRAWING, PALETTE, check_scene, draw_scene
+from semask.synthetic.classes import CLASSES, PALETTE
+from semask.synthetic.scene import DRAWING, check_scene, draw_scene
 
 
 def write_synthetic(

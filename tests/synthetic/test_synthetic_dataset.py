@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from semask.synthetic.classes import CLASSES, PALETTE
 from semask.synthetic.dataset import write_synthetic
-from semask.synthetic.scene import CLASSES, PALETTE, draw_scene
+from semask.synthetic.scene import draw_scene
 
 SMALL = (48, 64)
 
