@@ -65,7 +65,7 @@ def resize_image(image: Tensor, size: Sequence[int], *, antialias: bool) -> Tens
     batch = image.reshape(-1, channels, height, width)  # [B, C, H, W]
     pixels = batch[0].permute(1, 2, 0)  # [H, W, C]
     if len(batch) == 1 and pixels.is_contiguous():
-        # The strides of a batch in channels last, else torch takes it for contiguous: https://github.com/pytorch/pytorch/issues/68430
+        # With these strides torch sees that it is channels-last: https://github.com/pytorch/pytorch/issues/68430
         batch = pixels[None].permute(0, 3, 1, 2)  # [1, C, H, W]
     computed = batch if _resizes_as_it_is(image) else batch.to(torch.float32)
     resized = F.interpolate(computed, list(size), mode="bilinear", align_corners=False, antialias=antialias)
@@ -75,7 +75,7 @@ def resize_image(image: Tensor, size: Sequence[int], *, antialias: bool) -> Tens
 
 
 def _resizes_as_it_is(image: Tensor) -> bool:
-    """Whether torch resizes an image without a detour by float32: uint8 only where it has fast instructions for it."""
+    """Whether torch resizes the type of an image itself; uint8 only on processors with vector instructions for it."""
     if image.dtype == torch.uint8 and image.device.type == "cpu":
         vectors = torch.backends.cpu.get_cpu_capability()
         return vectors in ("AVX2", "AVX512") or platform.machine() in ("aarch64", "arm64")

@@ -10,7 +10,7 @@ Or, as in the download, with the masks saved as PNG:
     ROOT/images/NAME.jpg
     ROOT/annotations/NAME_labelTrainIds.png or NAME.png
 
-Where ROOT/stuffthingmaps is there in place of ROOT/annotations, its NAME.png hold the ids less 1, and 255 = unlabeled.
+If there is ROOT/stuffthingmaps instead of ROOT/annotations, its NAME.png hold the ids minus 1, and 255 = unlabeled.
 """
 
 from pathlib import Path

@@ -7,7 +7,7 @@ from PIL import Image
 from semask.data.classes import Classes, read_ids
 from semask.data.formats.coco_stuff import CLASSES_TABLE, coco_stuff
 
-IDS = [0, 1, 11, 13, 90, 92, 182]  # unlabelled, person, fire hydrant, stop sign, toothbrush, banner, wood
+IDS = [0, 1, 11, 13, 90, 92, 182]  # unlabeled, person, fire hydrant, stop sign, toothbrush, banner, wood
 LABELS = [255, 0, 10, 11, 79, 80, 170]
 
 
