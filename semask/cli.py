@@ -98,6 +98,7 @@ def train_options(parser: ArgumentParser) -> Call:
     import torch
 
     from semask.builder import require_memory
+    from semask.commands.console import track, warn
     from semask.settings.sections import SECTIONS
     from semask.training.loop import train
 
@@ -112,7 +113,7 @@ def train_options(parser: ArgumentParser) -> Call:
     )
     for name, kind in SECTIONS.items():
         add_settings(parser, name, kind)
-    parser.add_function_arguments(train, skip=set(SECTIONS))
+    parser.add_function_arguments(train, skip={*SECTIONS, "track", "warn"})
 
     def call(options: Namespace) -> int:
         sections = {name: options[name].as_dict() for name in SECTIONS}
@@ -126,7 +127,7 @@ def train_options(parser: ArgumentParser) -> Call:
         if model.decoder.makes_masks:
             settings["loss"] = mask_loss
         others = {name: value for name, value in options.as_dict().items() if name not in (*SECTIONS, *RECIPE_OPTIONS)}
-        train(model, **others, **settings)
+        train(model, **others, **settings, track=track, warn=warn)
         return 0
 
     return call

@@ -87,12 +87,12 @@ def sixteen_bit_ids(root: Path) -> None:
     Image.fromarray(mask).save(first(root, "annotations"))
 
 
-def colours_without_palette(root: Path) -> None:
+def colors_without_palette(root: Path) -> None:
     edit_classes(root, palette=None)
     Image.open(first(root, "annotations")).convert("RGB").save(first(root, "annotations"))
 
 
-def unknown_colour(root: Path) -> None:
+def unknown_color(root: Path) -> None:
     mask = np.array(Image.open(first(root, "annotations")).convert("RGB"))
     mask[0, 0] = (1, 2, 3)
     Image.fromarray(mask).save(first(root, "annotations"))
@@ -128,10 +128,10 @@ DATA = {
     zero_bytes: ("image", "the file is empty"),
     bomb: ("image", "too large: "),
     other_size: ("mask", "the mask has 63 x 48 pixels, its image"),
-    out_of_range: ("mask", "77 is no label of synthetic: expected 0.."),
+    out_of_range: ("mask", '77 is not a class of "synthetic": expected 0..'),
     sixteen_bit_ids: ("mask", "3000 is no label"),
-    colours_without_palette: ("mask", "the mask is RGB, but"),
-    unknown_colour: ("mask", "(1, 2, 3) is no colour in the palette"),
+    colors_without_palette: ("mask", "the mask is RGB, but"),
+    unknown_color: ("mask", "(1, 2, 3) is not a color of the palette"),
     lossy_mask: ("mask", "JPEG does not keep label values"),
     nothing_labelled: ("mask", "every pixel is ignored"),
     more_classes: (None, "the model has 11 classes, but synthetic has 12: set model.num_classes to 12"),

@@ -2,7 +2,7 @@
 
 import difflib
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 MULTISCALE: dict[str, Any] = {"ratios": (0.5, 0.75, 1.0, 1.25, 1.5, 1.75), "flip": True}
 """Settings of `Inference` for the published multi-scale numbers, beside those of a single scale."""
@@ -35,7 +35,7 @@ class Published:
     name: str
     encoder: str
     decoder: str
-    format: Literal["ade20k", "cityscapes", "coco_stuff"]
+    format: str
     semantic_window: tuple[int | None, int | None, int | None, int | None]
     scale: tuple[int, int]
     miou: float

@@ -2,12 +2,13 @@
 
 import difflib
 from pathlib import Path
-from typing import Literal
 
 from semask.checkpoints.download import fetch, published_checkpoint
 from semask.checkpoints.official import Scope, convert_file, convert_published
 from semask.checkpoints.published import PUBLISHED, find
 from semask.checkpoints.sources import load
+from semask.data.classes import TableName
+from semask.files.schema import require
 from semask.files.text import make_console, one_line, shown
 from semask.model import SeMask
 
@@ -18,7 +19,7 @@ def convert(
     out: str | None = None,
     published: str | None = None,
     semantic_window: Scope | None = None,
-    format: Literal["ade20k", "cityscapes", "coco_stuff"] | None = None,
+    format: TableName | None = None,
 ) -> Path:
     """Convert a checkpoint of the published SeMask code (its mmsegmentation or detectron2 form).
 
@@ -31,7 +32,7 @@ def convert(
         published: Name of the published model that the file is, when it was downloaded by hand.
         semantic_window: Scope of the semantic attention of each stage of a model of your own, e.g. [7,7,null,null]:
             side of its windows in cells, null for global.
-        format: Data set whose class names and colours the model has; null for those that the file names, if any.
+        format: Data set whose class names and colors the model has; null for those that the file names, if any.
 
     Returns:
         The file that was written.
@@ -39,6 +40,7 @@ def convert(
     Raises:
         ValueError: If the file can't be read, is no SeMask, has tensors that have no place, or the scope is not known.
     """
+    require(format, TableName | None, "format")
     file, known = Path(source), find(published) if published is not None else None
     if known is not None and (semantic_window is not None or format is not None):
         raise ValueError(f"{known.name} has its own scope and data: leave semantic_window and format out")

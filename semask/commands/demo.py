@@ -12,6 +12,7 @@ from PIL import Image
 
 from semask.builder import build
 from semask.checkpoints.sources import load
+from semask.commands.console import track, warn
 from semask.data.classes import Classes
 from semask.data.dataset import SegmentationDataset
 from semask.data.source import Data
@@ -50,7 +51,7 @@ def demo(*, out: str = "demo", steps: int = 400, seed: int = 0) -> Path:
     """
     folder, console = Path(out), make_console()
     console.print("Drawing street scenes ...")
-    data = Data(root=str(write_synthetic(folder / "data", seed=seed, progress=True)), workers=2)
+    data = Data(root=str(write_synthetic(folder / "data", seed=seed, track=track)), workers=2)
     val_set = data.dataset("val")
     training = Training(
         steps=steps, batch_size=8, lr=2e-3, weight_decay=0.01, warmup_steps=min(40, steps), warmup_ratio=1e-3,
@@ -67,7 +68,10 @@ def demo(*, out: str = "demo", steps: int = 400, seed: int = 0) -> Path:
         loss = PixelLoss(class_weights=rarity_weights(data.dataset("train")))
         console.print(f"Training {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters ...")
         evaluation = Inference(scale=(256, 192))
-        train(model, data, out=str(run), augmentation=augmentation, loss=loss, training=training, evaluation=evaluation)
+        train(
+            model, data, out=str(run), augmentation=augmentation, loss=loss, training=training, evaluation=evaluation,
+            track=track, warn=warn,
+        )  # fmt: skip
     predictor = Predictor(load(run / "last.safetensors"))
     console.print("Measuring on scenes that it has not seen ...")
     result = evaluate_model(predictor, val_set, progress=True)

@@ -12,12 +12,15 @@ from semask.acceleration.precision import Precision, tell
 from semask.checkpoints.published import MULTISCALE, find
 from semask.checkpoints.saving import versions
 from semask.checkpoints.sources import find_checkpoint
-from semask.data import findings
+from semask.commands.console import warn
+from semask.data import diagnostics
+from semask.data.catalog import FormatName
 from semask.data.source import Data
 from semask.engines.runtime import Runtime, is_exported, weights_beside
 from semask.evaluation import check_classes, describe, evaluate_model, prior_classes
 from semask.files.atomic import written_whole
 from semask.files.reading import sha256
+from semask.files.schema import require
 from semask.files.text import make_console, shown
 from semask.metrics import percent
 from semask.model import SeMask
@@ -32,7 +35,7 @@ def evaluate(
     *,
     zoo: str | None = None,
     data: str | None = None,
-    format: Literal["folder", "ade20k", "cityscapes", "coco_stuff"] | None = None,
+    format: FormatName | None = None,
     split: str | None = None,
     scale: tuple[int, int] | None = None,
     native: bool = False,
@@ -59,8 +62,7 @@ def evaluate(
             of a published model; or an exported file. Null with zoo.
         zoo: Name of a published model, e.g. semask-tiny-fpn-ade20k, whose published mIoU is shown beside ours.
         data: Folder of the data set.
-        format: Layout of the folder: folder (images/SPLIT, annotations/SPLIT, classes.json), ade20k, cityscapes or
-            coco_stuff.
+        format: Layout of the folder; "folder" is images/SPLIT, annotations/SPLIT and classes.json.
         split: Split to evaluate on.
         scale: Long and short side in pixels that images are fitted into.
         native: Leave images at the size of their file, whatever the recipe's scale.
@@ -85,6 +87,7 @@ def evaluate(
     Raises:
         ValueError: If the checkpoint or the data can't be read, or their classes contradict each other.
     """
+    require(format, FormatName | None, "format")
     given: dict[str, Any] = {
         "scale": scale,
         "mode": mode,
@@ -116,7 +119,7 @@ def evaluate(
         with all_or_none(group.world_size):
             if group.rank == 0:
                 tell(chosen, make_console())
-                findings.warn([findings.unread_line("val", dataset), findings.looked_at(dataset)])
+                warn([diagnostics.unread_line("val", dataset), diagnostics.dark_images_line(dataset)])
         result = evaluate_model(
             Predictor(model, inference),
             dataset,

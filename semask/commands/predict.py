@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from semask.acceleration.precision import Precision, tell
-from semask.data import findings
+from semask.commands.console import warn
 from semask.data.classes import IGNORE_INDEX
 from semask.data.images import Reach, dark_line, encoded, is_georeferenced, reach_of, read_image
 from semask.engines.runtime import is_exported
@@ -188,7 +188,7 @@ def together(reports: list[PredictReport]) -> PredictReport:
 
 def print_report(report: PredictReport, images: int, out: str, console: Console) -> None:
     """Say what was written, what is to be known of it, and what failed."""
-    findings.warn(
+    warn(
         [
             dark_line(report.reaches),
             _counted(report.unplaced, "masks are without the place on earth: pip install 'semask[geo]' to keep it"),

@@ -5,16 +5,17 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semask.files.text import one_line
+from semask.files.schema import OneOf, quoted, require
 
 IGNORE_INDEX = 255
 """Label of the pixels that neither losses nor metrics count."""
 
+_FORMATS = Path(__file__).parent / "formats"
 
 LONGEST_NAME = 200
 """Characters of the name of a class."""
@@ -25,7 +26,7 @@ Color = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Classes:
-    """The classes of a data set: their names and colours, in the order of the class indices.
+    """The classes of a data set: their names and colors, in the order of the class indices.
 
     Args:
         names: One unique name a class; at most 255, because 255 is the ignored label.
@@ -47,21 +48,23 @@ class Classes:
         if not 1 <= len(self.names) <= IGNORE_INDEX:
             raise ValueError(f"{len(self.names)} classes given, expected 1 to {IGNORE_INDEX}")
         for name in self.names:
+            said = f"class name {quoted(name, longest=60)}"
             if not isinstance(name, str) or not name.strip():
-                raise ValueError(f"class name {_brief(name)}: expected a text that is not empty")
+                raise ValueError(f"{said}: expected a text that is not empty")
             if len(name) > LONGEST_NAME:
-                raise ValueError(f"class name {_brief(name)} has {len(name)} characters: give at most {LONGEST_NAME}")
+                raise ValueError(f"{said} has {len(name)} characters: give at most {LONGEST_NAME}")
             if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name):
-                raise ValueError(f"class name {_brief(name)}: expected one line without control characters")
+                raise ValueError(f"{said}: expected one line without control characters")
             if self.names.count(name) > 1:
-                raise ValueError(f"class name {_brief(name)} is given twice: every class needs its own name")
+                raise ValueError(f"{said} is given twice: every class needs its own name")
         if not self.palette:
             object.__setattr__(self, "palette", default_palette(len(self.names)))
         if len(self.palette) != len(self.names):
-            raise ValueError(f"{len(self.palette)} colours for {len(self.names)} classes: give one colour a class")
+            raise ValueError(f"{len(self.palette)} colors for {len(self.names)} classes: give one color a class")
         for color in self.palette:
             if len(color) != 3 or not all(type(part) is int and 0 <= part <= 255 for part in color):
-                raise ValueError(f"colour {_brief(color)}: expected red, green and blue as integers of 0..255")
+                said = quoted(color, longest=60)
+                raise ValueError(f"color {said}: expected red, green and blue as integers of 0..255")
 
     def __len__(self) -> int:
         """Return the number of classes K."""
@@ -76,15 +79,20 @@ class Classes:
 
     @classmethod
     def of(cls, format: str) -> "Classes":
-        """Give the classes of a public data set: ade20k, cityscapes or coco_stuff."""
-        return cls.from_csv(Path(__file__).parent / "formats" / f"{format}.csv")
+        """Give the classes of a public data set by the name of its format, for example "ade20k".
+
+        Raises:
+            ValueError: No format of that name has classes of its own.
+        """
+        require(format, TableName, "format")
+        return cls.from_csv(_FORMATS / f"{format}.csv")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Classes":
-        """Read what `as_dict` wrote: "classes", a list of names, and if given "palette", a list of colours.
+        """Read what `as_dict` wrote: "classes", a list of names, and if given "palette", a list of colors.
 
         Raises:
-            ValueError: The names are missing, or names or colours are not what the constructor accepts.
+            ValueError: The names are missing, or names or colors are not what the constructor accepts.
         """
         names, palette = values.get("classes"), values.get("palette")
         palette = () if palette is None else palette
@@ -95,8 +103,17 @@ class Classes:
         return cls(tuple(names), tuple((*color,) for color in palette))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return names and colours as lists that JSON can hold."""
+        """Return names and colors as lists that JSON can hold."""
         return {"classes": list(self.names), "palette": [list(color) for color in self.palette]}
+
+
+def class_tables() -> tuple[str, ...]:
+    """Names of the formats that have classes of their own, in alphabetical order."""
+    return tuple(sorted(path.stem for path in _FORMATS.glob("*.csv")))
+
+
+TableName = Annotated[str, OneOf(class_tables())]
+"""Name of a format that has classes of its own, as a setting."""
 
 
 def read_ids(path: str | Path) -> dict[int, int]:
@@ -113,16 +130,16 @@ def _read_table(path: str | Path) -> list[dict[str, str]]:
 
 
 def default_palette(count: int) -> tuple[Color, ...]:
-    """Generate colours that are far apart for the eye; the first n are the same whatever the count.
+    """Generate colors that are far apart for the eye; the first n are the same whatever the count.
 
-    Each next colour is the one farthest (in CIELAB) from black, white and all colours before it.
+    Each next color is the one farthest (in CIELAB) from black, white and all colors before it.
 
     Args:
-        count: Number of colours, 0..255.
+        count: Number of colors, 0..255.
     """
     colors = np.indices((8, 8, 8)).reshape(3, -1).T * 36
     lab = _lab(colors)
-    distance = np.minimum(*(np.linalg.norm(lab - _lab(np.full(3, grey)), axis=-1) for grey in (0, 255)))
+    distance = np.minimum(*(np.linalg.norm(lab - _lab(np.full(3, gray)), axis=-1) for gray in (0, 255)))
     palette: list[Color] = []
     for _ in range(count):
         best = int(distance.argmax())
@@ -137,8 +154,3 @@ def _lab(rgb: NDArray[Any]) -> NDArray[np.float64]:
     to_xyz = np.array([[0.4339, 0.3762, 0.1899], [0.2126, 0.7152, 0.0722], [0.0178, 0.1095, 0.8727]])  # / white
     x, y, z = np.moveaxis(np.cbrt(linear @ to_xyz.T), -1, 0)
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
-
-
-def _brief(value: object) -> str:
-    """A value of anybody's, short enough for a message."""
-    return one_line(repr(value), longest=60)

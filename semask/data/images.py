@@ -1,6 +1,6 @@
 """Files to pixels: every image becomes 8-bit RGB, every mask an array of the numbers in the file.
 
-What cameras and tools write is read as it is meant: 16-bit samples are scaled to 8 bits, CMYK, palette and grey images
+What cameras and tools write is read as they mean it: 16-bit samples are scaled to 8 bits, CMYK, palette and gray images
 become RGB, alpha is dropped, of an animation the first frame is taken, and the EXIF orientation is applied. What cannot
 be read is a `ValueError` of one line that names the file.
 """
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from semask.data.kinds import kind_of
+from semask.data.file_types import file_type
 from semask.files.reading import require_file
 from semask.files.text import one_line, reason
 
@@ -29,23 +29,23 @@ MAX_PIXELS = 2 * 89_478_485
 """Largest image in pixels (Pillow's own limit); the environment variable SEMASK_MAX_PIXELS sets another one."""
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")
-"""Formats that Pillow is let to read; it knows others that start programs."""
+"""Formats that Pillow may read; it knows others that start programs."""
 _LOSSY_FORMATS = ("JPEG", "MPO", "WEBP")  # MPO: the JPEG of phones, with several pictures
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-# Pillow stretches grey files of 2 and 4 bits to 0..255; a mask needs the numbers of the file.
+# Pillow stretches gray files of 2 and 4 bits to 0..255; a mask needs the numbers of the file.
 _PHOTOMETRIC, _MIN_IS_WHITE = 262, 0  # of a TIFF; with 8 bits Pillow turns the samples itself
 _STRETCH = {"L;2": 85, "L;4": 17}
 _REACH, _GEOREFERENCED = "semask reach", "semask georeferenced"  # in `info` of an image
 _GEO_TAGS = (33550, 33922, 34264, 34735)  # of a TIFF: scale, tie points, matrix, keys
 _DARK = 0.25
-"""Share of the range that 16-bit samples must reach, or the image is called dark."""
+"""Fraction of the range that 16-bit samples must reach, or the image is called dark."""
 
 
 class Reach(NamedTuple):
     """How much of their range the samples of an image of more than 8 bits use.
 
     Args:
-        highest: Greatest sample; of colours that Pillow hands over with 8 bits, at most that.
+        highest: Greatest sample; of colors that Pillow hands over with 8 bits, at most that.
         bits: Bits of a sample.
     """
 
@@ -59,11 +59,11 @@ class Reach(NamedTuple):
 
     @property
     def dark(self) -> bool:
-        """Whether the 8 bits that the model gets are nearly black. An image of zeros is black already in the file."""
+        """Whether the 8 bits that the model gets are nearly black; not if the image is all black in the file too."""
         return 0 < self.highest < _DARK * self.most
 
     def __str__(self) -> str:
-        """Say it as in "16-bit values reach 3,000 of 65,535"."""
+        """For example "16-bit values reach 3,000 of 65,535"."""
         return f"{self.bits}-bit values reach {self.highest:,} of {self.most:,}"
 
 
@@ -95,8 +95,8 @@ def read_image(path: str | Path, *, channels: int = 3, upright: bool = True) -> 
     """Read a photograph as 8-bit samples.
 
     Args:
-        path: JPEG, PNG, TIFF, BMP, WebP or GIF file of any colour mode, 8 or 16 bits a sample.
-        channels: 3 for RGB, 1 for grey (mode "L"), 4 for RGBA.
+        path: JPEG, PNG, TIFF, BMP, WebP or GIF file of any color mode, 8 or 16 bits a sample.
+        channels: 3 for RGB, 1 for gray (mode "L"), 4 for RGBA.
         upright: Turn the image as its EXIF orientation says; False gives the stored rows and columns.
 
     Returns:
@@ -106,7 +106,7 @@ def read_image(path: str | Path, *, channels: int = 3, upright: bool = True) -> 
         ValueError: The file is missing, empty, damaged, no image or too large, or its samples are of 32 bits.
     """
     if channels not in _MODES:
-        raise ValueError(f"channels={channels}: images are read with 1 (grey), 3 (RGB) or 4 (RGBA) channels")
+        raise ValueError(f"channels={channels}: images are read with 1 (gray), 3 (RGB) or 4 (RGBA) channels")
     image, rawmode = _load(path, upright=upright)
     try:
         converted = _eight_bit(image, path).convert(_MODES[channels])
@@ -125,7 +125,7 @@ def read_mask(path: str | Path) -> NDArray[Any]:
         path: PNG, TIFF, BMP or GIF file of mode P, L, 1, I;16, I, RGB or RGBA; alpha is dropped.
 
     Returns:
-        Array [H, W] of uint8 or int32, or [H, W, 3] uint8 for a mask of colours.
+        Array [H, W] of uint8 or int32, or [H, W, 3] uint8 for a mask of colors.
 
     Raises:
         ValueError: The file is missing, empty, damaged or too large, or its format does not keep label values.
@@ -147,7 +147,7 @@ def read_mask(path: str | Path) -> NDArray[Any]:
 
 
 def read_size(path: str | Path, *, upright: bool = True) -> tuple[int, int]:
-    """Read the size from the head of a file, without decoding the pixels where the format allows it.
+    """Read the size from the header of a file, without decoding the pixels where the format allows it.
 
     Args:
         path: Image or mask file.
@@ -157,7 +157,7 @@ def read_size(path: str | Path, *, upright: bool = True) -> tuple[int, int]:
         Height and width in pixels.
 
     Raises:
-        ValueError: As `read_image`, except for damage beyond the head of the file.
+        ValueError: As `read_image`, except for damage beyond the header.
     """
     try:
         with _open(path) as image:
@@ -212,11 +212,11 @@ def max_pixels() -> int:
 
 
 class _Complete(ValueError):
-    """What is said needs no more words: the environment is wrong, or there is no file."""
+    """The message is complete: the environment is wrong, or there is no file."""
 
 
 def _explained(path: str | Path, error: Exception) -> ValueError:
-    """The one line for a user: which file, what is wrong, what to do."""
+    """The error for a user: which file, what is wrong, what to do."""
     name = one_line(path)
     if isinstance(error, _Complete):
         return error
@@ -229,11 +229,11 @@ def _explained(path: str | Path, error: Exception) -> ValueError:
         return ValueError(f"{name}: too large: {said}; if you trust it, set SEMASK_MAX_PIXELS to a larger number")
     if Path(path).stat().st_size == 0:
         return ValueError(f"{name}: the file is empty (0 bytes): copy it again or remove it")
-    kind = kind_of(Path(path))
-    if kind is not None and (kind.foreign or isinstance(error, UnidentifiedImageError)):
-        return ValueError(f"{name}: is {kind.words}, which is not read: {kind.way_out}")
+    known = file_type(Path(path))
+    if known is not None and (known.unsupported or isinstance(error, UnidentifiedImageError)):
+        return ValueError(f"{name}: is {known.description}, which is not read: {known.advice}")
     if isinstance(error, UnidentifiedImageError):
-        return ValueError(f"{name}: not an image of a known format ({', '.join(FORMATS)}), or its head is damaged")
+        return ValueError(f"{name}: not an image of a known format ({', '.join(FORMATS)}), or its header is damaged")
     return ValueError(f"{name}: the image is damaged ({reason(error)}): copy it again or remove it")
 
 

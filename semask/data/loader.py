@@ -1,8 +1,8 @@
 """Samples to batches, in an order that is a function of the seed alone.
 
-A run is a row of positions 0, 1, 2, ...; position n shows sample permutation(seed, n // N)[n % N] and is augmented with
-the random numbers of (seed, n). Step s takes the next batch_size x world_size positions, of which every rank takes its
-part. So neither workers nor ranks nor restarts change what the model sees.
+A run is a sequence of positions 0, 1, 2, ...; position n shows sample permutation(seed, n // N)[n % N] and is augmented
+with the random numbers of (seed, n). Step s takes the next batch_size x world_size positions, of which every rank takes
+its part. So neither workers nor ranks nor restarts change what the model sees.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ class Batch(NamedTuple):
     """Samples of the same size, stacked.
 
     Args:
-        image: Normalised images [B, C, H, W], float32.
+        image: Normalized images [B, C, H, W], float32.
         label: Class indices [B, H, W], int64; 255 = ignored.
         indices: Index of every sample in the data set.
     """
@@ -58,12 +58,12 @@ def training_loader(
 ) -> DataLoader[Batch]:
     """Load the batches of the steps first_step, ..., first_step + steps - 1 for one rank.
 
-    With A batches accumulated for an optimiser step, count in batches: first_step=A * s, steps=A * n.
+    With A batches accumulated for an optimizer step, count in batches: first_step=A * s, steps=A * n.
 
     Args:
         dataset: Source of (image, label).
         transform: Augmentation that gives all samples one size (`training_transform`).
-        seed: 0 or more; with the position it decides about order and augmentation.
+        seed: 0 or more; with the position it determines order and augmentation.
         batch_size: Samples of a batch on each rank.
         steps: Number of batches.
         first_step: Steps that the run did before, to go on exactly where it stopped.
@@ -112,7 +112,7 @@ def evaluation_loader(
 
     Args:
         dataset: Source of (image, label).
-        transform: Transform without chance; it may leave the pair as it is.
+        transform: Deterministic transform; it may leave the pair as it is.
         rank: This process, 0..world_size-1; it takes the samples rank, rank + world_size, ...
         world_size: Number of processes that evaluate together.
         workers: Processes that load; 0 loads in this process.
@@ -144,7 +144,7 @@ def _check(dataset: Samples, rank: int, world_size: int, workers: int) -> None:
 
 
 def _generator_seed(seed: int, *, stream: int, number: int) -> int:
-    """Mix to 64 bits that are unrelated for neighbouring numbers; stream 0 is order, 1 augmentation."""
+    """Mix to 64 bits that are unrelated for neighboring numbers; stream 0 is order, 1 augmentation."""
     return int(np.random.SeedSequence([seed, number], spawn_key=(stream,)).generate_state(1, np.uint64)[0])
 
 

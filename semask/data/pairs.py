@@ -14,7 +14,7 @@ class Pairs(NamedTuple):
 
     Args:
         pairs: (image, mask), sorted by name.
-        unread: Files below the folder of the images that are no images by their ending, and links that were not
+        unread: Files below the folder of the images whose ending is not that of an image, and links that were not
             followed.
     """
 
@@ -53,7 +53,7 @@ def pairs_by_stem(images: Path, masks: Path, *, mask_ending: str = "") -> Pairs:
         mask_ending: What the stem of a mask has behind the stem of its image.
 
     Returns:
-        The pairs, and the files beside the images that are none.
+        The pairs, and the other files in the folder of the images.
 
     Raises:
         ValueError: No images, an image without mask or a mask without image, or two files of the same stem.

@@ -1,6 +1,6 @@
 """What happens to an image and its label between the file and the model in training.
 
-    resize -> crop -> flip -> photometric distortion -> normalise -> pad      both to [.., crop]
+    resize -> crop -> flip -> photometric distortion -> normalize -> pad      both to [.., crop]
 
 Every step is a torchvision v2 transform on `tv_tensors`; the random ones draw from torch's generator of the CPU alone.
 """
@@ -31,16 +31,16 @@ CropSide = Annotated[int, Range(1, 2**13)]
 class Augmentation:
     """How training images are varied, in the published order.
 
-    An image is resized by a random ratio, cropped, flipped, distorted in colour, normalised and padded to the crop.
+    An image is resized by a random ratio, cropped, flipped, distorted in color, normalized and padded to the crop.
 
     Args:
         scale: Long and short side in pixels that images fit into at ratio 1, keeping their shape; null keeps the size
             of the file.
         scale_ratios: Ratios to choose from, for example [0.5, 0.75, 1.0]; null when scale_range is used.
-        scale_range: Least and greatest of ratios drawn evenly; null when scale_ratios is used.
+        scale_range: Least and greatest ratio, drawn uniformly; null when scale_ratios is used.
         crop: Height and width in pixels of the training image.
         largest_class: Crops are drawn again, up to 10 times, until they show two classes and the largest has less than
-            this share of the labelled pixels; 1 takes the first crop.
+            this fraction of the labeled pixels; 1 takes the first crop.
         flip: Probability of a horizontal flip.
         photometric: Distort brightness, contrast, saturation and hue at random.
 
@@ -101,7 +101,7 @@ class RandomResize(v2.Transform):  # type: ignore[misc]
     Args:
         scale: Long and short side in pixels; None multiplies the image's own size.
         ratios: Ratios to choose from, or None.
-        ratio_range: Least and greatest ratio, drawn evenly; used when `ratios` is None.
+        ratio_range: Least and greatest ratio, drawn uniformly; used when `ratios` is None.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class RandomCrop(v2.Transform):  # type: ignore[misc]
 
     Args:
         size: Height and width in pixels.
-        largest_class: Share of the labelled pixels that one class may not reach; drawn again up to 10 times. 1 = off.
+        largest_class: Fraction of the labeled pixels that one class may not reach; drawn again up to 10 times. 1 = off.
     """
 
     _REDRAWS = 10
@@ -225,12 +225,12 @@ class Normalize(v2.Transform):  # type: ignore[misc]
         self.normalization = normalization
 
     def transform(self, item: Any, params: dict[str, Any]) -> Any:
-        """Normalise an image."""
+        """Normalize an image."""
         return item if isinstance(item, tv_tensors.Mask) else tv_tensors.Image(self.normalization(item))
 
 
 class PadTo(v2.Transform):  # type: ignore[misc]
-    """Pad at the right and the bottom up to a size: images with 0 (the mean, once normalised), labels with 255.
+    """Pad at the right and the bottom up to a size: images with 0 (the mean, once normalized), labels with 255.
 
     Args:
         size: Height and width in pixels; what is larger stays.

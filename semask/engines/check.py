@@ -9,9 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchvision.transforms.v2 import functional as TF
 
-from semask.data.normalization import fitted_size
+from semask.data.normalization import fitted_size, resize_image
 from semask.engines.runtime import Runtime
 from semask.model import SeMask
 from semask.prediction.predictor import Predictor
@@ -170,5 +169,4 @@ def _oddly_sized(image: Tensor, inference: Inference) -> Tensor:
     if inference.mode == "slide":
         height, width = min(height, inference.crop[0]), min(width, inference.crop[1])
     sides = [max(int(side * ODD_SHARE), ODD_LEAST) | 1 for side in (height, width)]
-    resized: Tensor = TF.resize(image, sides, antialias=True)
-    return resized
+    return resize_image(image, sides, antialias=True)

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional as TF
 
-from semask.data.normalization import Normalization, fitted_size
+from semask.data.normalization import Normalization, fitted_size, resize_image
 from semask.data.source import Data
 from semask.model import SeMask
 from semask.prediction.files import find_images
@@ -99,7 +98,7 @@ def model_input(image: Tensor, model: SeMask, inference: Inference) -> Tensor:
     """Bring an image [C, H, W] to what the model sees of it: [1, C, h, w], whole or the window in its middle."""
     size = fitted_size((image.shape[-2], image.shape[-1]), inference.scale)
     normalization = Normalization(tuple(model.config["mean"]), tuple(model.config["std"]))
-    x = normalization(TF.resize(image, list(size), antialias=inference.antialias))[None]
+    x = normalization(resize_image(image, size, antialias=inference.antialias))[None]
     if inference.mode == "slide":
         height, width = min(inference.crop[0], size[0]), min(inference.crop[1], size[1])
         y, left = (size[0] - height) // 2, (size[1] - width) // 2

@@ -61,6 +61,20 @@ class Length(NamedTuple):
         return f"({self.least} to {self.most} of them)"
 
 
+class OneOf(NamedTuple):
+    """Texts that a setting may be."""
+
+    choices: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Say the choices in words."""
+        return f"one of {', '.join(self.choices)}"
+
+    def __repr__(self) -> str:
+        """Say the choices as the help of the command line does."""
+        return str(self)
+
+
 Probability = Annotated[float, Range(0, 1)]
 Side = Annotated[int, Range(1, 2**16)]
 """Height or width in pixels."""
@@ -148,6 +162,8 @@ def admits(value: Any, hint: Any) -> bool:
         if kind in (int, float):
             right = isinstance(value, int) if kind is int else isinstance(value, int | float)
             return right and all(value in x for x in bounds if isinstance(x, Range))
+        if any(isinstance(x, OneOf) and value not in x.choices for x in bounds):
+            return False
         return admits(value, kind) and all(x.least <= len(value) <= x.most for x in bounds if isinstance(x, Length))
     if origin in (Union, types.UnionType):
         return any(admits(value, x) for x in arguments)
@@ -172,6 +188,8 @@ def expected(hint: Any) -> str:
     """Say in words what an annotation admits."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
+        if isinstance(arguments[1], OneOf):
+            return str(arguments[1])
         kind = {int: "a whole number", float: "a number"}.get(arguments[0]) or expected(arguments[0])
         return " ".join([kind, *(str(x) for x in arguments[1:] if isinstance(x, Range | Length | str))])
     if origin in (Union, types.UnionType):

@@ -12,11 +12,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional as TF
 
 from semask.data.classes import Classes
 from semask.data.images import max_pixels, read_image
-from semask.data.normalization import Normalization, fitted_size
+from semask.data.normalization import Normalization, fitted_size, resize_image
 from semask.files.text import one_line, reason
 from semask.model import SeMask
 from semask.outputs import MaskOutput, SeMaskOutput
@@ -250,7 +249,7 @@ class Predictor:
         for ratio in self.inference.ratios:
             size, antialias = self._size(images[0].shape, ratio), self.inference.antialias
             require_pixels(size)
-            x = torch.stack([self.normalization(TF.resize(image, list(size), antialias=antialias)) for image in images])
+            x = torch.stack([self.normalization(resize_image(x, size, antialias=antialias)) for x in images])
             yield x, False
             if self.inference.flip:
                 yield x.flip(-1), True
@@ -356,7 +355,9 @@ def from_array(image: NDArray[Any], channels: int) -> Tensor:
 
 
 def to_image(image: Tensor) -> Image.Image:
-    """Make a picture of a tensor [C, H, W], uint8 or float in [0, 1]: of its first three bands, or its first."""
-    bands = image[:3] if image.shape[0] >= 3 else image[:1].expand(3, -1, -1)
-    picture: Image.Image = TF.to_pil_image(bands)
-    return picture
+    """Make a picture of a tensor [C, H, W], uint8 or float in [0, 1]: of its first three channels, or its first."""
+    colors = image[:3] if image.shape[0] >= 3 else image[:1].expand(3, -1, -1)
+    pixels = colors.permute(1, 2, 0).numpy(force=True)  # [H, W, 3]
+    if image.is_floating_point():
+        pixels = (pixels * 255).astype(np.uint8)
+    return Image.fromarray(pixels)

@@ -4,28 +4,29 @@ Each scene is a street in perspective: sky, houses, a road with lane marks and j
 signs, cars, people on foot and on bicycles, under changing light, haze and noise. Classes differ in what surrounds them
 rather than in how they look, since telling such classes apart is what a semantic prior is for:
 
-- **road / pavement**: colours from one distribution (in half of the scenes the very same colour), one texture. Lane
-  marks, kerbs and the course of the street tell them apart.
+- **road / pavement**: colors from one distribution (in half of the scenes the very same color), one texture. Lane
+  marks, curbs and the course of the street tell them apart.
 - **sky / building**: glass fronts mirror the scene's own sky and its clouds.
-- **car / building** and **person / building**: posters on walls show cars and people, drawn by the same code.
-- **pole / tree**: a trunk is a post of the same widths and colours as a lamp's or a sign's; what it carries decides.
+- **car / building** and **person / building**: posters on walls show cars and people, painted by the same code.
+- **pole / tree**: a trunk is a post of the same widths and colors as a lamp's or a sign's; what it carries decides.
 - **person / rider**: one figure; the bicycle under it decides. People also cross the road, so their place does not.
 
 Small things (people, signs, posts a few pixels wide) stand before large regions (road, sky, houses). A pixel whose four
-drawn samples disagree lies on a border and is not labelled (255), nor is the bonnet of the camera's own car.
+samples disagree lies on a border and is ignored (255), and so is the hood of the camera's own car.
 """
 
 import json
 from pathlib import Path
 
 from PIL import Image
-from rich.progress import track
 
 from semask.data.classes import IGNORE_INDEX
 from semask.data.images import encoded
+from semask.data.progress import Track, untracked
 from semask.files.atomic import write_whole
 from semask.files.text import reason
-from semask.synthetic.scene import CLASSES, DRAWING, PALETTE, check_scene, draw_scene
+from semask.synthetic.classes import CLASSES, PALETTE
+from semask.synthetic.scene import DRAWING, check_scene, draw_scene
 
 
 def write_synthetic(
@@ -35,7 +36,7 @@ def write_synthetic(
     val: int = 40,
     seed: int = 0,
     size: tuple[int, int] = (192, 256),
-    progress: bool = False,
+    track: Track = untracked,
 ) -> Path:
     """Write a data set of scenes as a folder of pictures and index masks, unless it is there already.
 
@@ -50,7 +51,7 @@ def write_synthetic(
         val: Scenes for validation, 1 or more.
         seed: Number of the data set, 0 or more.
         size: Height and width of the pictures, in pixels.
-        progress: Whether to show a progress bar.
+        track: Shows how far it is.
 
     Returns:
         The folder.
@@ -68,7 +69,7 @@ def write_synthetic(
             return root
         _write_json(root / "synthetic.json", settings)
         scenes = [("train", 2 * k) for k in range(train)] + [("val", 2 * k + 1) for k in range(val)]
-        for split, index in track(scenes, "Drawing scenes", disable=not progress):
+        for split, index in track(scenes, "Drawing scenes", len(scenes)):
             _write_scene(root, split, seed, index, size)
         meaning = {"name": "synthetic", "classes": CLASSES, "palette": PALETTE, "ignore_index": IGNORE_INDEX}
         _write_json(root / "classes.json", meaning)

@@ -2,7 +2,8 @@
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -16,10 +17,11 @@ from torch import Tensor, nn
 
 from semask.acceleration.precision import Asked, Choice, choose, tell
 from semask.checkpoints.pretrained import load_pretrained
-from semask.data import findings
+from semask.data import diagnostics
 from semask.data.dataset import SegmentationDataset
 from semask.data.loader import training_loader
 from semask.data.normalization import Normalization
+from semask.data.progress import Track, untracked
 from semask.data.source import Data
 from semask.data.transforms import Augmentation, training_transform
 from semask.evaluation import Evaluation, check_classes
@@ -47,6 +49,8 @@ def train(
     evaluation: Inference | None = None,
     resume: bool = False,
     resume_changed: bool = False,
+    track: Track = untracked,
+    warn: Callable[[Sequence[str | None]], None] | None = None,
 ) -> Evaluation:
     """Train a model; the best and the last checkpoint, logs and sample predictions go to a folder.
 
@@ -67,6 +71,8 @@ def train(
             number of processes or kind of device are refused.
         resume_changed: Go on from the last state in `out` with them all the same. What changes is printed, and noted in
             what is saved. Another model is refused.
+        track: Shows how far the check of the files is.
+        warn: Takes lines of warning about the data, None among them; by default they become Python's warnings.
 
     Returns:
         The last evaluation.
@@ -86,7 +92,7 @@ def train(
     train_set, val_set = data.dataset("train"), data.dataset("val")
     check_settings(model, train_set, val_set, loss)
     if accelerator.is_main_process:
-        check_files(data, train_set, val_set)
+        (warn or as_warnings)(check_files(data, train_set, val_set, track=track))
     accelerator.wait_for_everyone()
     settings: dict[str, Any] = {
         "augmentation": augmentation,
@@ -263,8 +269,10 @@ def check_settings(
         )
 
 
-def check_files(data: Data, train_set: SegmentationDataset, val_set: SegmentationDataset) -> None:
-    """Read the files of both splits as `data.check` says, and warn of what is odd about them.
+def check_files(
+    data: Data, train_set: SegmentationDataset, val_set: SegmentationDataset, *, track: Track = untracked
+) -> list[str | None]:
+    """Read the files of both splits as `data.check` says; returns lines of warning about them, None among them.
 
     Raises:
         ValueError: If a file is bad, or it has to be said what 255 means in the masks.
@@ -274,19 +282,26 @@ def check_files(data: Data, train_set: SegmentationDataset, val_set: Segmentatio
         for dataset in datasets.values():
             dataset.require_decided()
     splits = [
-        findings.Split.of(
+        diagnostics.Split.of(
             name,
             dataset,
-            dataset.check(level=data.check, allow_empty_masks=data.allow_empty_masks, progress=True),
+            dataset.check(level=data.check, allow_empty_masks=data.allow_empty_masks, track=track),
         )
         for name, dataset in datasets.items()
     ]
-    lines = [findings.unread_line(name, dataset) for name, dataset in datasets.items()]
+    lines: list[str | None] = [diagnostics.unread_line(name, dataset) for name, dataset in datasets.items()]
     if data.check != "none":
-        lines += [*findings.remarks(*splits), findings.shared_line(train_set, val_set)]
+        lines += [*diagnostics.warnings_of(*splits), diagnostics.shared_line(train_set, val_set)]
     if data.check == "labels":
-        lines += [findings.looked_at(dataset) for dataset in datasets.values()]
-    findings.warn(lines)
+        lines += [diagnostics.dark_images_line(dataset) for dataset in datasets.values()]
+    return lines
+
+
+def as_warnings(lines: Sequence[str | None]) -> None:
+    """Give lines of warning to Python's `warnings`, each once; None is left out."""
+    for line in dict.fromkeys(lines):
+        if line is not None:
+            warnings.warn(line, stacklevel=3)
 
 
 def start(

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from semask.commands import demo
+from semask.synthetic.classes import CLASSES
 from semask.synthetic.dataset import write_synthetic
-from semask.synthetic.scene import CLASSES
 
 
 @pytest.fixture

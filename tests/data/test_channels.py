@@ -18,8 +18,8 @@ def test_images_are_read_with_the_bands_of_the_settings(tmp_path, channels):
     assert image.shape == (channels, 5, 7)
 
 
-def test_other_bands_are_refused():
+def test_other_channels_are_refused():
     with pytest.raises(ValueError, match=r"data\.channels is 5: give a whole number from 1 to 4"):
         Data(root=".", channels=5)
-    with pytest.raises(ValueError, match=r"data\.channels is 1: give 3"):
+    with pytest.raises(ValueError, match=r"data\.channels is for the format folder, not for ade20k: leave it out"):
         Data(root=".", format="ade20k", channels=1)

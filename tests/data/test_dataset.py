@@ -52,10 +52,10 @@ def test_renumber(tmp_path):
 @pytest.mark.parametrize(
     ("values", "renumber", "message"),
     [
-        ([[0, 3, 9]], None, r"3, 9 are no label of street: expected 0\.\.2, 255"),
-        ([[0, 3, 9]], {0: 0, 9: 1, 10: 2}, r"3 is no label of street: expected 0, 9\.\.10, 255"),
-        ([[0, 60000]], None, r"60000 is no label of street"),
-        ([list(range(20))], None, r"3, 4, 5, 6, 7 and 12 more values are no label"),
+        ([[0, 3, 9]], None, r'3, 9 are not classes of "street": expected 0\.\.2, 255'),
+        ([[0, 3, 9]], {0: 0, 9: 1, 10: 2}, r'3 is not a class of "street": expected 0, 9\.\.10, 255'),
+        ([[0, 60000]], None, r'60000 is not a class of "street"'),
+        ([list(range(20))], None, r"3, 4, 5, 6, 7 and 12 more values are not classes of"),
     ],
 )
 def test_values_out_of_range(tmp_path, values, renumber, message):
@@ -70,7 +70,7 @@ def test_negative_values_are_refused(tmp_path):
     image, mask = pair(tmp_path, "a", [[0, 1]])
     mask = mask.with_suffix(".tif")
     Image.fromarray(np.array([[-1, 1]], dtype=np.int32)).save(mask)
-    with pytest.raises(ValueError, match="-1 is no label"):
+    with pytest.raises(ValueError, match="-1 is not a class of"):
         SegmentationDataset([(image, mask)], CLASSES)[0]
 
 
@@ -88,9 +88,9 @@ def test_colored_masks(tmp_path):
     assert dataset[0][1].tolist() == [[0, 1, 2, 255]]
     colors[0, 0] = (1, 2, 3)
     Image.fromarray(colors).save(mask)
-    with pytest.raises(ValueError, match=r"\(1, 2, 3\) is no colour in the palette"):
+    with pytest.raises(ValueError, match=r"\(1, 2, 3\) is not a color of the palette"):
         dataset[0]
-    with pytest.raises(ValueError, match="RGB, but dataset gives no palette"):
+    with pytest.raises(ValueError, match='RGB, but "dataset" gives no palette'):
         SegmentationDataset([(image, mask)], CLASSES)[0]
 
 
@@ -101,9 +101,9 @@ def test_black_can_be_a_class(tmp_path):
     assert SegmentationDataset([(image, mask)], classes, colored_masks=True)[0][1].tolist() == [[1, 0]]
 
 
-def test_colours_must_tell_classes_apart(tmp_path):
+def test_colors_must_tell_classes_apart(tmp_path):
     classes = Classes(("a", "b"), ((1, 1, 1), (1, 1, 1)))
-    with pytest.raises(ValueError, match="share a colour"):
+    with pytest.raises(ValueError, match="share a color"):
         SegmentationDataset([pair(tmp_path, "a", [[0]])], classes, colored_masks=True)
 
 
@@ -129,7 +129,16 @@ def test_orientation_follows_the_mask(tmp_path, turned):
 def test_check_counts_pixels(tmp_path):
     pairs = [pair(tmp_path, "a", [[0, 1, 1, 255]]), pair(tmp_path, "b", [[2, 1], [1, 1]])]
     dataset = SegmentationDataset(pairs, CLASSES)
-    counts = dataset.check(progress=True).pixels
+    shown = []
+
+    def track(items, what, count):
+        shown.extend([what, count])
+        for item in items:
+            shown.append(item.pixels.tolist())
+            yield item
+
+    counts = dataset.check(track=track).pixels
+    assert shown == ["Checking dataset", 2, [1, 2, 0], [0, 3, 1]]
     assert counts.dtype == np.int64
     assert counts.tolist() == dataset.check(level="labels").pixels.tolist() == [1, 5, 1]
     assert dataset.check(level="none").pixels.tolist() == [0, 0, 0]
@@ -174,7 +183,7 @@ def test_no_pairs():
         (("a", "a"), (), "given twice"),
         (("a", " "), (), "not empty"),
         (("a", 3), (), "not empty"),
-        (("a", "b"), ((0, 0, 0),), "1 colours for 2 classes"),
+        (("a", "b"), ((0, 0, 0),), "1 colors for 2 classes"),
         (("a",), ((0, 0, 256),), "0..255"),
         (("a",), ((0, 0),), "red, green and blue"),
     ],
@@ -245,7 +254,7 @@ def binary(root: Path, kind: str) -> tuple[Path, Path]:
         "all 0": Image.fromarray(mask * 0),
         "0 and 1": Image.fromarray(mask),
         "1 bit": Image.fromarray(mask.astype(bool)),
-        "colours": Image.fromarray(mask * 255).convert("RGB"),
+        "colors": Image.fromarray(mask * 255).convert("RGB"),
         "0 and 65535": Image.fromarray(mask.astype(np.uint16) * 65535),
         "0, 1 and 255": Image.fromarray(np.where(mask > 0, mask, [[0, 255, 0, 0]]).astype(np.uint8)),
     }[kind]
@@ -279,7 +288,7 @@ def test_masks_of_0_and_255_are_refused_until_it_is_said_what_255_is(tmp_path, k
     ignored.require_decided()
 
 
-@pytest.mark.parametrize("kind", ["0 and 1", "1 bit", "colours", "0, 1 and 255"])
+@pytest.mark.parametrize("kind", ["0 and 1", "1 bit", "colors", "0, 1 and 255"])
 def test_masks_that_say_what_they_mean_are_read_as_ever(tmp_path, kind):
     pairs = [binary(tmp_path, "all 0"), binary(tmp_path, kind)]
     dataset = two(pairs)
@@ -295,7 +304,7 @@ def test_masks_of_0_alone_need_no_decision(tmp_path):
 
 
 def test_masks_of_16_bits_are_refused_as_values_that_are_no_labels(tmp_path):
-    with pytest.raises(ValueError, match="65535 is no label of yard"):
+    with pytest.raises(ValueError, match='65535 is not a class of "yard"'):
         two([binary(tmp_path, "0 and 65535")]).check()
 
 

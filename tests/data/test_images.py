@@ -11,7 +11,7 @@ from semask.data.images import dark_line, reach_of, read_image, read_mask, read_
 
 
 def write_png(path: Path, *, width: int, height: int, depth: int, color_type: int, rows: list[bytes]) -> Path:
-    """Write what Pillow itself cannot: grey of 2 or 4 bits, RGB of 16 bits, a head that promises too much."""
+    """Write what Pillow itself cannot: gray of 2 or 4 bits, RGB of 16 bits, a header that promises too much."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -42,16 +42,16 @@ def test_rgb_round_trip(tmp_path, suffix):
     assert np.array_equal(image, gradient())
 
 
-def test_cmyk_jpeg_keeps_its_colours(tmp_path):
+def test_cmyk_jpeg_keeps_its_colors(tmp_path):
     Image.new("RGB", (16, 16), (200, 40, 40)).convert("CMYK").save(tmp_path / "a.jpg", quality=95)
     assert np.abs(np.array(read_image(tmp_path / "a.jpg")).astype(int) - (200, 40, 40)).max() <= 6
 
 
 def test_sixteen_bits_are_scaled_to_eight(tmp_path):
-    grey = np.array([[0, 255, 256, 65535]], dtype=np.uint16)
-    Image.fromarray(grey).save(tmp_path / "grey.png")
-    Image.fromarray(grey).save(tmp_path / "grey.tif")
-    for name in ("grey.png", "grey.tif"):
+    gray = np.array([[0, 255, 256, 65535]], dtype=np.uint16)
+    Image.fromarray(gray).save(tmp_path / "gray.png")
+    Image.fromarray(gray).save(tmp_path / "gray.tif")
+    for name in ("gray.png", "gray.tif"):
         assert np.array(read_image(tmp_path / name))[0].tolist() == [[0] * 3, [0] * 3, [1] * 3, [255] * 3]
     rgb = write_png(
         tmp_path / "rgb.png", width=1, height=1, depth=16, color_type=2, rows=[struct.pack(">3H", 65535, 32768, 256)]
@@ -60,7 +60,7 @@ def test_sixteen_bits_are_scaled_to_eight(tmp_path):
 
 
 @pytest.mark.parametrize(("mode", "color"), [("RGBA", (10, 20, 30, 0)), ("LA", (77, 0)), ("L", 77), ("1", 1)])
-def test_alpha_is_dropped_and_grey_becomes_rgb(tmp_path, mode, color):
+def test_alpha_is_dropped_and_gray_becomes_rgb(tmp_path, mode, color):
     Image.new(mode, (4, 3), color).save(tmp_path / "a.png")
     expected = {"RGBA": (10, 20, 30), "1": (255, 255, 255)}.get(mode, (77, 77, 77))
     image = read_image(tmp_path / "a.png")
@@ -68,7 +68,7 @@ def test_alpha_is_dropped_and_grey_becomes_rgb(tmp_path, mode, color):
     assert image.getpixel((1, 1)) == expected
 
 
-def test_palette_image_is_read_as_colours(tmp_path):
+def test_palette_image_is_read_as_colors(tmp_path):
     image = Image.new("P", (4, 3), 1)
     image.putpalette([0, 0, 0, 9, 8, 7])
     image.save(tmp_path / "a.png", transparency=1)
@@ -110,7 +110,7 @@ def test_other_channels(tmp_path):
     gradient().save(tmp_path / "a.png")
     assert read_image(tmp_path / "a.png", channels=1).mode == "L"
     assert read_image(tmp_path / "a.png", channels=4).mode == "RGBA"
-    with pytest.raises(ValueError, match=r"channels=5: .* 1 \(grey\), 3 \(RGB\) or 4 \(RGBA\)"):
+    with pytest.raises(ValueError, match=r"channels=5: .* 1 \(gray\), 3 \(RGB\) or 4 \(RGBA\)"):
         read_image(tmp_path / "a.png", channels=5)
 
 
@@ -221,7 +221,7 @@ def test_mask_of_few_bits_is_not_stretched(tmp_path):
     assert read_mask(tmp_path / "bit.png").tolist() == [[0, 1]]
 
 
-def test_mask_of_colours(tmp_path):
+def test_mask_of_colors(tmp_path):
     gradient().save(tmp_path / "rgb.png")
     gradient().convert("RGBA").save(tmp_path / "rgba.png")
     for name in ("rgb.png", "rgba.png"):
@@ -267,7 +267,7 @@ def test_the_range_of_16_bits_is_known(tmp_path, suffix, highest, dark):
     assert (dark_line({path: reach}) is not None) == dark
 
 
-def test_the_range_of_16_bit_colours_is_known_to_8_bits(tmp_path):
+def test_the_range_of_16_bit_colors_is_known_to_8_bits(tmp_path):
     row = struct.pack(">6H", 0, 3000, 0, 0, 0, 200)
     path = write_png(tmp_path / "a.png", width=2, height=1, depth=16, color_type=2, rows=[row])
     assert reach_of(read_image(path)) == (3071, 16)

@@ -143,7 +143,7 @@ def test_image_and_label_stay_together():
     assert len(places) > 5
 
 
-def test_padding_is_zero_after_normalisation_and_ignored_in_the_label():
+def test_padding_is_zero_after_normalization_and_ignored_in_the_label():
     image, label = sample(10, 12)
     out, padded = training_transform(Augmentation(**STILL, crop=(16, 20)), Normalization())(image, label)
     assert torch.equal(padded[:10, :12], label)
@@ -229,9 +229,9 @@ def test_photometric_parameters_have_the_published_ranges():
         assert high - 0.05 * (high - low) < values.max() <= high, name
 
 
-def test_grey_image_has_no_saturation_or_hue():
-    grey = torch.rand(1, 8, 8)
-    assert torch.equal(distort(grey, saturation=1.5, hue=0.1), grey)
+def test_gray_image_has_no_saturation_or_hue():
+    gray = torch.rand(1, 8, 8)
+    assert torch.equal(distort(gray, saturation=1.5, hue=0.1), gray)
     transform = training_transform(Augmentation(crop=(32, 32)), Normalization((0.5,), (0.5,)))
     image, label = sample(40, 40)
     assert transform(tv_tensors.Image(image[:1]), label)[0].shape == (1, 32, 32)

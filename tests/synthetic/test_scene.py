@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from semask.data.classes import IGNORE_INDEX
-from semask.synthetic import scene as street
-from semask.synthetic.scene import (
+from semask.synthetic.canvas import Canvas, Sheet
+from semask.synthetic.classes import (
     BICYCLE,
     BUILDING,
     CAR,
@@ -17,8 +17,9 @@ from semask.synthetic.scene import (
     SIGN,
     SKY,
     TREE,
-    draw_scene,
 )
+from semask.synthetic.scene import _label, draw_scene
+from semask.synthetic.things import draw_figure, draw_post, draw_poster
 
 SMALL = (48, 64)
 
@@ -87,10 +88,10 @@ def test_a_thin_part_is_ignored(scenes):
 
 
 def test_borders_are_ignored_exactly_where_a_pixel_mixes_classes():
-    scene = street._Scene(np.random.default_rng(0), (32, 32))
-    scene.image.paste((0, 0, 0, ROAD), (0, 0, 64, 64))
-    scene.image.paste((0, 0, 0, CAR), (11, 20, 30, 40))
-    label = street._label(scene)
+    canvas = Canvas(np.random.default_rng(0), (32, 32))
+    canvas.image.paste((0, 0, 0, ROAD), (0, 0, 64, 64))
+    canvas.image.paste((0, 0, 0, CAR), (11, 20, 30, 40))
+    label = _label(canvas)
     assert (label[10:20, 5] == IGNORE_INDEX).all()  # drawn columns 10 (road) and 11 (car)
     assert (label[10:20, 6:15] == CAR).all()
     assert (label == IGNORE_INDEX).sum() == 10
@@ -114,7 +115,7 @@ def test_wrong_arguments_are_named(arguments, message):
 
 
 def accuracy_by_color(scenes, first, second):
-    """Balanced accuracy of telling two classes apart by a pixel's colour, looked up in 50 scenes, measured on 50."""
+    """Balanced accuracy of telling two classes apart by a pixel's color, looked up in 50 scenes, measured on 50."""
     images, labels = scenes
     bins = (images.astype(int) >> 4) @ np.array([256, 16, 1])
     known, unknown = slice(None, None, 2), slice(1, None, 2)
@@ -136,7 +137,7 @@ def test_color_tells_other_classes_apart(scenes):
 
 
 def road_and_pavement_color(index):
-    """Median colours of the two grounds in a band of rows before the camera, without marks and shadows."""
+    """Median colors of the two grounds in a band of rows before the camera, without marks and shadows."""
     image, label = draw_scene(0, index)
     picture = np.asarray(image)
     return [np.median(picture[label == ground], axis=0) for ground in (ROAD, PAVEMENT)]
@@ -146,24 +147,24 @@ def test_road_and_pavement_share_their_colors():
     pairs = np.array([road_and_pavement_color(index) for index in range(40)])
     difference = np.abs(pairs[:, 0] - pairs[:, 1]).max(axis=-1)
     spread = np.ptp(pairs[:, 0], axis=0).max()
-    assert np.mean(difference < 12) > 0.25  # the very same colour, but for shadows
+    assert np.mean(difference < 12) > 0.25  # the very same color, but for shadows
     assert np.abs(pairs[:, 0].mean(axis=0) - pairs[:, 1].mean(axis=0)).max() < 0.15 * spread
 
 
 @pytest.mark.parametrize(
     ("draw", "labels"),
     [
-        (lambda scene, label: street._draw_figure(scene, street._Sheet(0, 8), label), (PERSON, RIDER)),
-        (lambda scene, label: street._draw_figure(scene, street._Sheet(0, 8), label), (PERSON, BUILDING)),
-        (lambda scene, label: street._draw_post(scene, street._Sheet(0, 8), 3.0, label), (POLE, TREE)),
+        (lambda canvas, label: draw_figure(canvas, Sheet(0, 8), label), (PERSON, RIDER)),
+        (lambda canvas, label: draw_figure(canvas, Sheet(0, 8), label), (PERSON, BUILDING)),
+        (lambda canvas, label: draw_post(canvas, Sheet(0, 8), 3.0, label), (POLE, TREE)),
     ],
 )
 def test_things_of_two_classes_are_painted_alike(draw, labels):
     drawn = []
     for label in labels:
-        scene = street._Scene(np.random.default_rng(4), (96, 128))
-        draw(scene, label)
-        drawn.append(np.asarray(scene.image))
+        canvas = Canvas(np.random.default_rng(4), (96, 128))
+        draw(canvas, label)
+        drawn.append(np.asarray(canvas.image))
     first, second = drawn
     assert (first[..., :3] == second[..., :3]).all()
     assert (first[..., 3] == labels[0]).sum() > 20
@@ -171,11 +172,11 @@ def test_things_of_two_classes_are_painted_alike(draw, labels):
 
 
 def test_glass_mirrors_the_sky_but_is_building():
-    scene = street._Scene(np.random.default_rng(0), (96, 128))
-    before = np.asarray(scene.image)
-    x = scene.camera_x
-    scene.mirror_sky([(x - 1, 3.0, 10.0), (x + 1, 3.0, 10.0), (x + 1, 6.0, 10.0), (x - 1, 6.0, 10.0)])
-    after = np.asarray(scene.image)
+    canvas = Canvas(np.random.default_rng(0), (96, 128))
+    before = np.asarray(canvas.image)
+    x = canvas.camera_x
+    canvas.mirror_sky([(x - 1, 3.0, 10.0), (x + 1, 3.0, 10.0), (x + 1, 6.0, 10.0), (x - 1, 6.0, 10.0)])
+    after = np.asarray(canvas.image)
     glass = after[..., 3] == BUILDING
     assert glass.sum() > 100
     assert (after[glass][:, :3] == before[:, ::-1][glass][:, :3]).all()
@@ -185,11 +186,11 @@ def test_glass_mirrors_the_sky_but_is_building():
 def test_posters_show_cars_and_people_that_are_building():
     before, after = set(), set()
     for seed in range(8):
-        scene = street._Scene(np.random.default_rng(seed), (96, 128))
-        scene.image.paste((0, 0, 0, BUILDING), (0, 0, *scene.image.size))
-        before.update(np.unique(np.asarray(scene.image)[..., :3]))
-        street._draw_poster(scene, street._Sheet(scene.camera_x + 3, 8, y=1.0, turn=(0.0, 1.0)))
-        after.update(np.unique(np.asarray(scene.image)[..., :3]))
-        assert (np.asarray(scene.image)[..., 3] == BUILDING).all()
+        canvas = Canvas(np.random.default_rng(seed), (96, 128))
+        canvas.image.paste((0, 0, 0, BUILDING), (0, 0, *canvas.image.size))
+        before.update(np.unique(np.asarray(canvas.image)[..., :3]))
+        draw_poster(canvas, Sheet(canvas.camera_x + 3, 8, y=1.0, turn=(0.0, 1.0)))
+        after.update(np.unique(np.asarray(canvas.image)[..., :3]))
+        assert (np.asarray(canvas.image)[..., 3] == BUILDING).all()
     assert before == {0}
     assert len(after) > 20

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from semask.synthetic.classes import CLASSES, PALETTE
 from semask.synthetic.dataset import write_synthetic
-from semask.synthetic.scene import CLASSES, PALETTE, draw_scene
+from semask.synthetic.scene import draw_scene
 
 SMALL = (48, 64)
 
@@ -54,7 +55,15 @@ def test_same_settings_are_not_drawn_again(tmp_path):
 
 
 def test_an_interrupted_set_is_completed(tmp_path):
-    root = write_synthetic(tmp_path, train=2, val=1, size=SMALL, progress=True)
+    shown = []
+
+    def track(items, what, count):
+        for item in items:
+            yield item
+            shown.append((what, count))
+
+    root = write_synthetic(tmp_path, train=2, val=1, size=SMALL, track=track)
+    assert shown == [("Drawing scenes", 3)] * 3
     whole = files_of(root)
     (root / "classes.json").unlink()
     (root / "annotations/val/00001.png").unlink()

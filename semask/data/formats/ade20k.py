@@ -8,6 +8,7 @@ from pathlib import Path
 
 from semask.data.classes import IGNORE_INDEX, Classes
 from semask.data.dataset import SegmentationDataset
+from semask.data.format import Format
 from semask.data.pairs import pairs_by_stem, require_folders
 
 CLASSES_TABLE = Path(__file__).with_suffix(".csv")
@@ -34,3 +35,6 @@ def ade20k(root: str | Path, split: str) -> SegmentationDataset:
         renumber={0: IGNORE_INDEX} | {index + 1: index for index in range(len(classes))},
         unread=found.unread,
     )
+
+
+FORMAT = Format(open=ade20k, splits={"train": "training", "val": "validation"})

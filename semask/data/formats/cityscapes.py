@@ -9,6 +9,7 @@ from pathlib import Path
 
 from semask.data.classes import IGNORE_INDEX, Classes, read_ids
 from semask.data.dataset import SegmentationDataset
+from semask.data.format import Format
 from semask.data.pairs import listed, require_folders, require_pairs, tree
 from semask.files.text import one_line
 
@@ -57,3 +58,6 @@ def cityscapes(root: str | Path, split: str) -> SegmentationDataset:
 def _by_frame(place: Path, ending: str) -> dict[str, Path]:
     """CITY/NAME -> path."""
     return {f"{path.parent.name}/{path.name.removesuffix(ending)}": path for path in place.glob(f"*/[!.]*{ending}")}
+
+
+FORMAT = Format(open=cityscapes, splits={"train": "train", "val": "val"})

@@ -1,8 +1,8 @@
 """COCO-Stuff 10k (Caesar et al. 2018), 171 classes: 80 things and 91 kinds of stuff.
 
     ROOT/images/{train2014,test2014}/NAME.jpg
-    ROOT/annotations/{train2014,test2014}/NAME_labelTrainIds.png    1..171, 0 = unlabelled (as mmsegmentation writes it)
-                                       or NAME.png                  1..182 with gaps, 0 = unlabelled (the ids of COCO)
+    ROOT/annotations/{train2014,test2014}/NAME_labelTrainIds.png    1..171, 0 = unlabeled (as mmsegmentation writes it)
+                                       or NAME.png                  1..182 with gaps, 0 = unlabeled (the ids of COCO)
 
 Or, as in the download, with the masks saved as PNG:
 
@@ -10,13 +10,14 @@ Or, as in the download, with the masks saved as PNG:
     ROOT/images/NAME.jpg
     ROOT/annotations/NAME_labelTrainIds.png or NAME.png
 
-Where ROOT/stuffthingmaps is there in place of ROOT/annotations, its NAME.png hold the ids less 1, and 255 = unlabelled.
+If there is ROOT/stuffthingmaps instead of ROOT/annotations, its NAME.png hold the ids minus 1, and 255 = unlabeled.
 """
 
 from pathlib import Path
 
 from semask.data.classes import IGNORE_INDEX, Classes, read_ids
 from semask.data.dataset import SegmentationDataset
+from semask.data.format import Format
 from semask.data.pairs import Pairs, pairs_by_stem, require_folders, require_pairs, tree
 from semask.files.reading import read_text
 from semask.files.text import one_line
@@ -56,8 +57,8 @@ def coco_stuff(root: str | Path, split: str) -> SegmentationDataset:
     classes = Classes.from_csv(CLASSES_TABLE)
     index_of = {index + 1: index for index in range(len(classes))} if has_train_ids else read_ids(CLASSES_TABLE)
     renumber = {value - minus_one: index for value, index in index_of.items()}
-    unlabelled = IGNORE_INDEX if minus_one else 0
-    renumber |= {unlabelled: IGNORE_INDEX}
+    unlabeled = IGNORE_INDEX if minus_one else 0
+    renumber |= {unlabeled: IGNORE_INDEX}
     return SegmentationDataset(found.pairs, classes, name="coco_stuff", renumber=renumber, unread=found.unread)
 
 
@@ -82,3 +83,6 @@ def _listed_pairs(names: Path, images: Path, masks: Path, ending: str) -> list[t
             "shorten the list"
         )
     return [(image_of[stem], mask_of[stem]) for stem in stems]
+
+
+FORMAT = Format(open=coco_stuff, splits={"train": "train2014", "val": "test2014"})

@@ -2,9 +2,9 @@
 
     ROOT/classes.json                  {"name": ..., "classes": [...], "palette": [[r, g, b], ...], "ignore_index": 11}
     ROOT/images/SPLIT/scene_1.jpg
-    ROOT/annotations/SPLIT/scene_1.png class indices, or the colours of the palette
+    ROOT/annotations/SPLIT/scene_1.png class indices, or the colors of the palette
 
-"palette", "name" and "ignore_index" (the value in the masks that is ignored, beside 255) may be left out.
+"palette", "name" and "ignore_index" (the value in the masks that is ignored, in addition to 255) may be left out.
 """
 
 import json
@@ -13,17 +13,18 @@ from typing import Any, NamedTuple
 
 from semask.data.classes import IGNORE_INDEX, Classes
 from semask.data.dataset import SegmentationDataset
+from semask.data.format import Format
 from semask.data.pairs import pairs_by_stem, require_folders
 from semask.files.atomic import write_whole
 from semask.files.reading import parse_json, read_text
 from semask.files.text import one_line, reason
 
 CLASSES_FILE = "classes.json"
-MOST_CLASSES_TEXT = 2**20
+LARGEST_FILE = 2**20
 """Bytes of a classes.json that are read: 255 classes take far less."""
 LONGEST_NAME = 200
 """Characters of the name of a data set."""
-MOST_LABEL = 65_535
+LARGEST_LABEL = 65_535
 """Largest number in a mask of 16 bits."""
 
 
@@ -32,9 +33,9 @@ class FolderClasses(NamedTuple):
 
     Args:
         name: Name of the data set.
-        classes: Names and colours.
-        ignore_index: Value in the mask files that is ignored, beside 255.
-        has_palette: The file gives the colours; otherwise they are generated.
+        classes: Names and colors.
+        ignore_index: Value in the mask files that is ignored, in addition to 255.
+        has_palette: The file gives the colors; otherwise they are generated.
     """
 
     name: str
@@ -89,7 +90,7 @@ def read_classes(path: str | Path) -> FolderClasses:
         ValueError: The file is missing, no JSON, or lacks the classes.
     """
     path = Path(path)
-    text = read_text(path, most=MOST_CLASSES_TEXT, otherwise='it has to name the classes: {"classes": ["road", ...]}')
+    text = read_text(path, most=LARGEST_FILE, otherwise='it has to name the classes: {"classes": ["road", ...]}')
     try:
         values = parse_json(text)
     except ValueError as error:
@@ -109,10 +110,10 @@ def _described(values: Any, folder_name: str) -> FolderClasses:
         raise ValueError(f'"name" is {one_line(repr(name), longest=40)}: expected a short text on one line')
     if ignore_index is None:
         ignore_index = IGNORE_INDEX
-    if type(ignore_index) is not int or not 0 <= ignore_index <= MOST_LABEL:
+    if type(ignore_index) is not int or not 0 <= ignore_index <= LARGEST_LABEL:
         raise ValueError(
             f'"ignore_index" is {one_line(repr(ignore_index), longest=40)}: expected a value of the masks, '
-            f"0 to {MOST_LABEL}"
+            f"0 to {LARGEST_LABEL}"
         )
     return FolderClasses(name or folder_name, Classes.from_dict(values), ignore_index, bool(values.get("palette")))
 
@@ -121,3 +122,6 @@ def write_classes(path: str | Path, classes: Classes, *, name: str, ignore_index
     """Write a classes.json that `read_classes` reads."""
     values: dict[str, Any] = {"name": name, **classes.as_dict(), "ignore_index": ignore_index}
     write_whole(Path(path), json.dumps(values, indent=1) + "\n")
+
+
+FORMAT = Format(open=folder, splits={"train": "train", "val": "val"})

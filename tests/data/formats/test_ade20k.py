@@ -29,7 +29,7 @@ def test_value_without_class_is_refused(root):
     Image.fromarray(np.array([[0, 1, 2, 151]], dtype=np.uint8)).save(
         root / "annotations/training/ADE_train_00000001.png"
     )
-    with pytest.raises(ValueError, match=r"151 is no label of ade20k: expected 0\.\.150, 255"):
+    with pytest.raises(ValueError, match=r'151 is not a class of "ade20k": expected 0\.\.150, 255'):
         ade20k(root, "training").check()
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 from semask.data.classes import Classes, read_ids
 from semask.data.formats.coco_stuff import CLASSES_TABLE, coco_stuff
 
-IDS = [0, 1, 11, 13, 90, 92, 182]  # unlabelled, person, fire hydrant, stop sign, toothbrush, banner, wood
+IDS = [0, 1, 11, 13, 90, 92, 182]  # unlabeled, person, fire hydrant, stop sign, toothbrush, banner, wood
 LABELS = [255, 0, 10, 11, 79, 80, 170]
 
 
@@ -58,7 +58,7 @@ def test_lists_of_the_download(tmp_path):
 
 def test_gaps_between_the_ids_are_no_labels(tmp_path):
     write(tmp_path, [1, 12, 91], masks="annotations/train2014")
-    with pytest.raises(ValueError, match="12, 91 are no label of coco_stuff"):
+    with pytest.raises(ValueError, match='12, 91 are not classes of "coco_stuff"'):
         coco_stuff(tmp_path, "train2014").check()
 
 

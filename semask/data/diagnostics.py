@@ -1,4 +1,4 @@
-"""What is odd about the files of a data set, though nothing is wrong with any one of them: one line of warning each."""
+"""Warnings about a data set as a whole: what is probably a mistake though every file can be read. Each is one line."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from semask.data.dataset import Checked, SegmentationDataset
+from semask.data.checking import Checked
+from semask.data.dataset import SegmentationDataset
 from semask.data.images import dark_line, reach_of, read_image
 from semask.data.pairs import listed
-from semask.files.text import make_console, one_line, shown
+from semask.files.text import one_line
 
-LOOKED_AT = 8
+SAMPLED_IMAGES = 8
 """Images that are decoded where not all are, to see whether they use the range of their samples."""
 HEAD = 2**16
 """Bytes that two files of one size are compared by before they are read whole."""
@@ -41,8 +42,8 @@ class Split(NamedTuple):
         return cls(name, dataset.classes.names, checked, dataset.ignored_class, dataset.numbers_from_0)
 
 
-def remarks(train: Split, val: Split) -> list[str]:
-    """Say what the counts of a training and a validation split show; nothing of a split that was not read."""
+def warnings_of(train: Split, val: Split) -> list[str]:
+    """Warn of what the checks of a training and a validation split show; nothing about a split that was not read."""
     lines = [*_of_the_classes(train, val)]
     for split in (train, val):
         if split.checked.empty:
@@ -93,7 +94,7 @@ def _name(names: Sequence[str], index: int) -> str:
 
 
 def unread_line(split: str, dataset: SegmentationDataset) -> str | None:
-    """One line about files beside the images that are not read; None if there are none."""
+    """One line about files in the folders of the images that are not read; None if there are none."""
     if not dataset.unread:
         return None
     count = len(dataset.unread)
@@ -142,16 +143,8 @@ def _shared(train: Sequence[Path], val: Sequence[Path]) -> Iterator[tuple[Path, 
                 break
 
 
-def looked_at(dataset: SegmentationDataset, images: int = LOOKED_AT) -> str | None:
+def dark_images_line(dataset: SegmentationDataset, images: int = SAMPLED_IMAGES) -> str | None:
     """Decode a few images, evenly spread, and say if they are dark; None if they are not."""
     chosen = {dataset.pairs[int(i)][0] for i in np.linspace(0, len(dataset) - 1, min(images, len(dataset)))}
     reaches = {path: reach_of(read_image(path, channels=dataset.channels)) for path in sorted(chosen)}
     return dark_line({path: reach for path, reach in reaches.items() if reach is not None})
-
-
-def warn(lines: Sequence[str | None]) -> None:
-    """Print lines of warning on the standard error stream, each once; None is left out."""
-    console = make_console()
-    for line in dict.fromkeys(lines):
-        if line is not None:
-            console.print(f"warning: {shown(line)}", style="yellow", highlight=False, soft_wrap=True)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from semask.data.file_types import file_type
 from semask.data.images import read_image
-from semask.data.kinds import kind_of
 
 
 @pytest.mark.parametrize(
@@ -40,27 +40,27 @@ SHAPES = {
 @pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
 def test_tiffs_that_pillow_does_not_read_are_described(tmp_path, words, big):
     rasterio = pytest.importorskip("rasterio")
-    count, dtype, options, way_out = SHAPES[words]
+    count, dtype, options, advice = SHAPES[words]
     shape = {"height": 40, "width": 52, "count": count, "dtype": dtype, "BIGTIFF": big}
     with rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", **shape, **options) as file:
         file.write(np.ones((count, 40, 52), dtype))
-    with pytest.raises(ValueError, match=f"a.tif: is a TIFF of {words}.*, which is not read: .*{way_out}") as error:
+    with pytest.raises(ValueError, match=f"a.tif: is a TIFF of {words}.*, which is not read: .*{advice}") as error:
         read_image(tmp_path / "a.tif")
     assert "damaged" not in str(error.value)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-def test_damaged_heads_are_no_kind(tmp_path):
+def test_damaged_headers_have_no_file_type(tmp_path):
     path = tmp_path / "a.tif"
     Image.new("RGB", (9, 9)).save(path)
     whole, rng = path.read_bytes(), np.random.default_rng(0)
     for size in (*range(4, 60), len(whole) - 4):
         path.write_bytes(whole[:size])
-        kind_of(path)
+        file_type(path)
     for _ in range(200):
         bad = bytearray(whole)
         for place in rng.integers(4, len(bad), 6):
             bad[place] = rng.integers(256)
         path.write_bytes(bad)
-        kind_of(path)
-    assert kind_of(Path(tmp_path / "nothing")) is None
+        file_type(path)
+    assert file_type(Path(tmp_path / "nothing")) is None

@@ -1,4 +1,4 @@
-"""What a file is that Pillow does not read: a word for it, and the way out."""
+"""What a file is that Pillow does not read, and what to do with it."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -25,28 +25,28 @@ _MAGIC: dict[bytes, tuple[int, str]] = {
     b"NITF": (0, "a NITF file"),
     b"PK\x03\x04": (0, "a ZIP archive"),
 }
-"""Bytes -> where they stand in the file, and what it is then."""
+"""Bytes -> where they stand in the file, and what the file is."""
 _SAMPLES = {1: "unsigned integers", 2: "signed integers", 3: "floating-point numbers", 4: "untyped samples"}
 _COMPRESSIONS = {34712: "JPEG 2000", 34887: "LERC", 50001: "WebP", 50002: "JPEG XL", 34676: "SGI LogLuv"}
 _BITS, _COMPRESSION, _BANDS, _FORMAT = 258, 259, 277, 339
 
 
-class Kind(NamedTuple):
+class FileType(NamedTuple):
     """What a file is.
 
     Args:
-        words: As in "a TIFF of 5 bands of 16-bit unsigned integers".
-        way_out: What to do with it.
-        foreign: Pillow can't read it, whatever its own error says.
+        description: For example "a TIFF of 5 bands of 16-bit unsigned integers".
+        advice: What to do with it.
+        unsupported: Whether Pillow cannot read it, whatever its own error says.
     """
 
-    words: str
-    way_out: str
-    foreign: bool
+    description: str
+    advice: str
+    unsupported: bool
 
 
-def kind_of(path: Path) -> Kind | None:
-    """Say what a file is that Pillow did not read; None if its head does not tell."""
+def file_type(path: Path) -> FileType | None:
+    """Say what a file is that Pillow did not read; None if its first bytes do not tell."""
     try:
         with open(path, "rb") as file:
             head = file.read(160)
@@ -54,13 +54,13 @@ def kind_of(path: Path) -> Kind | None:
         return None
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return _tiff(path)
-    for magic, (at, words) in _MAGIC.items():
+    for magic, (at, description) in _MAGIC.items():
         if head[at : at + len(magic)] == magic:
-            return Kind(words, _CONVERT, foreign=True)
+            return FileType(description, _CONVERT, unsupported=True)
     return None
 
 
-def _tiff(path: Path) -> Kind | None:
+def _tiff(path: Path) -> FileType | None:
     """What the tags of a TIFF say of its samples."""
     try:
         with open(path, "rb") as file:
@@ -72,8 +72,9 @@ def _tiff(path: Path) -> Kind | None:
             bits, samples = (int(tags.get(tag, (default,))[0]) for tag, default in ((_BITS, 1), (_FORMAT, 1)))
     except Exception:  # Pillow's readers raise nearly anything for damaged files
         return None
-    words = f"a TIFF of {bands} band{'s' if bands > 1 else ''} of {bits}-bit {_SAMPLES.get(samples, 'samples')}"
+    description = f"a TIFF of {bands} band{'s' if bands > 1 else ''} of {bits}-bit {_SAMPLES.get(samples, 'samples')}"
     if compression in _COMPRESSIONS:
-        words += f", compressed as {_COMPRESSIONS[compression]}"
+        description += f", compressed as {_COMPRESSIONS[compression]}"
     tiles = samples == 1 and bits in (8, 16)
-    return Kind(words, GEO if tiles else "convert it to 8 or 16 bits", foreign=compression in _COMPRESSIONS)
+    advice = GEO if tiles else "convert it to 8 or 16 bits"
+    return FileType(description, advice, unsupported=compression in _COMPRESSIONS)

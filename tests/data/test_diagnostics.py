@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semask.data import findings
+from semask.data import diagnostics
+from semask.data.checking import Checked
 from semask.data.classes import Classes
-from semask.data.dataset import Checked
 from semask.data.formats.folder import write_classes
 from semask.data.images import Reach
 from semask.data.source import Data
@@ -14,9 +14,9 @@ from semask.data.source import Data
 NAMES = ("road", "sky", "tree")
 
 
-def split(name: str, pixels: list[int], *, ignored_class: int | None = None, **checked: object) -> findings.Split:
+def split(name: str, pixels: list[int], *, ignored_class: int | None = None, **checked: object) -> diagnostics.Split:
     checked = {"masks": 4, **checked}
-    return findings.Split(name, NAMES, Checked(np.array(pixels), **checked), ignored_class)
+    return diagnostics.Split(name, NAMES, Checked(np.array(pixels), **checked), ignored_class)
 
 
 @pytest.mark.parametrize(
@@ -32,14 +32,16 @@ def split(name: str, pixels: list[int], *, ignored_class: int | None = None, **c
     ],
 )
 def test_classes_that_never_occur(train, val, said):
-    lines = findings.remarks(split("train", train), split("val", val))
+    lines = diagnostics.warnings_of(split("train", train), split("val", val))
     assert len(lines) == len(said)
     assert all(part in line for part, line in zip(said, lines, strict=True))
     assert all("\n" not in line for line in lines)
 
 
 def test_an_ignored_class_is_told_once():
-    lines = findings.remarks(split("train", [5, 0, 5], ignored_class=1), split("val", [5, 0, 5], ignored_class=1))
+    lines = diagnostics.warnings_of(
+        split("train", [5, 0, 5], ignored_class=1), split("val", [5, 0, 5], ignored_class=1)
+    )
     assert len(lines) == 1
     assert (
         'the value 1 is ignored in the masks (ignore_index of classes.json), but is the number of class 1 "sky"'
@@ -48,7 +50,7 @@ def test_an_ignored_class_is_told_once():
 
 
 def test_masks_without_a_label_are_counted():
-    lines = findings.remarks(split("train", [5, 5, 5], empty=3), split("val", [5, 5, 5]))
+    lines = diagnostics.warnings_of(split("train", [5, 5, 5], empty=3), split("val", [5, 5, 5]))
     assert lines == [
         "every pixel is ignored in 3 of the 4 masks of the train split: they teach nothing and are not counted"
     ]
@@ -56,7 +58,7 @@ def test_masks_without_a_label_are_counted():
 
 def test_dark_images_are_counted():
     reaches = {Path("a.tif"): Reach(60_000, 16), Path("b.tif"): Reach(3000, 16), Path("c.tif"): Reach(2000, 16)}
-    (line,) = findings.remarks(split("train", [5, 5, 5], reaches=reaches), split("val", [5, 5, 5]))
+    (line,) = diagnostics.warnings_of(split("train", [5, 5, 5], reaches=reaches), split("val", [5, 5, 5]))
     assert line == (
         "b.tif: 16-bit values reach 3,000 of 65,535, so the image is nearly black as the model sees it: stretch it to "
         "the full range first (and 1 more images)"
@@ -64,7 +66,7 @@ def test_dark_images_are_counted():
 
 
 def test_nothing_is_said_of_what_was_not_read():
-    assert findings.remarks(split("train", [0, 0, 0], masks=0), split("val", [0, 0, 0], masks=0)) == []
+    assert diagnostics.warnings_of(split("train", [0, 0, 0], masks=0), split("val", [0, 0, 0], masks=0)) == []
 
 
 def data_set(root: Path, *, labels: tuple[int, ...] = (0, 1, 2), **described: object) -> Path:
@@ -98,31 +100,31 @@ def linked(source: Path, target: Path) -> None:
 @pytest.mark.parametrize("give", [copied, linked])
 def test_an_image_that_is_in_both_splits(tmp_path, give):
     root = data_set(tmp_path)
-    assert findings.shared_line(*sets(root)) is None
+    assert diagnostics.shared_line(*sets(root)) is None
     give(root / "images/train/b.png", root / "images/val/a.png")
-    line = findings.shared_line(*sets(root))
+    line = diagnostics.shared_line(*sets(root))
     assert line.startswith("1 of the 2 validation images are also trained on, so scores are too good: ")
     assert f"{root / 'images/val/a.png'} is {root / 'images/train/b.png'}" in line
 
 
 def test_the_same_split_for_both(tmp_path):
     data = Data(root=str(data_set(tmp_path)), val_split="train")
-    assert findings.shared_line(data.dataset("train"), data.dataset("val")).startswith("2 of the 2")
+    assert diagnostics.shared_line(data.dataset("train"), data.dataset("val")).startswith("2 of the 2")
 
 
 def test_files_of_one_size_and_beginning_are_not_taken_for_the_same(tmp_path):
     root = data_set(tmp_path)
     for name, end in (("train", b"x"), ("val", b"y")):
-        (root / f"images/{name}/a.png").write_bytes(bytes(2 * findings.HEAD) + end)
-    assert findings.shared_line(*sets(root)) is None
+        (root / f"images/{name}/a.png").write_bytes(bytes(2 * diagnostics.HEAD) + end)
+    assert diagnostics.shared_line(*sets(root)) is None
 
 
 def test_files_that_are_not_read_are_counted_and_named(tmp_path):
     root = data_set(tmp_path)
-    assert findings.unread_line("train", sets(root)[0]) is None
+    assert diagnostics.unread_line("train", sets(root)[0]) is None
     for name in ("c.heic", "d.HEIC", "notes.txt", ".hidden", "z.jp2"):
         (root / "images/train" / name).touch()
-    line = findings.unread_line("train", sets(root)[0])
+    line = diagnostics.unread_line("train", sets(root)[0])
     assert line.startswith("4 files or linked folders are left out of the train split")
     assert "c.heic, d.HEIC, notes.txt and 1 more" in line
 
@@ -133,11 +135,6 @@ def dark(path: Path) -> None:
 
 def test_a_few_images_are_looked_at(tmp_path):
     root = data_set(tmp_path)
-    assert findings.looked_at(sets(root)[0]) is None
+    assert diagnostics.dark_images_line(sets(root)[0]) is None
     dark(root / "images/train/a.png")
-    assert "a.png: 16-bit values reach 3,000 of 65,535" in findings.looked_at(sets(root)[0])
-
-
-def test_warnings_are_printed_once_and_nothing_is_markup(capsys):
-    findings.warn(["class [/b]\x1b[31m", None, "class [/b]\x1b[31m", "another"])
-    assert capsys.readouterr().err.splitlines() == ["warning: class [/b]?[31m", "warning: another"]
+    assert "a.png: 16-bit values reach 3,000 of 65,535" in diagnostics.dark_images_line(sets(root)[0])

@@ -1,0 +1,30 @@
+"""Formats by name: "cityscapes" is the file `semask/data/formats/cityscapes.py`. A new data set is a new file there."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+from semask.data.format import Format
+from semask.files.schema import OneOf, require
+
+_FOLDER = Path(__file__).parent / "formats"
+
+
+def names() -> tuple[str, ...]:
+    """Names of the formats, in alphabetical order. None of their files is imported."""
+    return tuple(sorted(path.stem for path in _FOLDER.glob("*.py") if path.stem != "__init__"))
+
+
+FormatName = Annotated[str, OneOf(names())]
+"""Name of a format, as a setting."""
+
+
+def find(name: str) -> Format:
+    """Import the file of a format.
+
+    Raises:
+        ValueError: If there is no format of that name; nothing is imported then.
+    """
+    require(name, FormatName, "format")
+    found: Format = import_module(f"semask.data.formats.{name}").FORMAT
+    return found
