@@ -1,7 +1,7 @@
-"""The blocks of the docs run: those of a page, in order, in one folder that has a run, scenes and photos.
+"""The code blocks of the docs run: those of a page, in order, in one folder with a run, scenes and photos.
 
-A block that can't run says why, in the line before it: <!-- not run: needs ADE20K -->. Blocks of sh hold commands of semask.
-The blocks of the README are run by .ci/run, in an environment of their own.
+A block that cannot run says why in the line before it: <!-- not run: needs ADE20K -->. In `sh` blocks the commands are
+those of semask. .ci/run runs the blocks of the README, in an environment of their own.
 """
 
 import re
@@ -114,7 +114,7 @@ def test_python_that_is_not_run_is_python(page):
 
 
 def test_a_block_is_run_unless_a_mark_stands_right_before_it():
-    text = "\n".join(["```sh", "a", "```", "<!-- not run: why -->", "```sh", "b", "```", "", "  ```json", "  {}", "  ```"])
+    text = "```sh\na\n```\n<!-- not run: why -->\n```sh\nb\n```\n\n  ```json\n  {}\n  ```"
     assert blocks(text) == [
         Block(1, "sh", "a\n", run=True),
         Block(5, "sh", "b\n", run=False),
