@@ -60,6 +60,10 @@ def blocks(text: str) -> list[Block]:
 
 PAGES = {page.stem: blocks(page.read_text(encoding="utf-8")) for page in sorted((ROOT / "docs").glob("*.md"))}
 ALL = {**PAGES, "README": blocks((ROOT / "README.md").read_text(encoding="utf-8"))}
+LINKED = [
+    *sorted((ROOT / "docs").glob("*.md")),
+    *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")),
+]
 RUN = {page: [x for x in found if x.run and x.language in ("python", "sh")] for page, found in PAGES.items()}
 
 
@@ -111,6 +115,25 @@ def test_python_that_is_not_run_is_python(page):
     for block in ALL[page]:
         if block.language == "python":
             compile(block.code, f"{page}.md, line {block.line}", "exec")
+
+
+def anchors(text: str) -> set[str]:
+    """Anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        file = page.parent / name if name else page
+        assert file.exists(), f"{page.name}: {target}: no such file"
+        assert not anchor or anchor in anchors(file.read_text(encoding="utf-8")), (
+            f"{page.name}: {target}: no such heading"
+        )
 
 
 def test_a_block_is_run_unless_a_mark_stands_right_before_it():
