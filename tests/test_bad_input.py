@@ -129,7 +129,7 @@ DATA = {
     bomb: ("image", "too large: "),
     other_size: ("mask", "the mask has 63 x 48 pixels, its image"),
     out_of_range: ("mask", '77 is not a class of "synthetic": expected 0..'),
-    sixteen_bit_ids: ("mask", "3000 is no label"),
+    sixteen_bit_ids: ("mask", "3000 is not a class of"),
     colors_without_palette: ("mask", "the mask is RGB, but"),
     unknown_color: ("mask", "(1, 2, 3) is not a color of the palette"),
     lossy_mask: ("mask", "JPEG does not keep label values"),

@@ -6,15 +6,18 @@ its part. So neither workers nor ranks nor restarts change what the model sees.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision import tv_tensors
 
 from semask.data.transforms import Transform
+
+if TYPE_CHECKING:
+    from torchvision import tv_tensors
 
 
 class Batch(NamedTuple):
@@ -37,7 +40,7 @@ class Samples(Protocol):
     def __len__(self) -> int:
         """Return the number of samples."""
 
-    def __getitem__(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+    def __getitem__(self, index: int) -> "tuple[tv_tensors.Image, tv_tensors.Mask]":
         """Read a sample."""
 
 
@@ -209,6 +212,8 @@ class _Loader(DataLoader[Any]):
     """Raises the errors that workers hand over as values: raised there, they would arrive as a page of traceback."""
 
     def __iter__(self) -> Any:
+        if self.num_workers:
+            import_module("torchvision.tv_tensors")  # here, or every worker would import it on its own
         for batch in super().__iter__():
             if isinstance(batch, ValueError):
                 raise batch

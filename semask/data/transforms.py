@@ -2,21 +2,14 @@
 
     resize -> crop -> flip -> photometric distortion -> normalize -> pad      both to [.., crop]
 
-Every step is a torchvision v2 transform on `tv_tensors`; the random ones draw from torch's generator of the CPU alone.
+The steps are in `transform_steps.py`, which needs torchvision; it is imported when a transform is built.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import torch
-from torch import Tensor
-from torchvision import tv_tensors
-from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as F
-
-from semask.data.classes import IGNORE_INDEX
-from semask.data.normalization import Normalization, fitted_size
+from semask.data.normalization import Normalization
 from semask.files.schema import Length, Probability, Range, Sides, require_fields
 
 Transform = Callable[..., Any]
@@ -72,6 +65,10 @@ class Augmentation:
 
 def training_transform(augmentation: Augmentation, normalization: Normalization) -> Transform:
     """Build (image [C, H, W] uint8, label [H, W]) -> (image [C, *crop] float32, label [*crop])."""
+    from torchvision.transforms import v2
+
+    from semask.data.transform_steps import Normalize, PadTo, PhotometricDistortion, RandomCrop, RandomResize
+
     steps: list[Any] = [
         RandomResize(augmentation.scale, ratios=augmentation.scale_ratios, ratio_range=augmentation.scale_range),
         RandomCrop(augmentation.crop, largest_class=augmentation.largest_class),
@@ -81,169 +78,3 @@ def training_transform(augmentation: Augmentation, normalization: Normalization)
         steps.append(PhotometricDistortion())
     steps += [Normalize(normalization), PadTo(augmentation.crop)]
     return v2.Compose(steps)  # type: ignore[no-any-return]
-
-
-def _uniform(low: float, high: float) -> float:
-    return float(torch.empty(()).uniform_(low, high))
-
-
-def _coin() -> bool:
-    return bool(torch.rand(()) < 0.5)
-
-
-def _integer(count: int) -> int:
-    return int(torch.randint(count, ()))
-
-
-class RandomResize(v2.Transform):  # type: ignore[misc]
-    """Fit image and label into scale x a random ratio.
-
-    Args:
-        scale: Long and short side in pixels; None multiplies the image's own size.
-        ratios: Ratios to choose from, or None.
-        ratio_range: Least and greatest ratio, drawn uniformly; used when `ratios` is None.
-    """
-
-    def __init__(
-        self,
-        scale: tuple[int, int] | None,
-        *,
-        ratios: tuple[float, ...] | None = None,
-        ratio_range: tuple[float, float] | None = None,
-    ) -> None:
-        super().__init__()
-        self.scale = scale
-        self.ratios = ratios
-        self.ratio_range = ratio_range or (1.0, 1.0)
-
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw the size."""
-        ratio = self.ratios[_integer(len(self.ratios))] if self.ratios else _uniform(*self.ratio_range)
-        return {"size": fitted_size(v2.query_size(flat_inputs), self.scale, ratio=ratio)}
-
-    def transform(self, item: Any, params: dict[str, Any]) -> Any:
-        """Resize images bilinearly without antialias; labels take the nearest pixel by themselves."""
-        return F.resize(item, list(params["size"]), interpolation=v2.InterpolationMode.BILINEAR, antialias=False)
-
-
-class RandomCrop(v2.Transform):  # type: ignore[misc]
-    """Cut out a random part; images smaller than the crop stay whole in that direction.
-
-    Args:
-        size: Height and width in pixels.
-        largest_class: Fraction of the labeled pixels that one class may not reach; drawn again up to 10 times. 1 = off.
-    """
-
-    _REDRAWS = 10
-
-    def __init__(self, size: tuple[int, int], *, largest_class: float = 1.0) -> None:
-        super().__init__()
-        self.size = size
-        self.largest_class = largest_class
-
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw the place."""
-        height, width = v2.query_size(flat_inputs)
-        label = next((item for item in flat_inputs if isinstance(item, tv_tensors.Mask)), None)
-        box = self._draw(height, width)
-        if label is not None and self.largest_class < 1:
-            for _ in range(self._REDRAWS):
-                if self._is_varied(F.crop(label, **box)):
-                    break
-                box = self._draw(height, width)
-        return box
-
-    def transform(self, item: Any, params: dict[str, Any]) -> Any:
-        """Crop."""
-        return F.crop(item, **params)
-
-    def _draw(self, height: int, width: int) -> dict[str, int]:
-        crop_height, crop_width = min(height, self.size[0]), min(width, self.size[1])
-        top, left = _integer(height - crop_height + 1), _integer(width - crop_width + 1)
-        return {"top": top, "left": left, "height": crop_height, "width": crop_width}
-
-    def _is_varied(self, label: Tensor) -> bool:
-        counts = torch.bincount(label.flatten(), minlength=IGNORE_INDEX + 1)
-        counts[IGNORE_INDEX] = 0
-        return int((counts > 0).sum()) > 1 and bool(counts.max() < self.largest_class * counts.sum())
-
-
-class PhotometricDistortion(v2.Transform):  # type: ignore[misc]
-    """Vary brightness, contrast, saturation and hue, each with probability 1/2 (as in SSD, arXiv 1512.02325).
-
-    Brightness adds up to 32/255, contrast multiplies by 0.5..1.5 and comes, at random, before or after saturation
-    (times 0.5..1.5 in HSV) and hue (turned by up to 0.1 of the circle). Images that are not of 3 channels have neither
-    saturation nor hue. The image becomes float32 in [0, 1].
-    """
-
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw the strengths; None leaves a property alone."""
-        return {
-            "brightness": _uniform(-32 / 255, 32 / 255) if _coin() else None,
-            "contrast_first": _coin(),
-            "contrast": _uniform(0.5, 1.5) if _coin() else None,
-            "saturation": _uniform(0.5, 1.5) if _coin() else None,
-            "hue": _uniform(-0.1, 0.1) if _coin() else None,
-        }
-
-    def transform(self, item: Any, params: dict[str, Any]) -> Any:
-        """Distort an image; labels pass."""
-        if isinstance(item, tv_tensors.Mask):
-            return item
-        image = F.to_dtype(item, torch.float32, scale=True).as_subclass(Tensor)
-        if params["brightness"] is not None:
-            image = (image + params["brightness"]).clamp_(0, 1)
-        if params["contrast_first"]:
-            image = _contrast(image, params["contrast"])
-        if image.shape[-3] == 3:
-            image = _saturation(image, params["saturation"])
-            image = image if params["hue"] is None else F.adjust_hue(image, params["hue"])
-        if not params["contrast_first"]:
-            image = _contrast(image, params["contrast"])
-        return tv_tensors.Image(image)
-
-
-def _contrast(image: Tensor, factor: float | None) -> Tensor:
-    return image if factor is None else (image * factor).clamp_(0, 1)
-
-
-def _saturation(image: Tensor, factor: float | None) -> Tensor:
-    """Multiply the saturation of HSV, at most up to 1: the greatest channel stays, the others move away from it."""
-    if factor is None:
-        return image
-    value = image.amax(-3, keepdim=True)
-    spread = value - image.amin(-3, keepdim=True)
-    most = value / spread.clamp(min=1e-6)
-    return (value - (value - image) * most.clamp(max=factor)).clamp_(min=0)
-
-
-class Normalize(v2.Transform):  # type: ignore[misc]
-    """Apply a `Normalization` to the image; labels pass."""
-
-    def __init__(self, normalization: Normalization) -> None:
-        super().__init__()
-        self.normalization = normalization
-
-    def transform(self, item: Any, params: dict[str, Any]) -> Any:
-        """Normalize an image."""
-        return item if isinstance(item, tv_tensors.Mask) else tv_tensors.Image(self.normalization(item))
-
-
-class PadTo(v2.Transform):  # type: ignore[misc]
-    """Pad at the right and the bottom up to a size: images with 0 (the mean, once normalized), labels with 255.
-
-    Args:
-        size: Height and width in pixels; what is larger stays.
-    """
-
-    def __init__(self, size: tuple[int, int]) -> None:
-        super().__init__()
-        self.size = size
-
-    def transform(self, item: Any, params: dict[str, Any]) -> Any:
-        """Pad."""
-        height, width = item.shape[-2:]
-        right, bottom = max(0, self.size[1] - width), max(0, self.size[0] - height)
-        if right == bottom == 0:
-            return item
-        return F.pad(item, [0, 0, right, bottom], fill=IGNORE_INDEX if isinstance(item, tv_tensors.Mask) else 0)

@@ -157,7 +157,7 @@ def test_a_format_is_one_new_file_and_its_table(tmp_path):
 
 LIGHT = {
     "torch": ["classes", "images", "source", "catalog", "dataset", "diagnostics", "formats.folder", "formats.ade20k"],
-    "torchvision": ["normalization"],
+    "torchvision": ["normalization", "transforms", "loader"],
 }
 
 

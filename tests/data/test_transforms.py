@@ -7,14 +7,8 @@ from PIL import Image
 from torchvision import tv_tensors
 
 from semask.data.normalization import Normalization, fitted_size
-from semask.data.transforms import (
-    Augmentation,
-    PadTo,
-    PhotometricDistortion,
-    RandomCrop,
-    RandomResize,
-    training_transform,
-)
+from semask.data.transform_steps import PadTo, PhotometricDistortion, RandomCrop, RandomResize
+from semask.data.transforms import Augmentation, training_transform
 
 PLAIN = Normalization(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 STILL = {"scale": None, "scale_range": (1.0, 1.0), "flip": 0.0, "photometric": False, "largest_class": 1.0}

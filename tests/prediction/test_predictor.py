@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
+from torchvision.transforms.functional import to_pil_image
 
 from semask import Inference, Prediction, Predictor, SeMask
 from semask.builder import build
@@ -301,6 +302,11 @@ def test_picture_of_an_image(bands):
     picture = np.asarray(to_image(tensor))
     shown = photo(bands=bands)[..., [0, 1, 2] if bands >= 3 else [0, 0, 0]]
     np.testing.assert_array_equal(picture, shown)
+
+
+def test_picture_of_an_image_of_floats_is_torchvisions():
+    image = torch.rand(3, 40, 50, generator=torch.Generator().manual_seed(0))
+    np.testing.assert_array_equal(np.asarray(to_image(image)), np.asarray(to_pil_image(image)))
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
