@@ -2,13 +2,11 @@
 
     python -P unpickle.py < weights.pth > weights.safetensors 2> reason.txt
 
-Three walls, each of which would do alone. Only names of a short table are looked up while unpickling, and what they
-stand for is ours: makers of tensors, arrays and plain containers, and stand-ins for configuration classes. The process
-may take only so much memory, time, disk and files, where the system has such limits (on macOS memory is not limited,
-time is). And it can't open a connection, start a program or open a file for writing any more; where the system lets it,
-it has no network at all. Nothing but safetensors and JSON goes back.
-
-This is a script that stands alone: it imports nothing of semask, so that nothing of it can be reached from a pickle.
+Three walls, each enough alone. Only names of a short table are looked up while unpickling, and they stand for what is
+ours: makers of tensors, arrays and plain containers, stand-ins for configuration classes. The process has limits of
+memory, time, disk and files, where the system can set them (macOS does not limit memory). And it cannot open a
+connection, start a program or open a file for writing. Nothing but safetensors and JSON goes back. It imports nothing
+of semask, so that nothing of it can be reached from a pickle.
 """
 
 import contextlib

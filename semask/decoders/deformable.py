@@ -10,22 +10,18 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import deform_conv2d
-
-from semask.acceleration.kernels import exported
 
 KERNEL = 3
 
 
 def deformable_convolution(x: Tensor, offsets: Tensor, mask: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Convolve with a 3 x 3 kernel whose points are moved and weighed in each cell.
+    """Convolve with a 3 x 3 kernel whose points are moved and weighted at each location.
 
-    Deformable ConvNets v2 (Zhu et al., arXiv 1811.11168), equation 1. Other engines don't know torchvision's kernel:
-    what is exported samples the points and then convolves with a 1 x 1 kernel, which is the same.
+    Deformable ConvNets v2 (Zhu et al., arXiv 1811.11168), equation 1, by torchvision's kernel.
 
     Args:
         x: Map [B, C, h, w].
-        offsets: By group of channels, kernel point, (y, x), in cells: [B, G * 9 * 2, h, w].
+        offsets: By group of channels, kernel point, (y, x), in locations: [B, G * 9 * 2, h, w].
         mask: Weight of each group's kernel points, [B, G * 9, h, w].
         weight: Kernel [C', C, 3, 3].
         bias: [C'].
@@ -33,18 +29,27 @@ def deformable_convolution(x: Tensor, offsets: Tensor, mask: Tensor, weight: Ten
     Returns:
         [B, C', h, w].
     """
-    if not exported():
-        convolved: Tensor = deform_conv2d(x, offsets, weight, bias, padding=KERNEL // 2, mask=mask)
-        return convolved
+    from torchvision.ops import deform_conv2d  # loads torch's compiler, which takes seconds
+
+    convolved: Tensor = deform_conv2d(x, offsets, weight, bias, padding=KERNEL // 2, mask=mask)
+    return convolved
+
+
+def sampled_convolution(x: Tensor, offsets: Tensor, mask: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Compute `deformable_convolution` in torch's own operations, for engines that do not know torchvision's kernel.
+
+    The points are sampled, then a 1 x 1 kernel convolves them.
+    """
     _, C, h, w = x.shape
     points = KERNEL * KERNEL
     groups = mask.shape[1] // points
     steps = torch.arange(points, device=x.device)
-    moves = offsets.reshape(-1, points, 2, h, w)
+    moves = offsets.reshape(-1, points, 2, h, w)  # [B * G, 9, (y, x), h, w]
     y = moves[:, :, 0] + (steps // KERNEL - KERNEL // 2)[:, None, None] + torch.arange(h, device=x.device)[:, None]
     x_ = moves[:, :, 1] + (steps % KERNEL - KERNEL // 2)[:, None, None] + torch.arange(w, device=x.device)
     places = torch.stack([(2 * x_ + 1) / w - 1, (2 * y + 1) / h - 1], dim=-1)  # [B * G, 9, h, w, 2]
     sampled = F.grid_sample(x.reshape(-1, C // groups, h, w), places.flatten(1, 2), align_corners=False)
+    # [B * G, C / G, 9 * h, w] -> [B, G, C / G, 9, h, w]
     sampled = sampled.reshape(-1, groups, C // groups, points, h, w) * mask.reshape(-1, groups, 1, points, h, w)
     return F.conv2d(sampled.reshape(-1, C * points, h, w), weight.flatten(1)[..., None, None], bias)
 

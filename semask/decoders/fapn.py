@@ -1,6 +1,6 @@
 """Feature-aligned pixel decoders: FaPN, and its combination with multi-scale deformable attention (MSFaPN)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +32,9 @@ class FeatureAlign(nn.Module):
         norm: GroupNorm of the offsets. In the published models it is the very norm of the level's output convolution.
     """
 
+    convolve: Callable[..., Tensor] = staticmethod(deformable_convolution)
+    """Exporters put `sampled_convolution` in its place."""
+
     def __init__(self, channels: int, norm: nn.GroupNorm) -> None:
         super().__init__()
         points = KERNEL * KERNEL
@@ -50,7 +53,7 @@ class FeatureAlign(nn.Module):
         y, x, mask = self.offset_mask(features).chunk(3, dim=1)
         offsets = torch.cat([y, x], dim=1)  # [B, 2 * groups * points, h, w]: by group, kernel point, (y, x)
         dtype = self.weight.dtype  # autocast may have left half precision, which this convolution lacks on a CPU
-        aligned = deformable_convolution(
+        aligned = self.convolve(
             upsampled.to(dtype), offsets.to(dtype), mask.to(dtype).sigmoid(), self.weight, self.bias
         )
         return F.relu(aligned) + lateral

@@ -1,10 +1,13 @@
 """The part of a model that is exported: what predicting takes, with plain tensors in and out."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from semask.decoders.deformable import sampled_convolution
 from semask.encoders.backbone import LibraryBackbone
 from semask.engines.description import OUTPUTS
 from semask.model import SeMask
@@ -31,10 +34,24 @@ class Graph(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Segment normalised images [B, C, H, W]; gives what `outputs` names, in float32."""
-        prediction = self.model(image, masks_only=True).prediction
+        with by_sampling(self.model):
+            prediction = self.model(image, masks_only=True).prediction
         if isinstance(prediction, MaskOutput):
             return prediction.classes.float(), prediction.masks.float()
         return (prediction.logits.float(),)
+
+
+@contextlib.contextmanager
+def by_sampling(model: nn.Module) -> Iterator[None]:
+    """Let deformable convolutions be made of torch's own operations: other engines do not know torchvision's."""
+    places: list[Any] = [module for module in model.modules() if hasattr(type(module), "convolve")]
+    for module in places:
+        module.convolve = sampled_convolution
+    try:
+        yield
+    finally:
+        for module in places:
+            del module.convolve
 
 
 def outputs(model: SeMask) -> tuple[str, ...]:
