@@ -44,6 +44,7 @@ def in_a_row(pictures: dict[str, Image.Image], *, width: int, gap: int = 4) -> I
 
 
 def main() -> None:
+    """Read the arguments and write the strip."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint")
     parser.add_argument("data", help="folder with images/val, annotations/val and classes.json")
