@@ -12,9 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
-from semask.acceleration.kernels import exported
-
 KERNEL = 3
+
+
+def exported() -> bool:
+    """Whether operations are traced or exported for another program."""
+    traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return traced or torch.compiler.is_exporting()
 
 
 def deformable_convolution(x: Tensor, offsets: Tensor, mask: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ def test_processors(capabilities, kernels, expected):
 
 @pytest.mark.parametrize("lesser", [{"ATEN_CPU_CAPABILITY": "avx2"}, {"ONEDNN_MAX_CPU_ISA": "AVX2"}], ids=str)
 def test_this_processor_with_less(lesser):
-    code = "import torch; from semask.precision import choose; print(choose('auto', 'cpu').precision)"
+    code = "import torch; from semask.acceleration.precision import choose; print(choose('auto', 'cpu').precision)"
     run = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **lesser}, capture_output=True, text=True, check=True
     )
