@@ -110,16 +110,3 @@ class SeMask(nn.Module):
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, PROGRAMS)
         for part in (*self.encoder.parts(), self.decoder):
             part.compile(*args, **{"dynamic": True, **kwargs})
-
-    def use_bfloat16(self) -> "SeMask":
-        """Predict in bfloat16 from now on, in place: less time and memory, and labels that differ where two are close.
-
-        The encoder and a per-pixel decoder get bfloat16 weights; a mask decoder stays in float32, since positions and
-        the logits of many masks need its digits. Images still come as float32.
-        """
-        self.encoder.bfloat16().register_forward_pre_hook(lambda _, inputs: (inputs[0].bfloat16(), *inputs[1:]))
-        if self.decoder.makes_masks:
-            self.decoder.register_forward_pre_hook(lambda _, inputs: (tuple(x.float() for x in inputs[0]),))
-        else:
-            self.decoder.bfloat16()
-        return self

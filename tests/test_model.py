@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from semask import PixelLoss, SeMask
+from semask.acceleration.bfloat16 import use_bfloat16
 from semask.builder import build
 from semask.encoders.encoder import SemanticEncoder
 from semask.encoders.swin import Block, Stage, Swin, SwinSize
@@ -133,7 +134,7 @@ def test_bfloat16_predicts_nearly_the_same(decoder):
     module, image = build("swin_nano", decoder, num_classes=5, channels=32).eval(), torch.randn(1, 3, 64, 96)
     with torch.inference_mode():
         exact = module(image)
-        rough = module.use_bfloat16()(image)
+        rough = use_bfloat16(module)(image)
     assert rough.features[0].dtype == torch.bfloat16
     for a, b in zip(exact.features, rough.features, strict=True):
         assert (a - b.float()).abs().mean() < 0.02 * a.std()

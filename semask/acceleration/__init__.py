@@ -1,1 +1,1 @@
-"""The same numbers, faster and in less memory."""
+"""The same numbers, faster and in less memory: without this room only time and memory change, no result does."""

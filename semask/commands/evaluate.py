@@ -74,7 +74,7 @@ def evaluate(
         multiscale: The published ratios, 0.5, 0.75, 1, 1.25, 1.5 and 1.75, and flip.
         object_255: For masks of 0 and 255 with two classes: whether 255 is class 1 (true) or ignored (false).
         workers: Processes that load images.
-        precision: fp32, bf16 (less time and memory; see `SeMask.use_bfloat16`), or auto: bf16 where the device computes
+        precision: fp32, bf16 (less time and memory; see `use_bfloat16`), or auto: bf16 where the device computes
             in it, else fp32. Scores in bf16 differ in the last digits: give fp32 for numbers that are the same on
             every machine.
         device: Where to run, e.g. cpu or cuda; null for the GPU if there is one (an exported file: the CPU).

@@ -85,7 +85,7 @@ def predict(
         tile: Side in pixels of the tiles in which images of any size are segmented, at their own size and with whatever
             ratios and flip the recipe has; null for the image in one piece.
         overlap: Pixels that tiles share with their neighbours and are blended in.
-        precision: fp32, bf16 (less time and memory; see `SeMask.use_bfloat16`), or auto: bf16 where the device computes
+        precision: fp32, bf16 (less time and memory; see `use_bfloat16`), or auto: bf16 where the device computes
             in it, else fp32.
         device: Where to run, e.g. cpu or cuda; null for the GPU if there is one (an exported file: the CPU).
         trust: Open exported files that hold code too (.pt2, .engine): only those of your own making.

@@ -1,14 +1,11 @@
 """Pieces that several decoders share."""
 
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from semask.acceleration.kernels import predicts
 from semask.outputs import resize
 
 NORM_GROUPS = 32
@@ -23,14 +20,6 @@ class ConvNormReLU(nn.Sequential):
         conv = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         super().__init__(conv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
-
-    def forward(self, x: Tensor) -> Tensor:
-        conv, norm = cast(nn.Conv2d, self[0]), cast(nn.BatchNorm2d, self[1])
-        if conv.training or norm.training or not predicts(x):
-            y: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
-            return y
-        y = fuse_conv_bn_eval(conv, norm)(x)  # BatchNorm would need another large map
-        return y.relu_()
 
 
 def classifier(channels: int, num_classes: int) -> nn.Conv2d:

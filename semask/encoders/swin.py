@@ -1,23 +1,19 @@
 """Swin Transformer for dense prediction: any input size, shifted windows at every size.
 
 Swin (Liu et al., arXiv 2103.14030). The map is padded to whole windows *before* the cyclic shift, as in the published
-models for detection and segmentation; timm pads after it, which gives other numbers as soon as a map is no multiple of
+models for detection and segmentation; timm pads after it, which gives other numbers unless the map is a multiple of
 the window.
 """
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from torchvision.ops import StochasticDepth
 
-from semask.acceleration.kernels import MLP, TOKENS, Linear, norm_linear, recorded, sliced
 from semask.encoders.backbone import Backbone
 from semask.encoders.encoder import init_linear
-from semask.semantic.windows import crop, merge, pad_image, pad_to_windows, partition, roll, windows_along
+from semask.semantic.windows import crop, merge, pad_image, pad_to_windows, partition, windows_along
 
 
 class SwinSize(NamedTuple):
@@ -30,7 +26,7 @@ class SwinSize(NamedTuple):
     heads: tuple[int, ...]
     """Attention heads of each stage."""
     window: int
-    """Side of the attention windows in cells."""
+    """Side of the attention windows in tokens."""
     drop_path: float
     """Stochastic depth of the last block; it rises linearly from 0."""
 
@@ -98,29 +94,28 @@ class PatchEmbedding(nn.Module):
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, image: Tensor) -> Tensor:
-        image = pad_image(image, self.patch)
-        x: Tensor = self.norm(self.projection(image).permute(0, 2, 3, 1))
+        patches = self.projection(pad_image(image, self.patch))  # [B, C, h, w]
+        x: Tensor = self.norm(patches.permute(0, 2, 3, 1))  # [B, h, w, C]
         return x
 
 
 class PatchMerging(nn.Module):
-    """Halves the map: the four cells of a 2 x 2 block side by side, [B, h, w, C] -> [B, h/2, w/2, 2C], rounded up."""
+    """Halves the map: 2 x 2 tokens side by side, [B, h, w, C] -> [B, h/2, w/2, 2C], sizes rounded up."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(4 * channels)
-        self.reduction = Linear(4 * channels, 2 * channels, bias=False)
+        self.reduction = nn.Linear(4 * channels, 2 * channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not sliced(x):
-            return self._merge(x)
-        rows = 2 * max(TOKENS // (2 * x.shape[0] * x.shape[2]), 1)  # else the peak of the whole model is here
-        return torch.cat([self._merge(part) for part in torch.split(x, rows, dim=1)], dim=1)
+        x = self.gather(x)
+        merged: Tensor = self.reduction(self.norm(x))
+        return merged
 
-    def _merge(self, x: Tensor) -> Tensor:
+    def gather(self, x: Tensor) -> Tensor:
+        """Put the tokens of each 2 x 2 block side by side: [B, h, w, C] -> [B, h/2, w/2, 4C]."""
         x = pad_to_windows(x, 2)
-        x = torch.cat([x[:, 0::2, 0::2], x[:, 1::2, 0::2], x[:, 0::2, 1::2], x[:, 1::2, 1::2]], dim=-1)
-        return norm_linear(self.norm, self.reduction, x)
+        return torch.cat([x[:, 0::2, 0::2], x[:, 1::2, 0::2], x[:, 0::2, 1::2], x[:, 1::2, 1::2]], dim=-1)
 
 
 class Stage(nn.Module):
@@ -155,38 +150,34 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(channels)
         self.attention = WindowAttention(channels, heads=heads, window=window, shift=shift)
         self.norm2 = nn.LayerNorm(channels)
-        self.mlp = MLP(channels, 4 * channels)
-        self.drop_path = StochasticDepth(drop_path, mode="row")
+        self.mlp = nn.Sequential(nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels))
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        if sliced(x) and not self.training:
-            return self._by_bands(x)
         x = x + self.drop_path(self.attention(self.norm1(x)))
-        x = x + self.drop_path(self.mlp(x, norm=self.norm2))
+        x = x + self.drop_path(self.mlp(self.norm2(x)))
         return x
 
-    def _by_bands(self, x: Tensor) -> Tensor:
-        """Compute the same for some rows of windows at a time: nothing but the result is as large as the map."""
-        result = torch.empty_like(x)
-        for band in self.attention.bands(x):
-            part = x.index_select(1, band.rows)
-            part += self.attention.attend_band(self.norm1(part), band)
-            part += self.mlp(part, norm=self.norm2)
-            result.index_copy_(1, band.rows, part)
-        return result
 
+class DropPath(nn.Module):
+    """Stochastic depth (Huang et al., arXiv 1603.09382): drops a residual branch in training, for each image by itself.
 
-class Band(NamedTuple):
-    """Some rows of windows of a map."""
+    Args:
+        p: Probability that the branch of an image is dropped; what is kept is divided by 1 - p.
+    """
 
-    rows: Tensor
-    """Rows of the map that lie in the windows, [n] int64."""
-    places: Tensor
-    """Which rows of the windows these are, [n] int64; the others are padding."""
-    height: int
-    """Rows of the windows."""
-    kinds: Tensor | None
-    """Which of the `shift_masks` each window has; None for none."""
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return x
+        kept = x.new_empty(len(x), *[1] * (x.dim() - 1)).bernoulli_(1 - self.p)  # [B, 1, ..., 1]
+        return x * (kept / (1 - self.p) if self.p < 1 else kept)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
 
 
 class WindowAttention(nn.Module):
@@ -195,8 +186,8 @@ class WindowAttention(nn.Module):
     Args:
         channels: Channels C.
         heads: Attention heads.
-        window: Side of a window in cells.
-        shift: Cells by which the windows are shifted towards the lower right; 0 for none.
+        window: Side of a window in tokens.
+        shift: Tokens by which the windows are shifted towards the lower right; 0 for none.
     """
 
     relative_position_index: Tensor
@@ -205,8 +196,8 @@ class WindowAttention(nn.Module):
     def __init__(self, channels: int, *, heads: int, window: int, shift: int) -> None:
         super().__init__()
         self.heads, self.window, self.shift = heads, window, shift
-        self.qkv = Linear(channels, 3 * channels)
-        self.projection = Linear(channels, channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.projection = nn.Linear(channels, channels)
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
         self.register_buffer("relative_position_index", relative_position_index(window), persistent=False)
@@ -215,96 +206,51 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         B, h, w, _ = x.shape
-        s = self.shift
-        x = pad_to_windows(x, self.window)
         rows, columns = windows_along(h, self.window), windows_along(w, self.window)
-        kinds = window_kinds(rows, columns, x.device).repeat(B) if s else None
-        x = roll(x, -s) if s else x
-        x = self._attend(x, kinds)
-        x = roll(x, s) if s else x
+        x = pad_to_windows(x, self.window)
+        if self.shift:
+            x = torch.roll(x, (-self.shift, -self.shift), dims=(1, 2))
+        kinds = window_kinds(rows, columns, x.device).repeat(B)  # [B * n]
+        windows = self.attend(partition(x, self.window), kinds)  # [B * n, N, C], N = window * window
+        x = merge(windows, self.window, h, w)
+        if self.shift:
+            x = torch.roll(x, (self.shift, self.shift), dims=(1, 2))
         projected: Tensor = self.projection(crop(x, h, w))
         return projected
 
-    def bands(self, x: Tensor) -> Iterator[Band]:
-        """Cut a map [B, h, w, C] into bands of about `TOKENS` tokens; the shift wraps around in the last one."""
-        B, h, w, _ = x.shape
-        rows, columns = windows_along(h, self.window), windows_along(w, self.window)
-        kinds = window_kinds(rows, columns, x.device) if self.shift else None
-        step = max(TOKENS // (B * columns * self.window**2), 1)
-        for first in range(0, rows, step):
-            last = min(first + step, rows)
-            at = torch.arange(first * self.window, last * self.window, device=x.device) + self.shift
-            at %= rows * self.window
-            places = (at < h).nonzero().flatten()
-            part = None if kinds is None else kinds[first * columns : last * columns].repeat(B)
-            yield Band(at[places], places, (last - first) * self.window, part)
-
-    def attend_band(self, x: Tensor, band: Band) -> Tensor:
-        """Compute the rows of a band [B, n, w, C] of what `forward` gives for the map."""
-        B, _, w, C = x.shape
-        padded = x.new_zeros(B, band.height, windows_along(w, self.window) * self.window, C)
-        padded[:, :, :w].index_copy_(1, band.places, x)
-        padded = padded.roll(-self.shift, dims=2) if self.shift else padded
-        y = self._attend(padded, band.kinds)
-        y = y.roll(self.shift, dims=2) if self.shift else y
-        projected: Tensor = self.projection(y[:, :, :w].index_select(1, band.places))
-        return projected
-
-    def _attend(self, x: Tensor, kinds: Tensor | None) -> Tensor:
-        """Attend within the windows of a map, before the projection.
+    def attend(self, windows: Tensor, kinds: Tensor) -> Tensor:
+        """Attend within each window, before the projection.
 
         Args:
-            x: Whole windows [B, h, w, C].
-            kinds: Which of the `shift_masks` each window has, [B * n]; None for none.
+            windows: [B * n, N, C].
+            kinds: Which of the `shift_masks` each window has, [B * n].
 
         Returns:
-            [B, h, w, C].
+            [B * n, N, C].
         """
-        _, h, w, C = x.shape
-        windows = partition(x, self.window)  # [B * n, N, C], N = window * window
-        qkv = self.qkv(windows).unflatten(-1, (3, self.heads, C // self.heads)).permute(2, 0, 3, 1, 4)
-        query, key, value = qkv.unbind(0)  # each [B * n, heads, N, C / heads]
-        bias = self._bias()
-        mixed = mix(query, key, value, bias if kinds is None else bias[kinds])
-        return merge(mixed.transpose(1, 2).flatten(2), self.window, h, w)
+        C = windows.shape[-1]
+        qkv = self.qkv(windows).unflatten(-1, (3, self.heads, C // self.heads))  # [B * n, N, 3, heads, C / heads]
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [B * n, heads, N, C / heads]
+        scores = (query * (C // self.heads) ** -0.5) @ key.transpose(-2, -1)  # [B * n, heads, N, N]
+        bias = self.bias()
+        weights = (scores + (bias[kinds] if self.shift else bias)).softmax(dim=-1)
+        mixed: Tensor = weights @ value  # [B * n, heads, N, C / heads]
+        return mixed.transpose(1, 2).flatten(2)  # [B * n, N, C]
 
-    def _bias(self) -> Tensor:
+    def bias(self) -> Tensor:
         """What is added to the scores of a window of each kind, [1 or 4, heads, N, N]."""
-        bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)[None]
+        bias = self.relative_position_bias_table[self.relative_position_index]  # [N, N, heads]
+        bias = bias.permute(2, 0, 1)[None]  # [1, heads, N, N]
         return bias + self.shift_masks[:, None] if self.shift else bias
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}, window={self.window}, shift={self.shift}"
 
 
-def mix(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
-    """Compute softmax(query key^T / sqrt(d) + bias) value, all [n, heads, N, d], by the quickest form.
-
-    Args:
-        query: [n, heads, N, d].
-        key: The same.
-        value: The same.
-        bias: [1 or n, heads, N, N].
-    """
-    if query.is_cuda:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
-    scale = query.shape[-1] ** -0.5
-    if recorded():
-        scores = (query * scale) @ key.transpose(-2, -1)
-        scores += bias.to(scores.dtype)
-    else:  # for windows quicker than the fused kernel, which has no gradient for a bias besides
-        sums = bias.to(query.dtype).flatten(0, 1) if len(bias) > 1 else bias[0].to(query.dtype).repeat(len(query), 1, 1)
-        out = None if torch.is_grad_enabled() else sums  # baddbmm_ would be no FLOPs to torch's counter
-        sums = torch.baddbmm(sums, query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2), alpha=scale, out=out)
-        scores = sums.view(*query.shape[:2], *bias.shape[2:])
-    mixed: Tensor = scores.softmax(dim=-1).to(value.dtype) @ value
-    return mixed
-
-
 def relative_position_index(window: int) -> Tensor:
-    """Index of the bias table's row for each pair of cells of a window, [N, N] int64, N = window * window."""
-    cells = torch.cartesian_prod(torch.arange(window), torch.arange(window))  # [N, 2] (row, column)
-    offset = cells[:, None] - cells[None] + window - 1  # [N, N, 2], 0 .. 2 * window - 2
+    """Row of the bias table for each pair of tokens of a window, [N, N] int64, N = window * window."""
+    tokens = torch.cartesian_prod(torch.arange(window), torch.arange(window))  # [N, 2] (row, column)
+    offset = tokens[:, None] - tokens[None] + window - 1  # [N, N, 2], 0 .. 2 * window - 2
     return offset[..., 0] * (2 * window - 1) + offset[..., 1]
 
 
@@ -316,13 +262,13 @@ def window_kinds(rows: int, columns: int, device: torch.device) -> Tensor:
 
 
 def shift_masks(window: int, shift: int) -> Tensor:
-    """Scores to add so that cells that the cyclic shift brought together don't see each other.
+    """Scores to add so that tokens that the cyclic shift brought together do not attend to each other.
 
-    Only the last windows of a row or a column hold such cells, whatever the map's size, so there are four kinds.
+    Only the last windows of a row or a column hold such tokens, whatever the map's size, so there are four kinds.
 
     Returns:
-        [4, N, N], N = window * window: for windows inside, at the right, at the bottom, and at both; -100 between cells
-        that don't belong together and 0 elsewhere.
+        [4, N, N], N = window * window: for windows inside, at the right, at the bottom, and at both; -100 between
+        tokens that do not belong together and 0 elsewhere.
     """
     wrapped = torch.arange(window) >= window - shift
     rows, columns = wrapped.repeat_interleave(window), wrapped.repeat(window)  # [N]

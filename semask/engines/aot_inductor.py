@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from semask.acceleration.accelerate import plain
 from semask.engines.description import KEY
 from semask.engines.graph import Graph
 from semask.engines.request import Request
@@ -26,7 +27,7 @@ def save(request: Request) -> list[Path]:
     if request.precision != "fp32":
         graph = InHalf(graph, DTYPES[request.precision], request.sample.device.type)
     images = request.sample.detach().float()[:1].repeat(2, 1, 1, 1)  # one would be taken for what always holds
-    with torch.no_grad():
+    with torch.no_grad(), plain(request.model):
         program = torch.export.export(graph, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     torch._inductor.aoti_compile_and_package(
         program,

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from semask.acceleration.accelerate import plain
 from semask.engines import digest
 from semask.engines.description import KEY
 from semask.engines.graph import Graph, example, image_axes, outputs
@@ -80,7 +81,7 @@ def record(model: SeMask, sample: Tensor) -> Any:
 
     register(OPSET)
     names = outputs(model)
-    with temporary_folder() as folder, torch.no_grad(), warnings.catch_warnings():
+    with temporary_folder() as folder, torch.no_grad(), plain(model), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the exporter is the older one, and what it takes for constant
         file = folder / "graph.onnx"
         torch.onnx.export(

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from semask.acceleration.accelerate import plain
 from semask.engines.description import KEY, Precision
 from semask.engines.graph import Graph, example
 from semask.engines.request import Request
@@ -69,7 +70,6 @@ def program(model: SeMask, precision: Precision, sample: Tensor, *, least: int =
     image = example(model, sample)
     sides = (ShapeVar("height", min=least), ShapeVar("width", min=least))
     shape = TensorSpec([ShapeVar("batch", min=1), image.shape[1], *sides])
-    with (
-        torch.no_grad()
-    ):  # the shapes are unknowns to torch, not numbers that it has seen: nothing is taken for granted
+    # the shapes are unknowns to torch, not numbers that it has seen: nothing is taken for granted
+    with torch.no_grad(), plain(model):
         return torch.export.export(graph, (image,), dynamic_shapes=ShapesSpec(params=ParamsSpec({"image": shape})))

@@ -5,7 +5,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from semask.acceleration.kernels import recorded
 from semask.data.classes import IGNORE_INDEX
 
 
@@ -75,7 +74,7 @@ def check_label(
             f"the label is of {label.shape[1]} x {label.shape[2]} pixels, but the images are of {size[0]} x {size[1]}: "
             "give label and images of one size"
         )
-    if recorded() or label.numel() == 0:  # what is recorded has no values to look at
+    if torch.compiler.is_compiling() or label.numel() == 0:  # a compiler has no values to look at
         return
     lowest, highest = torch.stack(label.where(label != IGNORE_INDEX, 0).aminmax()).tolist()
     if lowest < 0 or highest >= num_classes:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from semask.acceleration.bfloat16 import use_bfloat16
 from semask.acceleration.devices import default_device
 from semask.acceleration.precision import Choice, Precision, choose
 from semask.checkpoints.sources import load
@@ -28,4 +29,4 @@ def open_model(
         return runtime, Choice(exported, f"precision {exported} (as the file was exported)")
     model = load(source, device=device or default_device())
     chosen = choose(precision, next(model.parameters()).device)
-    return (model.use_bfloat16() if chosen.precision == "bf16" else model), chosen
+    return (use_bfloat16(model) if chosen.precision == "bf16" else model), chosen

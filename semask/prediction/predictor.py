@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
+from semask.acceleration.accelerate import accelerate
 from semask.data.classes import Classes
 from semask.data.images import max_pixels, read_image
 from semask.data.normalization import Normalization, fitted_size, resize_image
@@ -124,7 +125,8 @@ class Predictor:
     """Segments images of any kind and size with a model.
 
     Args:
-        model: A SeMask, which is put in evaluation mode; or an exported file, opened with `runtime.load_exported`.
+        model: A SeMask, which is put in evaluation mode and accelerated in place; or an exported file, opened with
+            `load_exported`.
         inference: How images are put through it; None: as the model's recipe evaluates it.
         device: Where to run; None: where the model is.
 
@@ -138,6 +140,8 @@ class Predictor:
         self, model: "SeMask | Runtime", inference: Inference | None = None, *, device: torch.device | str | None = None
     ) -> None:
         self.model = model.eval() if device is None else model.to(device).eval()
+        if isinstance(model, nn.Module):
+            accelerate(model)
         self.inference = inference or recipe_inference(model)
         self.normalization = Normalization(tuple(model.config["mean"]), tuple(model.config["std"]))
         self.classes = model_classes(model)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semask.outputs import at_once, neighbours, resize_rows, source_rows
+from semask.acceleration.strips import at_once, neighbors, resize_rows, source_rows
 
 
 class View(NamedTuple):
@@ -136,7 +136,7 @@ def agreed(view: View, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         highest, negative = (F.max_pool2d(F.pad(x, (0, 1, 0, 1), mode="replicate"), 2, 1) for x in (highest, -lowest))
         label, sure = highest[:, 0].to(torch.uint8), (highest == -negative)[:, 0]
         for axis in (0, 1):
-            cells = neighbours(range(target[axis]), source[axis], target[axis])[0].to(label.device)
+            cells = neighbors(range(target[axis]), source[axis], target[axis])[0].to(label.device)
             label, sure = label.index_select(axis + 1, cells), sure.index_select(axis + 1, cells)
     return label, sure
 
@@ -185,8 +185,8 @@ class Mixtures(NamedTuple):
 
 def mixtures(cells: int, padded: int, length: int, target: int, device: torch.device) -> Mixtures:
     """Follow rows of scores: `cells` are resized to `padded`, of which `length` are kept and resized to `target`."""
-    outer = neighbours(range(target), length, target)
-    inner = neighbours(range(padded), cells, padded)
+    outer = neighbors(range(target), length, target)
+    inner = neighbors(range(padded), cells, padded)
     rows, shares = [], []
     for row, share in ((outer[0], 1 - outer[2]), (outer[1], outer[2])):
         for cell, part in ((inner[0], 1 - inner[2]), (inner[1], inner[2])):

@@ -29,13 +29,13 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 from torch import Tensor
 
+from semask.acceleration.strips import at_once, source_rows
 from semask.checkpoints.saving import versions
 from semask.checkpoints.tensors import read_tensors, write_tensors
 from semask.data.classes import IGNORE_INDEX, Classes
 from semask.data.images import Reach, encoded
 from semask.files.atomic import write_whole
 from semask.files.text import make_console, one_line, reason, shown
-from semask.outputs import at_once, source_rows
 from semask.prediction.pictures import overlay, with_legend
 from semask.prediction.predictor import Predictor, starts
 from semask.prediction.raster import BLOCK, Raster, Unreadable, gdal, write

@@ -1,34 +1,31 @@
 """The semantic layer: what SeMask adds after the transformer blocks of every stage."""
 
-from functools import partial
 from typing import get_args
 
-import torch
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
 
-from semask.acceleration.kernels import TOKENS, by_slices, sliced
 from semask.semantic.attention import SemanticAttention
 from semask.semantic.residual import Residual
-from semask.semantic.windows import merge, pad_to_windows, partition, windows_along
+from semask.semantic.windows import crop, merge, pad_to_windows, partition
 
 
 class SemanticLayer(nn.Module):
     """LayerNorm, then `depth` semantic attention blocks in a row, over windows or over the whole map.
 
-    Padded cells take part in the attention of their window as zeros (their query, key and value are the biases), as in
-    the published models.
+    Padded tokens take part in the attention of their window as zeros (their query, key and value are the biases), as
+    in the published models.
 
     SeMask (arXiv 2112.12782), section 3.2 and figure 3; `depth` is the paper's N_S.
 
     Args:
         channels: Channels C of the map.
         num_classes: Classes K of the prior.
-        window: Side of the attention windows in cells; None attends over the whole map.
+        window: Side of the attention windows in tokens; None attends over the whole map.
         depth: Number of attention blocks; they share the one LayerNorm, and the prior is the last one's.
-        residual: What the refinement is added to. "normed": the normalised features, as in every published model; the
+        residual: What the refinement is added to. "normed": the normalized features, as in every published model; the
             layer is then never the identity. "input": the features as they came, so that a fresh layer (scale 0)
-            leaves a pretrained backbone untouched.
-        dropout: Dropout on the refinement in training.
+            leaves a pretrained backbone unchanged.
+        dropout: Dropout probability of the refinement.
 
     Raises:
         ValueError: If `window` or `depth` is below 1, or `residual` is unknown.
@@ -51,7 +48,7 @@ class SemanticLayer(nn.Module):
         super().__init__()
         if window is not None and window < 1:
             raise ValueError(
-                f"semantic window is {window}: give a side of at least 1 cell, or None for global attention"
+                f"semantic window is {window}: give a side of at least 1 token, or None for global attention"
             )
         if depth < 1:
             raise ValueError(f"semantic depth is {depth}: a semantic layer needs at least 1 block")
@@ -67,41 +64,29 @@ class SemanticLayer(nn.Module):
 
         Args:
             x: Features [B, h, w, C].
-            with_prior: Whether to return the prior; None takes its place otherwise, which saves memory.
+            with_prior: Whether to return the prior; without, None takes its place.
 
         Returns:
             The refined features [B, h, w, C] and the prior [B, K, h, w] (logits).
         """
-        refine = partial(self._refine, with_prior=with_prior)
-        if not sliced(x):
-            refined, *priors = refine(x)
-        elif self.window is None:
-            refined, *priors = by_slices(refine, x, length=1)  # image by image
-        else:
-            row = x.shape[0] * windows_along(x.shape[2], self.window) * self.window**2  # tokens of a row of windows
-            refined, *priors = by_slices(refine, x, length=max(TOKENS // row, 1) * self.window, dim=1)
-        return refined, priors[0].permute(0, 3, 1, 2) if priors else None
-
-    def _refine(self, x: Tensor, *, with_prior: bool) -> tuple[Tensor, ...]:
-        """Refine a map [B, h, w, C], or whole rows of its windows; also give the prior [B, h, w, K]."""
         normed = self.norm(x)
-        tokens = self._cut(normed)
-        total: Tensor | None = None
+        tokens = start = self.cut(normed)  # [B * n, N, C]
         for attention in self.attentions:
-            prior, refinement = attention(tokens if total is None else tokens + total)
-            total = refinement if total is None else total + refinement
-        assert total is not None
-        refined = (normed if self.residual == "normed" else x) + self._join(total, x.shape)
-        return (refined, self._join(prior, x.shape)) if with_prior else (refined,)
+            prior, refinement = attention(tokens)  # [B * n, N, K], [B * n, N, C]
+            tokens = tokens + refinement
+        refined = self.join(tokens, x.shape) if self.residual == "normed" else x + self.join(tokens - start, x.shape)
+        return refined, self.join(prior, x.shape).permute(0, 3, 1, 2) if with_prior else None
 
-    def _cut(self, x: Tensor) -> Tensor:
-        """Group cells by what they attend to: [B, h, w, C] -> [B * n, window * window, C] or, global, [B, h * w, C]."""
+    def cut(self, x: Tensor) -> Tensor:
+        """Group tokens that attend to each other: [B, h, w, C] -> [B * n, window * window, C], global [B, h * w, C]."""
         return x.flatten(1, 2) if self.window is None else partition(pad_to_windows(x, self.window), self.window)
 
-    def _join(self, tokens: Tensor, shape: torch.Size) -> Tensor:
-        """Undo `_cut` for a map of `shape` [B, h, w, ...]: -> [B, h, w, C or K]."""
-        h, w = shape[1:3]
-        return tokens.view(-1, h, w, tokens.shape[-1]) if self.window is None else merge(tokens, self.window, h, w)
+    def join(self, tokens: Tensor, shape: Size) -> Tensor:
+        """Undo `cut` for a map of `shape` [B, h, w, ...]: -> [B, h, w, C or K]."""
+        _, h, w, _ = shape
+        if self.window is None:
+            return tokens.view(-1, h, w, tokens.shape[-1])  # [B, h * w, C] -> [B, h, w, C]
+        return crop(merge(tokens, self.window, h, w), h, w)
 
     def extra_repr(self) -> str:
         """Scope and residual, for printing the model."""

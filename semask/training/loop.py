@@ -15,6 +15,8 @@ from accelerate.utils import gather_object
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from semask.acceleration.accelerate import accelerate
+from semask.acceleration.cross_entropy import accelerate_loss
 from semask.acceleration.precision import Asked, Choice, choose, tell
 from semask.checkpoints.pretrained import load_pretrained
 from semask.data import diagnostics
@@ -106,7 +108,7 @@ def train(
         "recipe": {"model": model.config, **{name: dataclasses.asdict(value) for name, value in settings.items()}},
     }
     run = start(model, training, accelerator, Path(out), resume=resume, resume_changed=resume_changed)
-    passes, device = training.accumulate, accelerator.device
+    passes, device, criterion = training.accumulate, accelerator.device, accelerate_loss(loss)
     batches = iter(
         training_loader(
             train_set,
@@ -134,7 +136,7 @@ def train(
                 image, label = batch.image.to(device, non_blocking=True), batch.label.to(device, non_blocking=True)
                 seed_dropout(training.seed, run.step * passes + number, accelerator.process_index)
                 with accelerator.accumulate(run.network):
-                    losses = loss(run.network(image), label, counts=counts)
+                    losses = criterion(run.network(image), label, counts=counts)
                     run.note(losses)
                     accelerator.backward(losses.total)
                     if accelerator.sync_gradients and training.clip_norm is not None:
@@ -332,6 +334,8 @@ def start(
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     if training.compile:
         model.compile()
+    else:
+        accelerate(model)
     run = Run(
         model,
         torch.optim.AdamW(parameter_groups(model, training), lr=training.lr, betas=training.betas),

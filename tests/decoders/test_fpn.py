@@ -70,29 +70,3 @@ def test_batchnorm_that_goes_on_learning_without_gradients():
     with torch.no_grad():
         module(features)
     assert not any(norm.running_mean.equal(mean) for norm, mean in zip(norms, before, strict=True))
-
-
-@pytest.mark.parametrize("classes", [5, 12])  # fewer and more than channels
-@pytest.mark.parametrize("cells", [1, 50, 200])
-@pytest.mark.parametrize("size", [(64, 96), (61, 83), (3, 160), (130, 9)])
-def test_a_large_map_is_decoded_in_slices_of_its_rows(size, cells, classes, monkeypatch):
-    module, features = decoder(num_classes=classes).double().eval(), [x.double() for x in maps(*size)]
-    for norm in (m for m in module.modules() if isinstance(m, nn.BatchNorm2d)):
-        nn.init.normal_(norm.running_mean)
-        nn.init.uniform_(norm.running_var, 0.5, 2)
-    expected = module(features).logits
-    monkeypatch.setattr("semask.decoders.fpn.CELLS", cells)
-    rows = []
-    module.classifier.register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0].shape[-2]))
-    with torch.inference_mode():
-        torch.testing.assert_close(module(features).logits, expected)
-    height, width = features[0].shape[-2:]
-    assert (len(rows) > 1) == (height > 1 and height * width > cells)
-    assert sum(rows) == height
-
-
-def test_levels_of_one_size_are_never_sliced(monkeypatch):
-    monkeypatch.setattr("semask.decoders.fpn.CELLS", 1)
-    module = SemanticFPN((4, 6), (4, 4), num_classes=5, channels=8).eval()
-    with torch.inference_mode():
-        assert module([torch.randn(1, 4, 8, 8), torch.randn(1, 6, 8, 8)]).logits.shape == (1, 5, 8, 8)

@@ -3,7 +3,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from semask.outputs import STRIP_VALUES, resize, resize_rows
+from semask.acceleration.strips import STRIP_VALUES, resize_rows
+from semask.outputs import resize
 from semask.prediction.score_maps import View, confidence, label_map, probabilities
 
 

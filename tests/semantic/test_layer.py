@@ -108,22 +108,3 @@ def test_any_size(window, size):
 def test_faults(settings, message):
     with pytest.raises(ValueError, match=message):
         SemanticLayer(8, 3, **settings)
-
-
-@pytest.mark.parametrize("window", [4, None])
-@pytest.mark.parametrize("residual", ["normed", "input"])
-@pytest.mark.parametrize("size", [(13, 9), (8, 8), (1, 30), (30, 1)])
-def test_prediction_by_slices_equals_training_form(size, residual, window, monkeypatch):
-    monkeypatch.setattr("semask.semantic.layer.TOKENS", 40)
-    layer = SemanticLayer(8, num_classes=3, window=window, depth=2, residual=residual).double().eval()
-    for parameter in layer.parameters():
-        nn.init.normal_(parameter)
-    x = torch.randn(3, *size, 8).double()
-    features, prior = layer(x)
-    with torch.inference_mode():
-        predicted, predicted_prior = layer(x)
-        alone, none = layer(x, with_prior=False)
-    torch.testing.assert_close(predicted, features)
-    torch.testing.assert_close(predicted_prior, prior)
-    torch.testing.assert_close(alone, features)
-    assert none is None

@@ -1,11 +1,9 @@
-"""The same numbers sooner and in less memory.
+"""Linear layers by oneDNN on a CPU, and what need not be kept for the backward pass around them.
 
-`torch.compile` and exporters see plain torch operations. In eager mode linear layers run in oneDNN on a CPU, and in
-prediction what has no reason to be whole is computed slice by slice: docs/benchmarks.md has the numbers.
+In float32 torch calls MKL, which takes 10 to 35 % longer on AMD's processors.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeGuard, TypeVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,38 +11,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-M = TypeVar("M", bound=nn.Module)
-
-TOKENS = 4096
-"""Tokens that are computed at once: few enough that what an MLP makes of them stays in a processor's cache."""
+from semask.acceleration.guards import predicts, recorded, untouched
 
 
-def recorded() -> bool:
-    """Whether operations are being compiled, traced or exported: then no branch may depend on an image's size."""
-    return torch.compiler.is_compiling() or exported()
-
-
-def exported() -> bool:
-    """Whether operations are traced or exported for another program."""
-    traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    return traced or torch.compiler.is_exporting()
-
-
-def predicts(x: Tensor) -> bool:
-    """Whether x is a real tensor in eager mode without gradients."""
-    return not torch.is_grad_enabled() and not recorded() and not x.is_meta
-
-
-def sliced(x: Tensor) -> bool:
-    """Whether to compute with x slice by slice: in prediction on a CPU, where caches are small and memory is slow."""
-    return x.device.type == "cpu" and predicts(x)
-
-
-class Linear(nn.Linear):
-    """A linear layer, [..., C] -> [..., C'], by the quickest kernel.
-
-    On a CPU that is oneDNN's: the MKL that torch calls in float32 takes 10 to 35 % longer on AMD's processors.
-    """
+class FastLinear(nn.Linear):
+    """A linear layer, [..., C] -> [..., C'], by oneDNN where it can be called."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not onednn(x, self.weight):
@@ -55,30 +26,23 @@ class Linear(nn.Linear):
         return y
 
 
-class MLP(nn.Sequential):
+class FastMLP(nn.Sequential):
     """Linear, GELU, linear: [..., C] -> [..., C].
 
-    On a CPU the GELU is part of oneDNN's first layer in prediction; in training it is computed again in the backward
-    pass, since what it gives is the largest tensor of a transformer's block.
-
-    Args:
-        channels: Channels C.
-        hidden: Channels between the two layers.
+    In prediction the GELU is part of oneDNN's first layer. In training it is computed again in the backward pass, since
+    its result is the largest tensor of a transformer block, and so is the norm before the MLP where it is given.
     """
 
-    def __init__(self, channels: int, hidden: int) -> None:
-        super().__init__(Linear(channels, hidden), nn.GELU(), Linear(hidden, channels))
-
-    def forward(self, x: Tensor, *, norm: nn.LayerNorm) -> Tensor:  # type: ignore[override]
-        """Normalise x [..., C] by the block's `norm`, then apply the three."""
+    def forward(self, x: Tensor, *, norm: nn.Module | None = None) -> Tensor:
+        """Apply `norm` to x [..., C], if it is given, then the three layers."""
         first, gelu, second = self
-        usual = untouched(gelu, nn.GELU) and gelu.approximate == "none"
-        y: Tensor
-        if usual and predicts(x) and untouched(first, Linear) and onednn(x, first.weight):
-            y = second(onednn_linear(norm(x), first.weight, first.bias, activation="gelu"))
+        usual = not recorded() and untouched(gelu, nn.GELU) and gelu.approximate == "none"
+        if usual and predicts(x) and untouched(first, FastLinear) and onednn(x, first.weight):
+            normed = x if norm is None else norm(x)
+            y: Tensor = second(onednn_linear(normed, first.weight, first.bias, activation="gelu"))
             return y
-        hidden = norm_linear(norm, first, x)
-        if usual and torch.is_grad_enabled() and not recorded() and untouched(second, Linear):
+        hidden = first(x) if norm is None else norm_linear(norm, first, x)  # [..., 4 C]
+        if usual and torch.is_grad_enabled() and untouched(second, FastLinear):
             if onednn(hidden, second.weight):
                 y = OneDNNGELULinear.apply(hidden, second.weight, second.bias)
             else:
@@ -90,16 +54,11 @@ class MLP(nn.Sequential):
 
 def norm_linear(norm: nn.Module, linear: nn.Module, x: Tensor) -> Tensor:
     """Compute linear(norm(x)), [..., C] -> [..., C']; oneDNN's form keeps nothing but x for the backward pass."""
-    if untouched(norm, nn.LayerNorm) and untouched(linear, Linear) and not predicts(x) and onednn(x, linear.weight):
+    if untouched(norm, nn.LayerNorm) and untouched(linear, FastLinear) and not predicts(x) and onednn(x, linear.weight):
         y: Tensor = OneDNNNormLinear.apply(x, norm.weight, norm.bias, norm.eps, linear.weight, linear.bias)
     else:
         y = linear(norm(x))
     return y
-
-
-def untouched(module: nn.Module, kind: type[M]) -> TypeGuard[M]:
-    """Whether a module is what it was, without hooks, so that its result can be computed elsewhere."""
-    return type(module) is kind and not module._forward_hooks and not module._forward_pre_hooks
 
 
 class OneDNNLinear(torch.autograd.Function):
@@ -113,10 +72,10 @@ class OneDNNLinear(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         """Compute the gradients of input, weight and bias."""
         x, weight = ctx.saved_tensors
-        return linear_gradients(slope, x, weight, ctx.needs_input_grad)
+        return linear_gradients(grad_output, x, weight, ctx.needs_input_grad)
 
 
 class OneDNNGELULinear(torch.autograd.Function):
@@ -130,10 +89,10 @@ class OneDNNGELULinear(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         """Compute the gradients of input, weight and bias."""
         x, weight = ctx.saved_tensors
-        inner, *others = linear_gradients(slope, F.gelu(x), weight, ctx.needs_input_grad)
+        inner, *others = linear_gradients(grad_output, F.gelu(x), weight, ctx.needs_input_grad)
         return (None if inner is None else torch.ops.aten.gelu_backward(inner, x), *others)
 
 
@@ -152,13 +111,13 @@ class OneDNNNormLinear(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         """Compute the gradients of input, scale, shift, weight and bias."""
         x, mean, deviation, scale, shift, weight = ctx.saved_tensors
         needs_x, needs_scale, needs_shift, _, needs_weight, needs_bias = ctx.needs_input_grad
         size, upstream = x.shape[-1:], (needs_x, needs_scale, needs_shift)
         normed = torch.native_layer_norm(x, size, scale, shift, ctx.eps)[0]
-        inner, *others = linear_gradients(slope, normed, weight, (any(upstream), needs_weight, needs_bias))
+        inner, *others = linear_gradients(grad_output, normed, weight, (any(upstream), needs_weight, needs_bias))
         gradients = [None] * 3
         if inner is not None:
             gradients = torch.ops.aten.native_layer_norm_backward(
@@ -168,12 +127,12 @@ class OneDNNNormLinear(torch.autograd.Function):
 
 
 def linear_gradients(
-    slope: Tensor, x: Tensor, weight: Tensor, needed: tuple[bool, bool, bool]
+    grad_output: Tensor, x: Tensor, weight: Tensor, needed: tuple[bool, bool, bool]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Compute a linear layer's gradients of input, weight and bias, as far as they are needed."""
-    rows = slope.reshape(-1, slope.shape[-1])
+    rows = grad_output.reshape(-1, grad_output.shape[-1])
     return (
-        onednn_linear(slope, weight.t(), None) if needed[0] else None,
+        onednn_linear(grad_output, weight.t(), None) if needed[0] else None,
         rows.t() @ x.reshape(-1, x.shape[-1]) if needed[1] else None,
         rows.sum(0) if needed[2] else None,
     )
@@ -186,7 +145,7 @@ def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, activation:
 
 
 def onednn(x: Tensor, weight: Tensor) -> bool:
-    """Whether oneDNN's linear layer can be called, and is any better; autocast does not know of it."""
+    """Whether oneDNN's linear layer, a private interface of torch, can be called; autocast does not know of it."""
     return (
         x.device.type == "cpu"
         and x.dtype == weight.dtype
@@ -197,29 +156,3 @@ def onednn(x: Tensor, weight: Tensor) -> bool:
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
         and (x.dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
     )
-
-
-def by_slices(
-    function: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor, *, length: int, dim: int = 0
-) -> tuple[Tensor, ...]:
-    """Apply a function to slices of a dimension in turn.
-
-    Args:
-        function: Treats entries of the dimension by themselves, or groups of `length` of them; what it gives has the
-            same entries there.
-        x: Its argument.
-        length: Entries at once.
-        dim: The dimension.
-
-    Returns:
-        function(x).
-    """
-    n = x.shape[dim]
-    results: list[Tensor] = []
-    for start in range(0, n, length):
-        size = min(length, n - start)
-        parts = function(x.narrow(dim, start, size))
-        results = results or [part.new_empty(*part.shape[:dim], n, *part.shape[dim + 1 :]) for part in parts]
-        for result, part in zip(results, parts, strict=True):
-            result.narrow(dim, start, size).copy_(part)
-    return tuple(results)

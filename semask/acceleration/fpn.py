@@ -1,0 +1,98 @@
+"""Semantic FPN in less memory in prediction: rows of the largest map at a time, BatchNorm inside the convolution."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from semask.acceleration.guards import predicts, sliced, untouched
+from semask.acceleration.strips import resize_rows, source_rows
+from semask.decoders.blocks import ConvNormReLU
+from semask.decoders.fpn import SemanticFPN
+from semask.outputs import PixelOutput
+
+LOCATIONS = 2**14
+"""Locations of the first map that are decoded at once; 256 channels of them are 16 MiB."""
+
+
+class FastSemanticFPN(SemanticFPN):
+    """Semantic FPN, in prediction rows of the first map at a time."""
+
+    def forward(self, maps: Sequence[Tensor]) -> PixelOutput:
+        """Decode the maps [B, C_i, h_i, w_i] to class scores [B, K, h_0, w_0]."""
+        return PixelOutput(self._by_rows(maps)) if self._is_large(maps[0]) else super().forward(maps)
+
+    def _is_large(self, x: Tensor) -> bool:
+        """Whether it is worth while to go through the rows of the first map in slices."""
+        usual = type(self.classifier) is nn.Conv2d
+        doubled = all(isinstance(chain[-1], nn.Upsample) for chain in cast(list[nn.Sequential], self.levels[1:]))
+        return usual and doubled and not self.training and sliced(x) and x.shape[-2] * x.shape[-1] > LOCATIONS
+
+    def _by_rows(self, maps: Sequence[Tensor]) -> Tensor:
+        """Compute the same, but what is as large as the first map in slices of its rows: [B, K, h_0, w_0].
+
+        The last doubling and the classifier are linear. So levels of one size are summed before it, and where there
+        are fewer classes than channels it is the scores that are doubled.
+        """
+        (first,), *others = cast(list[nn.Sequential], list(self.levels))
+        size = (maps[0].shape[-2], maps[0].shape[-1])
+        classify = self.classifier.out_channels < self.classifier.in_channels
+        parts: list[Tensor] = []
+        for chain, x in zip(others, maps[1:], strict=True):
+            part = chain[:-1](x)
+            part = F.conv2d(part, self.classifier.weight) if classify else part
+            if parts and part.shape == parts[-1].shape:
+                parts[-1] += part
+            else:
+                parts.append(part)
+        step = max(LOCATIONS // size[1], 1)
+        scores: Tensor | None = None
+        for start in range(0, size[0], step):
+            rows = range(start, min(start + step, size[0]))
+            total = rows_of(first, maps[0], rows)
+            total = self.classifier(total) if classify else total
+            for part in parts:
+                total += doubled_rows(part, size, rows)
+            strip = total if classify else self.classifier(total)
+            if scores is None:
+                shape = (*strip.shape[:2], *size)
+                last = torch.channels_last
+                scores = torch.empty(shape, dtype=strip.dtype, device=strip.device, memory_format=last)
+            scores[:, :, start : rows.stop] = strip
+        assert scores is not None
+        return scores
+
+
+def rows_of(convolution: nn.Module, x: Tensor, rows: range) -> Tensor:
+    """Some rows of a 3 x 3 convolution of x [B, C, h, w], zero around it."""
+    above, below = min(rows.start, 1), min(x.shape[-2] - rows.stop, 1)
+    y: Tensor = convolution(x[:, :, rows.start - above : rows.stop + below])
+    return y[:, :, above : y.shape[-2] - below]
+
+
+def doubled_rows(x: Tensor, size: tuple[int, int], rows: range) -> Tensor:
+    """Some rows of x [B, C, h, w] that is first doubled and then resized to `size`."""
+    doubled = (2 * x.shape[-2], 2 * x.shape[-1])
+    needed = source_rows(rows, doubled[0], size[0])
+    return resize_rows(resize_rows(x, doubled, needed), size, rows, source=(needed.start, doubled[0]))
+
+
+class FastConvNormReLU(ConvNormReLU):
+    """Convolution, BatchNorm, ReLU; in prediction BatchNorm, which would need another large map, is in the weights."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv, norm, relu = self
+        y: Tensor
+        if (
+            predicts(x)
+            and untouched(conv, nn.Conv2d)
+            and untouched(norm, nn.BatchNorm2d)
+            and not (conv.training or norm.training)
+        ):
+            y = relu(fuse_conv_bn_eval(conv, norm)(x))
+            return y
+        y = super().forward(x)  # type: ignore[no-untyped-call]
+        return y

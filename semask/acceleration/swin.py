@@ -1,0 +1,134 @@
+"""Swin's layers in less time and memory: blocks and patch merging by rows of windows, attention with a fused sum."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from semask.acceleration.guards import recorded, sliced, untouched
+from semask.acceleration.linear import FastMLP, norm_linear
+from semask.acceleration.slices import TOKENS
+from semask.encoders.swin import Block, PatchMerging, WindowAttention, window_kinds
+from semask.semantic.windows import merge, partition, windows_along
+
+
+class FastPatchMerging(PatchMerging):
+    """Patch merging, in prediction some rows at a time: the largest tensor of a whole model would be in here."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not sliced(x):
+            return norm_linear(self.norm, self.reduction, self.gather(x))
+        rows = 2 * max(TOKENS // (2 * x.shape[0] * x.shape[2]), 1)
+        parts = torch.split(x, rows, dim=1)  # each [B, rows, w, C]
+        return torch.cat([self.reduction(self.norm(self.gather(part))) for part in parts], dim=1)
+
+
+class FastBlock(Block):
+    """A transformer block, in prediction some rows of windows at a time: only the result is as large as the map."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if sliced(x) and not self.training and self._is_usual():
+            return self._by_bands(x)
+        x = x + self.drop_path(self.attention(self.norm1(x)))
+        x = x + self.drop_path(self._mlp(x))
+        return x
+
+    def _is_usual(self) -> bool:
+        """Whether the attention can be computed without calling the module."""
+        return untouched(self.attention, FastWindowAttention) or untouched(self.attention, WindowAttention)
+
+    def _mlp(self, x: Tensor) -> Tensor:
+        """Norm and MLP of tokens [..., C]."""
+        y: Tensor = self.mlp(x, norm=self.norm2) if untouched(self.mlp, FastMLP) else self.mlp(self.norm2(x))
+        return y
+
+    def _by_bands(self, x: Tensor) -> Tensor:
+        """Compute the same for some rows of windows of a map [B, h, w, C] at a time."""
+        result = torch.empty_like(x)
+        for band in bands(self.attention, x):
+            part = x.index_select(1, band.rows)  # [B, n, w, C]
+            part += attend_band(self.attention, self.norm1(part), band)
+            part += self._mlp(part)
+            result.index_copy_(1, band.rows, part)
+        return result
+
+
+class Band(NamedTuple):
+    """Some rows of windows of a map."""
+
+    rows: Tensor
+    """Rows of the map that lie in the windows, [n] int64."""
+    places: Tensor
+    """Which rows of the windows these are, [n] int64; the others are padding."""
+    height: int
+    """Rows of the windows."""
+    kinds: Tensor
+    """Which of the shift masks each window has."""
+
+
+def bands(attention: WindowAttention, x: Tensor) -> Iterator[Band]:
+    """Cut a map [B, h, w, C] into bands of about `TOKENS` tokens; the shift wraps around in the last one."""
+    B, h, w, _ = x.shape
+    window = attention.window
+    rows, columns = windows_along(h, window), windows_along(w, window)
+    kinds = window_kinds(rows, columns, x.device)  # [rows * columns]
+    step = max(TOKENS // (B * columns * window**2), 1)
+    for first in range(0, rows, step):
+        last = min(first + step, rows)
+        at = torch.arange(first * window, last * window, device=x.device) + attention.shift
+        at %= rows * window
+        places = (at < h).nonzero().flatten()
+        part = kinds[first * columns : last * columns].repeat(B)
+        yield Band(at[places], places, (last - first) * window, part)
+
+
+def attend_band(attention: WindowAttention, x: Tensor, band: Band) -> Tensor:
+    """Compute the rows of a band [B, n, w, C] of what the attention gives for the map."""
+    B, _, w, C = x.shape
+    window, shift = attention.window, attention.shift
+    padded = x.new_zeros(B, band.height, windows_along(w, window) * window, C)
+    padded[:, :, :w].index_copy_(1, band.places, x)
+    padded = padded.roll(-shift, dims=2) if shift else padded
+    windows = attention.attend(partition(padded, window), band.kinds)  # [B * n, N, C]
+    y = merge(windows, window, band.height, padded.shape[2])
+    y = y.roll(shift, dims=2) if shift else y
+    projected: Tensor = attention.projection(y[:, :, :w].index_select(1, band.places))
+    return projected
+
+
+class FastWindowAttention(WindowAttention):
+    """Window attention with the position bias added by the product itself, on a GPU by torch's fused kernel."""
+
+    def attend(self, windows: Tensor, kinds: Tensor) -> Tensor:
+        """Attend within each window [B * n, N, C], before the projection; see `WindowAttention.attend`."""
+        if recorded():
+            return super().attend(windows, kinds)
+        C = windows.shape[-1]
+        qkv = self.qkv(windows).unflatten(-1, (3, self.heads, C // self.heads))  # [B * n, N, 3, heads, C / heads]
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [B * n, heads, N, C / heads]
+        bias = self.bias().to(query.dtype)  # [1 or 4, heads, N, N]
+        if query.is_cuda:
+            bias = bias[kinds] if self.shift else bias
+            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        else:
+            mixed = biased_attention(query, key, value, bias[kinds] if self.shift else bias)
+        return mixed.transpose(1, 2).flatten(2)  # [B * n, heads, N, C / heads] -> [B * n, N, C]
+
+
+def biased_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    """Compute softmax(query key^T / sqrt(d) + bias) value; for windows faster than torch's fused kernel on a CPU.
+
+    Args:
+        query: [n, heads, N, d].
+        key: The same.
+        value: The same.
+        bias: [1 or n, heads, N, N].
+    """
+    n, heads, N, d = query.shape
+    sums = bias.flatten(0, 1) if len(bias) > 1 else bias[0].repeat(n, 1, 1)  # [n * heads, N, N]
+    out = None if torch.is_grad_enabled() else sums  # baddbmm_ would be no FLOPs to torch's counter
+    sums = torch.baddbmm(sums, query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2), alpha=d**-0.5, out=out)
+    weights = sums.view(n, heads, N, N).softmax(dim=-1).to(value.dtype)
+    return weights @ value
