@@ -13,8 +13,35 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 from semask.encoders.swin import Block
+from semask.files.schema import Sides, require
 from semask.model import SeMask
 from semask.semantic.layer import SemanticLayer
+
+
+def info(model: SeMask, *, size: tuple[int, int] = (512, 512)) -> dict[str, Any]:
+    """Describe a model: parameters, FLOPs at a size, and what each stage is.
+
+    A multiplication and an addition count as 2 FLOPs; matrix products and convolutions are counted, norms, softmax and
+    resizing are not.
+
+    Args:
+        model: The model; nothing is computed with its weights, which may be on the meta device.
+        size: Height and width of the image that FLOPs are counted for.
+
+    Returns:
+        JSON: "parameters", "parts" (parameters of each part), "size", "flops", "stages" (a row each).
+
+    Raises:
+        ValueError: If the size is not positive.
+    """
+    require(size, Sides, "size")
+    return {
+        "parameters": parameters(model),
+        "parts": {name: parameters(part) for name, part in model.named_children() if parameters(part)},
+        "size": size,
+        "flops": flops(model, size),
+        "stages": stages(model, size),
+    }
 
 
 def parameters(module: nn.Module) -> int:

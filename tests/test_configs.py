@@ -8,7 +8,7 @@ import torch
 from jsonargparse import ArgumentParser, Namespace
 
 from semask import Augmentation, Data, Inference, PixelLoss, SeMask
-from semask.cli import train_options
+from semask.cli import describe
 from semask.cost import flops, parameters
 from semask.settings.training import Training
 
