@@ -1,4 +1,3 @@
-import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -6,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from jsonargparse import ArgumentParser, Namespace
+from published_recipes import MANIFESTS
 
 from semask import Augmentation, Data, Inference, PixelLoss, SeMask
 from semask.cli import describe
@@ -13,16 +13,13 @@ from semask.cost import flops, parameters
 from semask.settings.training import Training
 
 CONFIGS = Path(__file__).parents[1] / "semask" / "recipes"
-MANIFESTS = json.loads((Path(__file__).parent / "goldens" / "manifests.json").read_text(encoding="utf-8"))
 FILES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml"))
 GROUPS = {"data": Data, "augmentation": Augmentation, "loss": PixelLoss, "training": Training, "evaluation": Inference}
 
 
 @pytest.fixture(scope="module")
 def parser() -> ArgumentParser:
-    parser = ArgumentParser(exit_on_error=False)
-    train_options(parser)
-    return parser
+    return describe("train").parser
 
 
 @cache

@@ -17,7 +17,7 @@ from semask import Predictor, SeMask, load, save
 from semask.commands.info import info
 from semask.cost import flops
 from semask.decoders.catalog import names
-from semask.training.loop import default_loss
+from semask.training.start import default_loss
 
 ENCODERS = {
     "swin_nano": None,

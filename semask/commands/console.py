@@ -5,7 +5,7 @@ Rich is loaded when something is printed, so that a mistyped option costs nothin
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from semask.files.reporter import Reporter
 from semask.files.text import shown
@@ -77,7 +77,7 @@ class ConsoleReporter(Reporter):
             self.steps = bars.add_task("training", total=steps, completed=done, losses="")
             yield
 
-    def step(self, step: int, steps: int, losses: str | None = None) -> None:
+    def step(self, step: int, steps: int, losses: str | None = None, model: Any = None) -> None:
         """Move the bar; what was logged is a line where there is no terminal to show a bar."""
         assert self.bars is not None
         self.bars.update(self.steps, completed=step, **({} if losses is None else {"losses": losses}))

@@ -50,7 +50,7 @@ class Options:
             exit_on_error=False,
             print_config=None,
         )
-        self.explained = {entry.arg_name: " ".join((entry.description or "").split()) for entry in document.params}
+        self.explained = texts_of(document)
         hints = get_type_hints(function, include_extras=True)
         self.sections = {x: hint for x, hint in hints.items() if dataclasses.is_dataclass(hint)}
         self.groups = {x: kind for x, hint in hints.items() if (kind := fields_given(hint)) is not None}
@@ -134,7 +134,7 @@ class Options:
 
     def _add_fields(self, name: str) -> None:
         """Add the fields of a dataclass as options --FIELD, which may be left out."""
-        group = self.parser.add_argument_group(self.explained[name])
+        group = self.parser.add_argument_group(self.explained[name].rstrip("."))
         for field, hint, text in fields_of(self.groups[name]):
             group.add_argument(f"--{field.name}", type=hint | None, default=None, help=text)
 
@@ -157,11 +157,14 @@ def fields_given(hint: Any) -> Any:
 
 def fields_of(kind: Any) -> list[tuple[Any, Any, str]]:
     """Fields of a dataclass with their annotations, and how its docstring explains them."""
-    explained = {
-        x.arg_name: " ".join((x.description or "").split()) for x in docstring_parser.parse(kind.__doc__).params
-    }
+    explained = texts_of(docstring_parser.parse(kind.__doc__))
     hints = field_hints(kind)
     return [(field, hints[field.name], explained[field.name]) for field in dataclasses.fields(kind)]
+
+
+def texts_of(document: docstring_parser.Docstring) -> dict[str, str]:
+    """How a docstring explains arguments or attributes, each on one line."""
+    return {entry.arg_name: " ".join((entry.description or "").split()) for entry in document.params}
 
 
 def recipe_values(source: str, sections: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,8 +177,9 @@ def recipe_values(source: str, sections: Mapping[str, Any]) -> dict[str, Any]:
     file = find_recipe(source)
     for name, settings in read_recipe(file).items():
         if name not in sections:
+            known = ", ".join(sections)
             raise ValueError(
-                f"{one_line(file)}: has a section {one_line(repr(name), longest=80)}: a recipe has {', '.join(sections)}"
+                f"{one_line(file)}: has a section {one_line(repr(name), longest=80)}: a recipe has {known}"
             )
         try:
             values = from_plain(sections[name], settings, name)

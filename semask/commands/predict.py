@@ -39,8 +39,8 @@ def predict(
     share the images.
 
     Args:
-        weights: Checkpoint: a .safetensors file, the folder of a run, OWNER/NAME on the Hugging Face Hub, or the name of
-            a published model; or an exported file, e.g. model.onnx.
+        weights: Checkpoint: a .safetensors file, the folder of a run, OWNER/NAME on the Hugging Face Hub, or the name
+            of a published model; or an exported file, e.g. model.onnx.
         images: Image files, folders (with all below them), or quoted patterns such as "photos/*.jpg".
         inference: How images are put through the model; what is not given is as the checkpoint's recipe says.
         out: Folder to write to.

@@ -1,10 +1,10 @@
 """What a long job says while it works, and how far it is: to whoever started it, in whatever way that is shown."""
 
-import contextlib
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
 
 from semask.files.text import one_line
 
@@ -27,13 +27,19 @@ class Reporter:
         """Give `count` items on one by one, and show how far the loop is; `what` is done, for a person."""
         return items
 
-    @contextlib.contextmanager
-    def training(self, done: int, steps: int) -> Iterator[None]:
+    def training(self, done: int, steps: int) -> AbstractContextManager[None]:
         """Begin to show the steps of a training, `done` of which are done, and end with the context."""
-        yield
+        return nullcontext()
 
-    def step(self, step: int, steps: int, losses: str | None = None) -> None:
-        """Show that a step of a training is done; `losses` is what was logged of it."""
+    def step(self, step: int, steps: int, losses: str | None = None, model: Any = None) -> None:
+        """Show that a step of a training is done.
+
+        Args:
+            step: Steps done.
+            steps: Steps of the whole training.
+            losses: What was logged of it, if anything.
+            model: The model after this step, to be looked at.
+        """
 
 
 class LineReporter(Reporter):
@@ -43,7 +49,7 @@ class LineReporter(Reporter):
         """Print a line."""
         print(one_line(text, longest=1000), file=sys.stderr)
 
-    def step(self, step: int, steps: int, losses: str | None = None) -> None:
+    def step(self, step: int, steps: int, losses: str | None = None, model: Any = None) -> None:
         """Print what was logged of a step."""
         if losses is not None:
             self.note(f"step {step}/{steps}  {losses}")

@@ -97,8 +97,8 @@ def predict(
     `predict_images`, which gives one result after another.
 
     Args:
-        model: Checkpoint (a .safetensors file, the folder of a run, OWNER/NAME on the Hugging Face Hub, or the name of a
-            published model), an exported file such as model.onnx, or a model that is loaded already.
+        model: Checkpoint (a .safetensors file, the folder of a run, OWNER/NAME on the Hugging Face Hub, or the name of
+            a published model), an exported file such as model.onnx, or a model that is loaded already.
         images: Image file, folder (with all below it) or pattern such as "photos/*.jpg"; or several of these.
         out: Folder to write to; None writes nothing.
         inference: How images are put through the model: an `Inference`, or only what differs from the model's recipe,

@@ -77,7 +77,7 @@ def find_recipe(source: str | Path) -> Path:
     close = difflib.get_close_matches(name, known, n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else f"the first of {len(known)} names is {known[0]}"
     raise ValueError(
-        f"{one_line(source)}: no such recipe: give the path of a .yaml file, or the name of an installed recipe ({hint})"
+        f"{one_line(source)}: no such recipe: give the path of a .yaml file, or the name of an installed one ({hint})"
     )
 
 

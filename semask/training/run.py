@@ -122,7 +122,7 @@ class Run:
         if self.average is not None:
             self.average.update_parameters(self.accelerator.unwrap_model(self.network))
         losses = self._log_losses(lr) if self.due(self.log_every) else None
-        self.reporter.step(self.step, self.steps, losses)
+        self.reporter.step(self.step, self.steps, losses, self.trained)
 
     def due(self, every: int) -> bool:
         """Whether something that happens every so many steps, and at the end, happens now; 0: only at the end."""
