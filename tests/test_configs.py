@@ -7,6 +7,7 @@ import torch
 from jsonargparse import ArgumentParser, Namespace
 from published_recipes import MANIFESTS
 
+import semask
 from semask import Augmentation, Data, Inference, PixelLoss, SeMask
 from semask.cli import describe
 from semask.cost import flops, parameters
@@ -29,7 +30,7 @@ def parse(parser: ArgumentParser, config: str) -> Namespace:
 
 def build(settings: dict[str, Any]) -> SeMask:
     with torch.device("meta"):
-        return build(**settings)
+        return semask.build(**settings)
 
 
 @pytest.mark.parametrize("config", FILES)

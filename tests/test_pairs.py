@@ -14,8 +14,7 @@ from safetensors.torch import load_file
 
 import semask as package
 from semask import Predictor, SeMask, load, save
-from semask.commands.info import info
-from semask.cost import flops
+from semask.cost import flops, info
 from semask.decoders.catalog import names
 from semask.training.start import default_loss
 

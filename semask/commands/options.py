@@ -92,7 +92,7 @@ class Options:
         actions = [action for action in self.parser._actions if "{true,false" in str(action.metavar)]
         switches = {name for action in actions for name in action.option_strings}
         completed: list[str] = []
-        for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        for argument, following in itertools.pairwise([*arguments, ""]):
             completed.append(argument)
             if argument in switches and following.lower() not in SWITCH_VALUES:
                 completed.append("true")

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from semask.commands import demo
 from semask.synthetic.dataset import write_synthetic
 from semask.synthetic.scene import CLASSES
+from semask.training import demo, demo_page
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def test_a_page_that_shows_everything(semask, small, tmp_path):
     assert f"Look at {tmp_path / 'demo' / 'index.html'}" in output.err
     page = (tmp_path / "demo" / "index.html").read_text(encoding="utf-8")
     pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
-    assert len(pictures) == demo.SCENES * 7  # image, label, prediction, four priors
+    assert len(pictures) == demo_page.SCENES * 7  # image, label, prediction, four priors
     for data in pictures:
         with Image.open(io.BytesIO(base64.b64decode(data, validate=True))) as picture:
             assert np.array(picture.convert("RGB")).shape == (48, 64, 3)
@@ -34,7 +34,7 @@ def test_a_page_that_shows_everything(semask, small, tmp_path):
     for stage in (1, 2, 3, 4):
         assert f"prior of stage {stage}" in page
     assert "trained on 3 steps" in page
-    assert "measured on 2 scenes" in page
+    assert "on\n2 scenes" in page
     assert re.findall(r"(?:src|href)=\"(?!data:)", page) == []  # needs nothing else
     score = re.search(r"mIoU ([\d.]+) % \(always predicting the largest class: ([\d.]+) %\)", output.err)
     assert score is not None
