@@ -80,9 +80,11 @@ class ConsoleReporter(Reporter):
     def step(self, step: int, steps: int, losses: str | None = None, model: Any = None) -> None:
         """Move the bar; what was logged is a line where there is no terminal to show a bar."""
         assert self.bars is not None
-        self.bars.update(self.steps, completed=step, **({} if losses is None else {"losses": losses}))
-        if losses is not None and not self.console.is_terminal:
-            self.note(f"step {step}/{steps}  {losses}")
+        self.bars.update(self.steps, completed=step)
+        if losses is not None:
+            self.bars.update(self.steps, losses=losses)
+            if not self.console.is_terminal:
+                self.note(f"step {step}/{steps}  {losses}")
 
     @contextlib.contextmanager
     def _live(self, *, transient: bool) -> Iterator["Progress"]:

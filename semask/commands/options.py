@@ -52,8 +52,8 @@ class Options:
         )
         self.explained = texts_of(document)
         hints = get_type_hints(function, include_extras=True)
-        self.sections = {x: hint for x, hint in hints.items() if dataclasses.is_dataclass(hint)}
-        self.groups = {x: kind for x, hint in hints.items() if (kind := fields_given(hint)) is not None}
+        self.sections: dict[str, Any] = {x: hint for x, hint in hints.items() if dataclasses.is_dataclass(hint)}
+        self.groups: dict[str, Any] = {x: kind for x, hint in hints.items() if (kind := fields_given(hint)) is not None}
         if self.sections:
             self._add_recipe()
         for parameter in inspect.signature(function).parameters.values():

@@ -1,7 +1,7 @@
 """A checkpoint or an exported file, ready to predict. Without torch until a model that needs it is opened."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from semask.settings.inference import Given, inference_of
 from semask.settings.precision import Choice, Precision
@@ -91,9 +91,11 @@ def open_model(
 
 def _choice(model: "SeMask | Runtime") -> Choice:
     """What a model that is open already computes in."""
-    if hasattr(model, "description"):
-        exported = model.description["precision"]
+    described: Any = getattr(model, "description", None)
+    if described is not None:
+        exported = described["precision"]
         return Choice(exported, f"precision {exported} (as the file was exported)")
-    kinds = {str(parameter.dtype).removeprefix("torch.") for parameter in model.parameters()}
-    kind = "bf16" if "bfloat16" in kinds else "fp16" if "float16" in kinds else "fp32"
-    return Choice(kind, f"precision {kind}")  # type: ignore[arg-type]
+    kinds = {str(parameter.dtype) for parameter in model.parameters()}
+    if "torch.bfloat16" in kinds:
+        return Choice("bf16", "precision bf16 (as the model was given)")
+    return Choice("fp32", "precision fp32 (as the model was given)")

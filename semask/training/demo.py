@@ -147,7 +147,7 @@ def seconds_per_step(model: SeMask, data: Data, loss: PixelLoss, *, seed: int) -
     began, ends = time.perf_counter(), []
     for batch in batches:
         losses = loss(model(batch.image.to(device)), batch.label.to(device))
-        losses.total.backward()
+        losses.total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
         losses.total.item()  # waits for a GPU
@@ -213,7 +213,7 @@ class FirstPicture(Reporter):
         picture = first_picture(Predictor(model, INFERENCE), self.dataset)
         model.train()
         write_whole(self.folder / f"first-{step}.png", encode(picture))
-        self.note(f"A first picture, after {step} steps: {self.folder / f'first-{step}.png'}")
+        self.note(f"A first picture, after step {step}: {self.folder / f'first-{step}.png'}")
 
 
 def read_first(folder: Path) -> tuple[int, bytes] | None:

@@ -105,7 +105,7 @@ def first_section(first: tuple[int, bytes] | None) -> str:
     if first is None:
         return ""
     step, picture = first
-    return f"<h2>After the first {step} steps</h2>\n<p>{picture_tag(picture, 'first')}</p>\n"
+    return f"<h2>After step {step}</h2>\n<p>{picture_tag(picture, 'first')}</p>\n"
 
 
 def encode(picture: Image.Image) -> bytes:
