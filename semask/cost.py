@@ -4,6 +4,7 @@ import contextlib
 import copy
 import math
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -51,6 +52,7 @@ def parameters(module: nn.Module) -> int:
 
 def flops(model: SeMask, size: tuple[int, int]) -> int:
     """Count the FLOPs of one image of height x width; nothing is computed."""
+    import_module("torchvision.ops")  # registers deform_conv2d; here, because it takes as long as torch
     counted = {torch.ops.torchvision.deform_conv2d: deformable_flops}
     with shadow(model, size) as (twin, image), FlopCounterMode(display=False, custom_mapping=counted) as counter:
         twin(image)
@@ -86,14 +88,14 @@ def stages(model: SeMask, size: tuple[int, int]) -> list[dict[str, Any]]:
     return rows
 
 
-def stage(model: SeMask, index: int, called: Sequence[nn.Module], cells: Sequence[int]) -> dict[str, Any]:
-    """Describe a stage that called some modules and gave a map of so many cells."""
+def stage(model: SeMask, index: int, called: Sequence[nn.Module], size: Sequence[int]) -> dict[str, Any]:
+    """Describe a stage that called some modules and gave a map of a height and width."""
     layer = model.encoder.semantic_layers[index]
     row = {
         "stage": index + 1,
         "blocks": sum(isinstance(module, Block) for module in called) or None,  # only ours are known as such
         "channels": model.encoder.channels[index],
-        "cells": f"{cells[0]} x {cells[1]}",
+        "locations": f"{size[0]} x {size[1]}",
         "parameters": sum({id(p): p.numel() for module in called for p in module.parameters()}.values()),
         "semantic layer": "none",
         "semantic parameters": parameters(layer),

@@ -64,7 +64,7 @@ def evaluate(
     trust: bool = False,
     reporter: Reporter | None = None,
 ) -> Evaluation:
-    """Evaluate a model on labelled images.
+    """Evaluate a model on labeled images.
 
     What is not given is as the model's recipe says. Processes that torchrun started share the images, and all get the
     result over all of them.

@@ -96,7 +96,7 @@ def test_info_of_every_encoder(encoder):
     whole, stages = report["parts"]["encoder"], report["stages"]
     assert [row["channels"] for row in stages] == list(model.encoder.channels)
     strides = model.encoder.backbone.strides
-    assert [row["cells"] for row in stages] == [f"{64 // stride} x {96 // stride}" for stride in strides]
+    assert [row["locations"] for row in stages] == [f"{64 // stride} x {96 // stride}" for stride in strides]
     # What may be left are the stem, norms, and a ViT's embedding of places and pyramid.
     assert 0.5 * whole < sum(row["parameters"] + row["semantic parameters"] for row in stages) <= whole
 

@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint on labelled images."""
+"""Evaluate a checkpoint on labeled images."""
 
 import json
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ def evaluate(
     trust: bool = False,
     out: str | None = None,
 ) -> None:
-    """Evaluate a checkpoint on labelled images, and print a table of its scores.
+    """Evaluate a checkpoint on labeled images, and print a table of its scores.
 
     What is not given is as the checkpoint's recipe says. Processes that torchrun started share the images; the first
     prints and writes the report.

@@ -1,7 +1,7 @@
 """Image files that do not fit into memory: read and written by windows, with rasterio (GDAL), the extra `geo`.
 
 GDAL takes many things for a file: addresses, archives, texts that name other files. Here it gets the name of a regular
-file and the one driver that its first bytes ask for, and looks at no file beside it.
+file and the one driver that its first bytes ask for, and looks at no file next to it.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ SETTINGS = {
     # With these, JPEG and PNG files that are cut off are errors and not noise.
     "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
     "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
-    # No files beside the image, which may name further ones; and no address is opened, should something name one.
+    # No files next to the image, which may name further ones; and no address is opened, should something name one.
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_PAM_ENABLED": "NO",
     "CPL_VSIL_CURL_ALLOWED_FILENAME": "none",
@@ -254,7 +254,7 @@ def local_name(path: Path) -> Path | str:
 
 
 def place_of(dataset: Any, path: Path) -> Place:
-    """Where an open TIFF lies; a world file beside it says where, if the file itself does not."""
+    """Where an open TIFF lies; a world file next to it says where, if the file itself does not."""
     transform = dataset.transform
     for suffix in WORLD_FILES if transform.is_identity else ():
         with contextlib.suppress(ValueError):
@@ -327,7 +327,7 @@ def write(
         size: Height and width.
         place: Where the GeoTIFF lies; None for a PNG.
         scratch: Folder for a GeoTIFF that a PNG is made of.
-        palette: Colours of class indices; a TIFF says then that `IGNORE_INDEX` is no data.
+        palette: Colors of class indices; a TIFF says then that `IGNORE_INDEX` is no data.
 
     Raises:
         ValueError: If it can't be written; what was there before is untouched.

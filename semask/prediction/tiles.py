@@ -159,9 +159,9 @@ def predict_file(
         path: Image file: TIFF, PNG, JPEG, BMP, WebP or GIF.
         out: Path of the outputs without ending.
         tile: Side of a tile in pixels; a multiple of 32 suits the models best.
-        overlap: Pixels that neighbours share and are blended in, at most half a tile.
+        overlap: Pixels that neighbors share and are blended in, at most half a tile.
         confidence: Also write OUT_confidence, 0..255 for probabilities of the chosen class from 0 to 1.
-        overlays: Also write OUT_overlay.jpg, the colours over the image, made smaller, with a legend.
+        overlays: Also write OUT_overlay.jpg, the colors over the image, made smaller, with a legend.
         reporter: Is told how far it is; None for nobody.
         reaches: Gets how much of their range the samples of a file of more than 8 bits use.
 
@@ -260,7 +260,7 @@ def identity(predictor: Predictor, path: Path) -> dict[str, Any]:
 
 
 def write_overlay(target: Path, parts: Parts, image: Raster, classes: Classes) -> None:
-    """Write the colours of the label map over the image, both made smaller by a whole number."""
+    """Write the colors of the label map over the image, both made smaller by a whole number."""
     factor = -(-max(image.height, image.width) // OVERVIEW)
     label = np.stack([rows[0, ::factor].copy() for rows in parts.rows("label", factor)])  # a view would keep all rows
     picture = with_legend(overlay(image.overview(factor), label, classes), label, classes)

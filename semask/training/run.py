@@ -104,7 +104,7 @@ class Run:
         """Remember the losses of a pass.
 
         Raises:
-            ValueError: If the loss is no number any more; no weight has been changed by it.
+            ValueError: If the loss is NaN or infinite; no weight was changed by it.
         """
         if not torch.isfinite(losses.total):
             lr = self.optimizer.param_groups[0]["lr"]

@@ -107,11 +107,11 @@ def check_settings(
     """
     for dataset in (train_set, val_set):
         check_classes(model, dataset)
-    bands = model.config["in_channels"]
-    if train_set.channels != bands:
+    channels = model.config["in_channels"]
+    if train_set.channels != channels:
         raise ValueError(
-            f"the model takes {bands} bands, but {train_set.name} is read with {train_set.channels}: "
-            f"set data.channels to {bands} (1, 3 or 4), or model.in_channels, mean and std to fit the data"
+            f"the model takes {channels} channels, but {train_set.name} is read with {train_set.channels}: "
+            f"set data.channels to {channels} (1, 3 or 4), or model.in_channels, mean and std to fit the data"
         )
     classes = len(train_set.classes)
     if isinstance(loss, MaskLoss) != model.decoder.makes_masks:

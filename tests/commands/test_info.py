@@ -20,7 +20,7 @@ def test_report(semask, tmp_path):
     stages = report["stages"]
     assert [stage["stage"] for stage in stages] == [1, 2, 3, 4]
     assert [stage["blocks"] for stage in stages] == [2, 2, 2, 2]
-    assert [stage["cells"] for stage in stages] == ["16 x 25", "8 x 13", "4 x 7", "2 x 4"]
+    assert [stage["locations"] for stage in stages] == ["16 x 25", "8 x 13", "4 x 7", "2 x 4"]
     assert [stage["semantic layer"] for stage in stages] == [
         "none",
         "4 x 4 windows, depth 1, residual normed",

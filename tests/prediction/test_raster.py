@@ -168,7 +168,7 @@ def test_an_address_in_the_tags_of_an_image_is_not_followed(tmp_path, server):
 def read_all(path: Path) -> None:
     with gdal(), contextlib.closing(Raster(path, channels=3)) as raster:
         (seen,) = raster.windows([range(100)])
-        assert np.array_equal(seen.permute(1, 2, 0), photo())
+        assert np.array_equal(seen.transpose(1, 2, 0), photo())
         raster.overview(4)
         raster.invalid(range(100))
         assert raster.place is not None
