@@ -34,10 +34,10 @@ from semask import Predictor, SeMask
 from semask.builder import build
 from semask.checkpoints.saving import save
 from semask.checkpoints.sources import load
+from semask.prediction.blending import Span, blend, spans
 from semask.prediction.predictor import recipe_inference
 from semask.prediction.raster import import_rasterio
 from semask.prediction.score_maps import probabilities
-from semask.prediction.tiles import Span, blend, spans
 from semask.synthetic.scene import draw_scene
 
 SCENE = 256

@@ -19,14 +19,14 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from semask.builder import build as build
+    from semask.checkpoints.converting import convert as convert
     from semask.checkpoints.hub import from_pretrained as from_pretrained
     from semask.checkpoints.hub import push_to_hub as push_to_hub
     from semask.checkpoints.hub import save_pretrained as save_pretrained
     from semask.checkpoints.pretrained import load_pretrained as load_pretrained
     from semask.checkpoints.saving import save as save
     from semask.checkpoints.sources import load as load
-    from semask.commands.evaluate import evaluate as evaluate
-    from semask.commands.predict import predict as predict
+    from semask.cost import info as info
     from semask.data.classes import Classes as Classes
     from semask.data.dataset import SegmentationDataset as SegmentationDataset
     from semask.data.source import Data as Data
@@ -39,12 +39,18 @@ if TYPE_CHECKING:
     from semask.engines.export import export as export
     from semask.engines.runtime import load_exported as load_exported
     from semask.evaluation import Evaluation as Evaluation
+    from semask.evaluation import evaluate as evaluate
     from semask.losses.mask import MaskLoss as MaskLoss
     from semask.losses.pixel import PixelLoss as PixelLoss
     from semask.metrics import ConfusionMatrix as ConfusionMatrix
     from semask.model import SeMask as SeMask
+    from semask.prediction.opening import open_predictor as open_predictor
     from semask.prediction.prediction import Prediction as Prediction
     from semask.prediction.predictor import Predictor as Predictor
+    from semask.prediction.results import Outputs as Outputs
+    from semask.prediction.results import Result as Result
+    from semask.prediction.results import predict as predict
+    from semask.prediction.results import predict_images as predict_images
     from semask.semantic.attention import SemanticAttention as SemanticAttention
     from semask.semantic.layer import SemanticLayer as SemanticLayer
     from semask.settings.inference import Inference as Inference
@@ -64,9 +70,11 @@ _HOMES = {
     "MaskDecoder": "semask.decoders.decoder",
     "MaskLoss": "semask.losses.mask",
     "ModelSettings": "semask.settings.model",
+    "Outputs": "semask.prediction.results",
     "PixelLoss": "semask.losses.pixel",
     "Prediction": "semask.prediction.prediction",
     "Predictor": "semask.prediction.predictor",
+    "Result": "semask.prediction.results",
     "SeMask": "semask.model",
     "SegmentationDataset": "semask.data.dataset",
     "SemanticAttention": "semask.semantic.attention",
@@ -75,13 +83,17 @@ _HOMES = {
     "Training": "semask.settings.training",
     "attach": "semask.encoders.library",
     "build": "semask.builder",
-    "evaluate": "semask.commands.evaluate",
+    "convert": "semask.checkpoints.converting",
+    "evaluate": "semask.evaluation",
     "export": "semask.engines.export",
     "from_pretrained": "semask.checkpoints.hub",
+    "info": "semask.cost",
     "load": "semask.checkpoints.sources",
     "load_exported": "semask.engines.runtime",
     "load_pretrained": "semask.checkpoints.pretrained",
-    "predict": "semask.commands.predict",
+    "open_predictor": "semask.prediction.opening",
+    "predict": "semask.prediction.results",
+    "predict_images": "semask.prediction.results",
     "push_to_hub": "semask.checkpoints.hub",
     "save": "semask.checkpoints.saving",
     "save_pretrained": "semask.checkpoints.hub",

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import math
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -13,8 +14,35 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 from semask.encoders.swin import Block
+from semask.files.schema import Sides, require
 from semask.model import SeMask
 from semask.semantic.layer import SemanticLayer
+
+
+def info(model: SeMask, *, size: tuple[int, int] = (512, 512)) -> dict[str, Any]:
+    """Describe a model: parameters, FLOPs at a size, and what each stage is.
+
+    A multiplication and an addition count as 2 FLOPs; matrix products and convolutions are counted, norms, softmax and
+    resizing are not.
+
+    Args:
+        model: The model; nothing is computed with its weights, which may be on the meta device.
+        size: Height and width of the image that FLOPs are counted for.
+
+    Returns:
+        JSON: "parameters", "parts" (parameters of each part), "size", "flops", "stages" (a row each).
+
+    Raises:
+        ValueError: If the size is not positive.
+    """
+    require(size, Sides, "size")
+    return {
+        "parameters": parameters(model),
+        "parts": {name: parameters(part) for name, part in model.named_children() if parameters(part)},
+        "size": size,
+        "flops": flops(model, size),
+        "stages": stages(model, size),
+    }
 
 
 def parameters(module: nn.Module) -> int:
@@ -24,6 +52,7 @@ def parameters(module: nn.Module) -> int:
 
 def flops(model: SeMask, size: tuple[int, int]) -> int:
     """Count the FLOPs of one image of height x width; nothing is computed."""
+    import_module("torchvision.ops")  # registers deform_conv2d; here, because it takes as long as torch
     counted = {torch.ops.torchvision.deform_conv2d: deformable_flops}
     with shadow(model, size) as (twin, image), FlopCounterMode(display=False, custom_mapping=counted) as counter:
         twin(image)
@@ -59,14 +88,14 @@ def stages(model: SeMask, size: tuple[int, int]) -> list[dict[str, Any]]:
     return rows
 
 
-def stage(model: SeMask, index: int, called: Sequence[nn.Module], cells: Sequence[int]) -> dict[str, Any]:
-    """Describe a stage that called some modules and gave a map of so many cells."""
+def stage(model: SeMask, index: int, called: Sequence[nn.Module], size: Sequence[int]) -> dict[str, Any]:
+    """Describe a stage that called some modules and gave a map of a height and width."""
     layer = model.encoder.semantic_layers[index]
     row = {
         "stage": index + 1,
         "blocks": sum(isinstance(module, Block) for module in called) or None,  # only ours are known as such
         "channels": model.encoder.channels[index],
-        "cells": f"{cells[0]} x {cells[1]}",
+        "locations": f"{size[0]} x {size[1]}",
         "parameters": sum({id(p): p.numel() for module in called for p in module.parameters()}.values()),
         "semantic layer": "none",
         "semantic parameters": parameters(layer),

@@ -1,22 +1,34 @@
-"""Model + data set -> Evaluation: exact scores of the masks, and of the prior of every stage."""
+"""Model + data set -> Evaluation: exact scores of the masks, and of the prior of every stage; without a console."""
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import Progress
 from torch import Tensor
 
+from semask.acceleration.devices import machine
+from semask.checkpoints.published import MULTISCALE
+from semask.checkpoints.saving import versions
+from semask.checkpoints.sources import find_checkpoint
+from semask.data import diagnostics
 from semask.data.dataset import SegmentationDataset
 from semask.data.loader import evaluation_loader
-from semask.engines.runtime import Runtime
-from semask.files.text import make_console
+from semask.data.progress import Track, untracked
+from semask.data.source import Data
+from semask.engines.runtime import Runtime, weights_beside
+from semask.files.reading import sha256
+from semask.files.reporter import Reporter
 from semask.metrics import ConfusionMatrix, Scores
 from semask.model import SeMask
-from semask.prediction.predictor import Predictor
-from semask.prediction.processes import all_or_none
+from semask.prediction.opening import is_exported, open_model
+from semask.prediction.predictor import Predictor, recipe_inference
+from semask.prediction.processes import all_or_none, gathered, joined
 from semask.prediction.score_maps import label_map, require_numbers
+from semask.settings.inference import Given, Inference, inference_of
+from semask.settings.precision import Precision, tell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +40,95 @@ class Evaluation:
         priors: Scores of the semantic prior of each stage, first to last; empty without semantic layers, or when the
             priors have other classes than the data.
         images: Number of images.
+        report: All of it as JSON: weights, data, settings, scores, scores of each prior, published score, versions,
+            machine; empty in training, whose checkpoints and logs have the scores.
     """
 
     scores: Scores
     priors: tuple[Scores, ...]
     images: int
+    report: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
+
+
+def evaluate(
+    model: SeMask | Runtime | str | Path,
+    data: str | Path | Data | None = None,
+    *,
+    format: str | None = None,
+    split: str | None = None,
+    object_255: bool | None = None,
+    inference: Given = None,
+    workers: int = 2,
+    device: str | None = None,
+    precision: Precision = "auto",
+    trust: bool = False,
+    reporter: Reporter | None = None,
+) -> Evaluation:
+    """Evaluate a model on labeled images.
+
+    What is not given is as the model's recipe says. Processes that torchrun started share the images, and all get the
+    result over all of them.
+
+    Args:
+        model: Checkpoint: a .safetensors file, the folder of a run, OWNER/NAME on the Hugging Face Hub, or the name of
+            a published model; an exported file; or a model that is loaded already.
+        data: Folder of the data set, or all that a recipe says of it.
+        format: Layout of the folder, e.g. folder, ade20k or cityscapes.
+        split: Split to evaluate on.
+        object_255: For masks of 0 and 255 with two classes: whether 255 is class 1 (true) or ignored (false).
+        inference: How images are put through the model: an `Inference`, or only what differs from the recipe's, e.g.
+            {"flip": True}.
+        workers: Processes that load images.
+        device: Where to run, e.g. cpu or cuda; None for the GPU if there is one (an exported file: the CPU).
+        precision: fp32, bf16, or auto: bf16 where the device computes in it, else fp32. Scores in bf16 differ in the
+            last digits.
+        trust: Open exported files that hold code too (.pt2, .engine): only those of your own making.
+        reporter: Is told what is to be known before, and how far it is; None for nobody (warnings become Python's).
+
+    Returns:
+        The scores, and the report.
+
+    Raises:
+        ValueError: If the checkpoint or the data can't be read, or their classes contradict each other.
+    """
+    reporter = reporter or Reporter()
+    with joined(device) as group:
+        with all_or_none(group.world_size):
+            path = find_checkpoint(model) if isinstance(model, str | Path) else None
+            own = device if path is None or is_exported(path) else group.device
+            opened, choice = open_model(model if path is None else path, device=own, trust=trust, precision=precision)
+            settings = inference_of(recipe_inference(opened), inference)
+            source = source_of(opened, data, format=format, split=split, object_255=object_255)
+            dataset = source.dataset("val")
+            check_classes(opened, dataset)
+            dataset.require_decided()
+        if len(set(gathered(choice.precision, group.world_size))) > 1:
+            raise ValueError("precision auto is bf16 on some of the machines and fp32 on others: give --precision fp32")
+        with all_or_none(group.world_size):
+            if group.rank == 0:
+                tell(choice, reporter)
+                reporter.warn([diagnostics.unread_line("val", dataset), diagnostics.dark_images_line(dataset)])
+        result = evaluate_model(
+            Predictor(opened, settings),
+            dataset,
+            rank=group.rank,
+            world_size=group.world_size,
+            workers=workers,
+            track=reporter.track if group.rank == 0 else untracked,
+        )
+    report = {
+        "weights": {**weights_of(model, path), "step": opened.metadata.get("step")},
+        "data": {**dataclasses.asdict(source), "name": dataset.name, "images": result.images},
+        "settings": dataclasses.asdict(settings),
+        **describe(result, dataset.classes.names),
+        "prior_classes": prior_classes(opened),
+        "precision": choice.precision,
+        "published": published_score(opened, source, settings),
+        "versions": versions(),
+        "machine": machine(next(opened.parameters()).device),
+        "processes": group.world_size,
+    }
+    return dataclasses.replace(result, report=report)
 
 
 def evaluate_model(
@@ -42,18 +138,18 @@ def evaluate_model(
     rank: int = 0,
     world_size: int = 1,
     workers: int = 2,
-    progress: bool = False,
+    track: Track = untracked,
 ) -> Evaluation:
-    """Measure a model on a data set.
+    """Evaluate a model on a data set.
 
     Args:
         predictor: Model and how images are put through it; labels are compared at their own size.
         dataset: Images with labels.
         rank: This process among those that evaluate together; its images are rank, rank + world_size, ...
-        world_size: Number of these processes; more than one need an initialised torch.distributed, and all get the
+        world_size: Number of these processes; more than one need an initialized torch.distributed, and all get the
             result over all images.
         workers: Processes that load images.
-        progress: Whether to show a progress bar.
+        track: Shows how far it is.
 
     Raises:
         ValueError: If the model has another number of classes than the data set, or a file is bad, here or in another
@@ -70,9 +166,8 @@ def evaluate_model(
     model.eval()
     # Images stay as they are in the file: the predictor resizes them, once for every ratio.
     loader = evaluation_loader(dataset, unchanged, rank=rank, world_size=world_size, workers=workers)
-    bar = Progress(console=make_console(), disable=not progress, transient=True)
-    with all_or_none(world_size), bar:
-        for image, label, _ in bar.track(loader, description="evaluating"):
+    with all_or_none(world_size):
+        for image, label, _ in track(loader, "evaluating", len(loader)):
             size = (label.shape[-2], label.shape[-1])
             for matrix, views in zip(matrices, predictor.views(image[0], priors=priors), strict=True):
                 require_numbers(views)
@@ -133,3 +228,55 @@ def describe(result: Evaluation, names: tuple[str, ...]) -> dict[str, Any]:
         ],
         "prior_miou": [number(prior.miou) for prior in result.priors],
     }
+
+
+def weights_of(model: SeMask | Runtime | str | Path, path: Path | None) -> dict[str, Any]:
+    """What a report says of the weights: their file, if there is one, and its digest."""
+    if path is None:
+        return {"file": None, "sha256": None, "beside": {}}
+    beside = {file.name: sha256(file) for file in weights_beside(path)}
+    return {"file": str(model), "sha256": sha256(path), "beside": beside}
+
+
+def source_of(
+    model: SeMask | Runtime,
+    data: str | Path | Data | None,
+    *,
+    format: str | None,
+    split: str | None,
+    object_255: bool | None,
+) -> Data:
+    """Data of the model's recipe with what was given instead; another format keeps nothing of the recipe's layout.
+
+    Raises:
+        ValueError: If no folder is known.
+    """
+    settings: dict[str, Any] = dict(model.metadata.get("recipe", {}).get("data", {}))
+    if isinstance(data, Data):
+        settings = dataclasses.asdict(data)
+    if format is not None and format != settings.get("format"):
+        settings = {"format": format}
+    if data is not None and not isinstance(data, Data):
+        settings["root"] = str(data)
+    if split is not None:
+        settings["val_split"] = split
+    if object_255 is not None:
+        settings["object_255"] = object_255
+    if "root" not in settings:
+        raise ValueError("which data? the checkpoint names none: give --data FOLDER (and --format)")
+    return Data(**settings)
+
+
+def published_score(model: SeMask | Runtime, data: Data, inference: Inference) -> dict[str, Any] | None:
+    """Published mIoU, a share, for the settings of this evaluation; None when they are not the published ones."""
+    published, recipe = model.metadata.get("published"), model.metadata.get("recipe", {}).get("data", {})
+    if published is None or (data.format, data.val_split) != (recipe.get("format"), recipe.get("val_split")):
+        return None
+    single = recipe_inference(model)
+    if inference == single:
+        protocol, miou = "single scale", published["miou"]
+    elif inference == dataclasses.replace(single, **MULTISCALE):
+        protocol, miou = "multi-scale and flip", published["miou_multiscale"]
+    else:
+        return None
+    return {"name": published["name"], "protocol": protocol, "miou": round(miou / 100, 6)}

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import yaml
 from parity_case import Case, compare_gradients, fill, label_map, network_input
+from published_recipes import FOLDERS
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -31,7 +32,9 @@ def build(spec: dict[str, Any]) -> tuple[SeMask, PixelLoss]:
     method, decoder, size, data = spec["base_official_config"].split("_", 3)
     assert decoder == "fpn", f"{spec['case']}: there is no {decoder} decoder yet"
     size, data = (f"{size}_w7", data.removeprefix("w7_")) if data.startswith("w7_") else (size, data)
-    recipe = yaml.safe_load((CONFIGS / data / f"{method}_{size}_fpn.yaml").read_text(encoding="utf-8"))
+    recipe = yaml.safe_load(
+        (CONFIGS / FOLDERS.get(data, data) / f"{method}_{size}_fpn.yaml").read_text(encoding="utf-8")
+    )
     settings, backbone = recipe["model"], {**spec.get("backbone_config", {}), **spec.get("backbone_overrides", {})}
     head, num_classes = spec.get("head_overrides", {}), spec["num_classes"]
 

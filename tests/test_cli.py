@@ -1,31 +1,37 @@
 import argparse
+import dataclasses
 
 import pytest
 import yaml
-from jsonargparse import ArgumentParser
+from modules import imported
 
 from semask import __version__
-from semask.cli import VERBS, main
+from semask.cli import commands, describe, main
+from semask.commands.options import Options as OptionsOf
+from semask.settings.inference import Inference, Options
+from semask.settings.sections import SECTIONS
+
+VERBS = commands()
 
 
 def test_help_names_every_verb(semask):
+    assert list(VERBS) == ["convert", "demo", "evaluate", "export", "info", "predict", "train"]
     shown = semask("--help").out
-    for verb, (_, help) in VERBS.items():
-        assert verb in shown
-        assert help.split()[0] in shown
+    for verb, help in VERBS.items():
+        assert f"  {verb} " in shown
+        assert help.removesuffix(".") in shown
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_option_is_explained(semask, verb):
-    parser = ArgumentParser()
-    VERBS[verb][0](parser)
+    parser = describe(verb).parser
     shown = semask(verb, "--help").out
     for action in parser._actions:
         text = action.help or ""
         assert text != argparse.SUPPRESS
         assert len(text.partition("(type:")[0].split()) >= 2, f"{verb} {action.option_strings or action.dest}: {text!r}"
         assert action.option_strings[-1:] == [] or action.option_strings[0] in shown
-    assert VERBS[verb][1] in shown
+    assert shown.startswith(f"usage: semask {verb} [")
 
 
 def test_version(semask):
@@ -37,6 +43,8 @@ def test_version(semask):
     [
         ([], "(see semask --help)"),
         (["bake"], "(see semask --help)"),
+        (["trian"], "trian is no command: did you mean train? (see semask --help)"),
+        (["predict", "--scael", "512"], "--scael; did you mean --scale? (see semask predict --help)"),
         (["predict"], "(see semask predict --help)"),
         (["train", "--out", "x"], "(see semask train --help)"),
         (["predict", "a.safetensors", "b.jpg", "--sharpness", "3"], "--sharpness"),
@@ -88,3 +96,61 @@ def test_a_traceback_on_request(monkeypatch):
     monkeypatch.setenv("SEMASK_TRACEBACK", "1")
     with pytest.raises(ValueError, match="no such checkpoint"):
         main(["evaluate", "/nowhere/a.safetensors"])
+
+
+FIELDS = [field.name for field in dataclasses.fields(Inference)]
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "predict"])
+def test_every_setting_of_inference_is_an_option(verb):
+    names = {name for action in describe(verb).parser._actions for name in action.option_strings}
+    assert {f"--{name}" for name in FIELDS} <= names
+
+
+def test_the_sections_of_train_are_those_of_a_recipe():
+    assert describe("train").sections == SECTIONS
+
+
+def test_a_command_gets_the_settings_that_were_given():
+    got = {}
+
+    def command(*, inference: Options, out: str = "x") -> int:
+        """Do it.
+
+        Args:
+            inference: How.
+            out: Where.
+        """
+        got.update(inference)
+        return 7
+
+    assert OptionsOf(command, "test")(["--scale=[64,48]", "--flip", "--out=y"]) == 7
+    assert got == {"scale": (64, 48), "flip": True}
+
+
+HEAVY = {"torch", "torchvision", "numpy", "PIL", "timm", "accelerate", "rich"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "further"),
+    [
+        (["--help"], 0, {"jsonargparse", "yaml"}),
+        (["--version"], 0, {"jsonargparse", "yaml"}),
+        (["trian"], 2, {"jsonargparse", "yaml"}),
+        (["predict", "--scael", "512"], 2, set()),
+        (["train", "--help"], 0, None),
+        *((([verb, "--help"]), 0, set()) for verb in ("convert", "demo", "evaluate", "export", "info", "predict")),
+    ],
+    ids=str,
+)
+def test_what_is_imported(arguments, code, further):
+    """Help and mistakes load no torch; `train --help`, whose settings know losses, loads it but not its compiler."""
+    modules, exit_code = imported(f"main({arguments!r})")
+    assert exit_code == code
+    if further is not None:
+        assert not {name.partition(".")[0] for name in modules} & (HEAVY | further)
+    else:
+        slow = {"torch._dynamo", "torchvision.ops", "accelerate", "timm", "transformers"} & modules
+        if slow <= {"torch._dynamo", "torchvision.ops"} and slow:
+            pytest.xfail("the rooms of the data still import torchvision when they are loaded")
+        assert not slow

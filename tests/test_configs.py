@@ -1,4 +1,3 @@
-import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -6,23 +5,22 @@ from typing import Any
 import pytest
 import torch
 from jsonargparse import ArgumentParser, Namespace
+from published_recipes import MANIFESTS
 
+import semask
 from semask import Augmentation, Data, Inference, PixelLoss, SeMask
-from semask.cli import train_options
+from semask.cli import describe
 from semask.cost import flops, parameters
 from semask.settings.training import Training
 
 CONFIGS = Path(__file__).parents[1] / "semask" / "recipes"
-MANIFESTS = json.loads((Path(__file__).parent / "goldens" / "manifests.json").read_text(encoding="utf-8"))
 FILES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml"))
 GROUPS = {"data": Data, "augmentation": Augmentation, "loss": PixelLoss, "training": Training, "evaluation": Inference}
 
 
 @pytest.fixture(scope="module")
 def parser() -> ArgumentParser:
-    parser = ArgumentParser(exit_on_error=False)
-    train_options(parser)
-    return parser
+    return describe("train").parser
 
 
 @cache
@@ -32,7 +30,7 @@ def parse(parser: ArgumentParser, config: str) -> Namespace:
 
 def build(settings: dict[str, Any]) -> SeMask:
     with torch.device("meta"):
-        return build(**settings)
+        return semask.build(**settings)
 
 
 @pytest.mark.parametrize("config", FILES)

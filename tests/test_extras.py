@@ -29,10 +29,9 @@ def line(package: str) -> str:
     return f"{package} is not installed: it comes with the {extra} extra, pip install 'semask[{extra}]'"
 
 
-@pytest.mark.parametrize("arguments", [["train", "--help"], ["demo"]], ids=str)
-def test_training_without_accelerate(arguments, tmp_path):
-    more = ["--out", tmp_path] if arguments == ["demo"] else []
-    assert without("accelerate", *arguments, *more) == line("accelerate")
+def test_training_without_accelerate(recipe, tmp_path):
+    for arguments in (recipe(tmp_path / "run"), ["demo", "--out", tmp_path]):
+        assert without("accelerate", *arguments) == line("accelerate")
     assert not list(tmp_path.iterdir())
 
 

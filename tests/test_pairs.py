@@ -14,10 +14,9 @@ from safetensors.torch import load_file
 
 import semask as package
 from semask import Predictor, SeMask, load, save
-from semask.commands.info import info
-from semask.cost import flops
+from semask.cost import flops, info
 from semask.decoders.catalog import names
-from semask.training.loop import default_loss
+from semask.training.start import default_loss
 
 ENCODERS = {
     "swin_nano": None,
@@ -97,7 +96,7 @@ def test_info_of_every_encoder(encoder):
     whole, stages = report["parts"]["encoder"], report["stages"]
     assert [row["channels"] for row in stages] == list(model.encoder.channels)
     strides = model.encoder.backbone.strides
-    assert [row["cells"] for row in stages] == [f"{64 // stride} x {96 // stride}" for stride in strides]
+    assert [row["locations"] for row in stages] == [f"{64 // stride} x {96 // stride}" for stride in strides]
     # What may be left are the stem, norms, and a ViT's embedding of places and pyramid.
     assert 0.5 * whole < sum(row["parameters"] + row["semantic parameters"] for row in stages) <= whole
 

@@ -1,27 +1,13 @@
 """Which precision a model computes in, and what "auto" means on a device: the one place that knows."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import torch
-from rich.console import Console
 
-Precision = Literal["auto", "fp32", "bf16"]
-"""What predicting and evaluating can be asked for."""
-Asked = Literal["auto", "fp32", "bf16", "fp16"]
-"""What training can be asked for."""
+from semask.settings.precision import Asked, Choice
+
 SLOWER = "5 to 7 times slower than fp32"
 """bf16 on a processor that emulates it: predicting and training, measured on processors with AVX2 only."""
-
-
-class Choice(NamedTuple):
-    """A precision and what is said about it."""
-
-    precision: Literal["fp32", "bf16", "fp16"]
-    """Never auto; of an exported file also int8."""
-    remark: str
-    """One line to print: what was chosen and why, or a warning."""
-    warning: bool = False
-    """Whether the remark is a warning."""
 
 
 def choose(asked: Asked, device: torch.device | str) -> Choice:
@@ -46,12 +32,6 @@ def choose(asked: Asked, device: torch.device | str) -> Choice:
     if native:
         return Choice("bf16", f"precision bf16 (auto: {name} computes in it)")
     return Choice("fp32", f"precision fp32 (auto: {name} does not compute in bf16)")
-
-
-def tell(choice: Choice, console: Console) -> None:
-    """Print what was chosen."""
-    text, style = (f"warning: {choice.remark}", "yellow") if choice.warning else (choice.remark, None)
-    console.print(text, style=style, highlight=False, soft_wrap=True)
 
 
 def computes_in_bf16(device: torch.device) -> bool:

@@ -59,9 +59,9 @@ class Published:
 
     @property
     def config(self) -> str:
-        """Recipe to train the model with, below configs/."""
-        *model, data = self.name.split("-")
-        return f"{data}/{'_'.join(model)}.yaml"
+        """Recipe to train the model with, below recipes/."""
+        *model, _ = self.name.split("-")
+        return f"{self.format}/{'_'.join(model)}.yaml"
 
     @property
     def antialias(self) -> bool:

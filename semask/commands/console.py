@@ -1,29 +1,109 @@
-"""What commands print on the standard error stream."""
+"""What the commands print: lines, warnings, bars and tables, all through one kind of console.
 
-from collections.abc import Iterable, Sequence
-from typing import TypeVar
+Rich is loaded when something is printed, so that a mistyped option costs nothing.
+"""
 
-from rich.progress import track as bar
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from semask.files.text import make_console, shown
+from semask.files.reporter import Reporter
+from semask.files.text import shown
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 T = TypeVar("T")
 
 
+def make_console(*, stderr: bool = True, quiet: bool = False) -> "Console":
+    """Make a console of rich that leaves :smile: as it is; text from outside goes through `shown`."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, quiet=quiet, emoji=False, highlight=False)
+
+
 def warn(lines: Sequence[str | None]) -> None:
-    """Print lines of warning, each once; None is left out."""
-    console = make_console()
-    for line in dict.fromkeys(lines):
-        if line is not None:
-            console.print(f"warning: {shown(line)}", style="yellow", highlight=False, soft_wrap=True)
+    """Print lines of warning on the standard error stream, each once; None is left out."""
+    ConsoleReporter().warn(lines)
 
 
 def track(items: Iterable[T], what: str, count: int) -> Iterable[T]:
-    """Show a bar that says how far a loop is, and take it away at the end.
+    """Show a bar that says how far a loop is, on the standard error stream, and take it away at the end.
 
     Args:
         items: What the loop goes through.
         what: What is done, for a person.
         count: Number of items.
     """
-    return bar(items, shown(what), count, console=make_console(), transient=True)
+    return ConsoleReporter().track(items, what, count)
+
+
+class ConsoleReporter(Reporter):
+    """Prints on the standard error stream, with one bar for each loop that runs.
+
+    Args:
+        quiet: Print nothing.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = make_console(quiet=quiet)
+        self.bars: Progress | None = None
+
+    def note(self, text: str) -> None:
+        """Print a line."""
+        self.console.print(shown(text), soft_wrap=True)
+
+    def warn(self, lines: Sequence[str | None]) -> None:
+        """Print lines of warning, each once; None is left out."""
+        for line in dict.fromkeys(lines):
+            if line is not None:
+                self.console.print(f"warning: {shown(line)}", style="yellow", soft_wrap=True)
+
+    def track(self, items: Iterable[T], what: str, count: int) -> Iterator[T]:
+        """Show a bar while a loop runs; below those of the loops around it."""
+        with self._live(transient=True) as bars:
+            task = bars.add_task(shown(what), total=count, losses="")
+            for item in items:
+                yield item
+                bars.advance(task)
+            bars.remove_task(task)
+
+    @contextlib.contextmanager
+    def training(self, done: int, steps: int) -> Iterator[None]:
+        """Show a bar with loss, learning rate, images/s and the time left; it stays."""
+        with self._live(transient=False) as bars:
+            self.steps = bars.add_task("training", total=steps, completed=done, losses="")
+            yield
+
+    def step(self, step: int, steps: int, losses: str | None = None, model: Any = None) -> None:
+        """Move the bar; what was logged is a line where there is no terminal to show a bar."""
+        assert self.bars is not None
+        self.bars.update(self.steps, completed=step)
+        if losses is not None:
+            self.bars.update(self.steps, losses=losses)
+            if not self.console.is_terminal:
+                self.note(f"step {step}/{steps}  {losses}")
+
+    @contextlib.contextmanager
+    def _live(self, *, transient: bool) -> Iterator["Progress"]:
+        """The bars on the screen; the outermost loop begins and ends them."""
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        if self.bars is not None:
+            yield self.bars
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[losses]}", markup=False),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console, transient=transient, disable=self.console.quiet) as bars:
+            self.bars = bars
+            try:
+                yield bars
+            finally:
+                self.bars = None

@@ -1,9 +1,10 @@
 """Text from outside (file names, class names, libraries' messages) made safe to show, and short enough to read."""
 
 import unicodedata
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.markup import escape
+if TYPE_CHECKING:
+    from rich.console import Console
 
 LONGEST = 300
 """Characters of somebody else's message that are worth showing."""
@@ -32,6 +33,8 @@ def shown(text: object, *, longest: int = 4 * LONGEST) -> str:
     >>> shown("class [/b]")
     'class \\[/b]'
     """
+    from rich.markup import escape  # only what is printed needs rich
+
     return escape(one_line(text, longest=longest))
 
 
@@ -41,6 +44,8 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(word in str(error) for word in words)
 
 
-def make_console(*, stderr: bool = True, quiet: bool = False) -> Console:
+def make_console(*, stderr: bool = True, quiet: bool = False) -> "Console":
     """Make a console of rich that leaves :smile: as it is; what is shown of others goes through `shown`."""
+    from rich.console import Console
+
     return Console(stderr=stderr, quiet=quiet, emoji=False, highlight=False)

@@ -1,17 +1,20 @@
-"""Which images to predict, and what the files of the results are called."""
+"""Which images to predict, what is wrong with one, and what the files of the results are called."""
 
 import glob as globbing
 import itertools
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from semask.data.images import IMAGE_SUFFIXES
 from semask.files.text import one_line
 
 BESIDE = re.compile(r"_(confidence|prior\d+)$")
-"""Endings of what is written beside a mask and has the same suffix."""
+"""Endings of what is written next to a mask and has the same suffix."""
+WORLD_FILES = (".tfw", ".TFW", ".tifw", ".TIFW", ".wld", ".WLD")
+"""Endings of files next to a TIFF that say where it lies."""
 
 
 LONGEST_NAME = 200
@@ -22,7 +25,16 @@ HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Kinds of characters that no name of an output has: control, direction and format, half pairs, line separators."""
 
 
-def find_images(sources: list[str]) -> list[Path]:
+class Unreadable(ValueError):
+    """The image is at fault, not a setting."""
+
+
+def has_world_file(path: Path) -> bool:
+    """Whether a file next to an image says where on earth it lies."""
+    return any(path.with_suffix(suffix).is_file() for suffix in WORLD_FILES)
+
+
+def find_images(sources: Sequence[str | Path]) -> list[Path]:
     """List the image files that files, folders and patterns stand for, each once, in order.
 
     Raises:
@@ -31,14 +43,14 @@ def find_images(sources: list[str]) -> list[Path]:
     found: dict[Path, Path] = {}
     for source in sources:
         path = Path(source)
-        if not source:
+        if str(source) == "":
             raise ValueError("an image has an empty name: give a file, a folder (. for this one), or a pattern")
         if path.is_dir():
             files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
         elif path.exists():
             files = [path]
         else:
-            files = sorted(Path(p) for p in globbing.glob(source, recursive=True) if Path(p).is_file())
+            files = sorted(Path(p) for p in globbing.glob(str(source), recursive=True) if Path(p).is_file())
         if not files:
             endings = ", ".join(IMAGE_SUFFIXES)
             raise ValueError(
@@ -92,7 +104,7 @@ def output_names(files: list[Path]) -> dict[Path, str]:
             for p, name in candidates.items()
             if counts[name] == 1
             and name not in taken
-            and not (BESIDE.search(name) and BESIDE.sub("", name) in stems)  # another image's file beside its mask
+            and not (BESIDE.search(name) and BESIDE.sub("", name) in stems)  # another image's file next to its mask
         }
     taken = set(names.values())
     numbers = itertools.count()

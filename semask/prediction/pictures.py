@@ -1,4 +1,4 @@
-"""Drawing label maps: colours, overlays with a legend, and the steps of the model side by side."""
+"""Drawing label maps: colors, overlays with a legend, and the steps of the model side by side."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ MOST_JPEG = 65_000
 
 
 def to_picture(image: NDArray[Any]) -> Image.Image:
-    """Make an 8-bit RGB picture of the first 3 channels, or the first, of an image [H, W, C], uint8 or in [0, 1]."""
+    """Make an RGB picture of an image [H, W, C], uint8 or float in [0, 1]: of its first 3 channels, or the first."""
     channels = image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
     if channels.dtype != np.uint8:
         channels = (channels * 255).round().astype(np.uint8)
@@ -24,7 +24,7 @@ def to_picture(image: NDArray[Any]) -> Image.Image:
 
 
 def colorize(label: NDArray[np.uint8], classes: Classes) -> Image.Image:
-    """Paint a label map [H, W] in the colours of its classes; ignored pixels are black."""
+    """Paint a label map [H, W] in the colors of its classes; ignored pixels are black."""
     return Image.fromarray(_table(classes)[label])
 
 
@@ -36,7 +36,7 @@ def index_mask(label: NDArray[np.uint8], classes: Classes) -> Image.Image:
 
 
 def overlay(image: Image.Image, label: NDArray[np.uint8], classes: Classes, *, opacity: float = 0.55) -> Image.Image:
-    """Lay the colours of a label map [H, W] over its image; opacity from 0 (image only) to 1 (colours only)."""
+    """Lay the colors of a label map [H, W] over its image; opacity from 0 (image only) to 1 (colors only)."""
     return Image.blend(image.convert("RGB"), colorize(label, classes), opacity)
 
 
@@ -85,7 +85,7 @@ def side_by_side(pictures: Sequence[Image.Image], *, gap: int = 4) -> Image.Imag
 
 
 def _table(classes: Classes) -> NDArray[np.uint8]:
-    """Colour of each label value, [256, 3]."""
+    """Color of each label value, [256, 3]."""
     table = np.zeros((256, 3), dtype=np.uint8)
     table[: len(classes)] = classes.palette
     return table

@@ -1,13 +1,10 @@
-"""Several processes that share images, as torchrun starts them."""
+"""Several processes that share images, as torchrun starts them; torch is imported only where there are several."""
 
 import contextlib
 import os
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import NamedTuple, TypeVar
-
-import torch
-import torch.distributed as dist
 
 PATIENCE = timedelta(hours=6)
 """How long a process that is done waits for the others, whose images may be larger; a dead one is noticed at once."""
@@ -28,6 +25,11 @@ class Processes(NamedTuple):
 def started() -> int:
     """How many processes were started together; torchrun tells each of them."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first() -> bool:
+    """Whether this is the process that prints and writes what is of all."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def require_one(verb: str) -> None:
@@ -54,6 +56,9 @@ def joined(device: str | None) -> Iterator[Processes]:
     if count == 1:
         yield Processes(0, 1, device)
         return
+    import torch
+    import torch.distributed as dist
+
     own = device == "cuda" or (device is None and torch.cuda.is_available())
     if own:
         device = f"cuda:{_own_gpu()}"
@@ -74,6 +79,8 @@ def _own_gpu() -> int:
     Raises:
         ValueError: If there is none left for it.
     """
+    import torch
+
     index, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if index >= gpus:
         raise ValueError(f"more processes than GPUs ({gpus}) on this machine: start {gpus}, or give --device cpu")
@@ -96,6 +103,9 @@ def all_or_none(count: int) -> Iterator[None]:
         fault = error
     if count == 1:
         return
+    import torch
+    import torch.distributed as dist
+
     failed = torch.tensor(int(fault is not None), device="cpu" if "gloo" in dist.get_backend_config() else "cuda")
     try:
         dist.all_reduce(failed)
@@ -111,5 +121,7 @@ def gathered(value: T, count: int) -> list[T]:
     """What each process has, in the order of their ranks."""
     values: list[T] = [value] * count
     if count > 1:
+        import torch.distributed as dist
+
         dist.all_gather_object(values, value)
     return values

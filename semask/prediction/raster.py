@@ -1,7 +1,7 @@
 """Image files that do not fit into memory: read and written by windows, with rasterio (GDAL), the extra `geo`.
 
 GDAL takes many things for a file: addresses, archives, texts that name other files. Here it gets the name of a regular
-file and the one driver that its first bytes ask for, and looks at no file beside it.
+file and the one driver that its first bytes ask for, and looks at no file next to it.
 """
 
 import contextlib
@@ -12,17 +12,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from semask.data.classes import IGNORE_INDEX, Color
 from semask.data.images import FORMATS, Reach, read_image
 from semask.files.atomic import written_whole
 from semask.files.reading import read_text, require_file
 from semask.files.text import one_line, reason
-from semask.prediction.predictor import to_image
+from semask.prediction.files import WORLD_FILES, Unreadable
+from semask.prediction.pictures import to_picture
 
 READ_ROWS = 64
 """Rows of an image that are read at once."""
@@ -40,21 +39,16 @@ DRIVERS = {
     b"RIFF": ["WEBP"],
 }
 """First bytes of a file -> GDAL's drivers for it; none of them opens anything else."""
-WORLD_FILES = (".tfw", ".TFW", ".tifw", ".TIFW", ".wld", ".WLD")
 SETTINGS = {
     "GDAL_CACHEMAX": 64,  # MB of decoded blocks; else a share of the machine's memory
     # With these, JPEG and PNG files that are cut off are errors and not noise.
     "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
     "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
-    # No files beside the image, which may name further ones; and no address is opened, should something name one.
+    # No files next to the image, which may name further ones; and no address is opened, should something name one.
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_PAM_ENABLED": "NO",
     "CPL_VSIL_CURL_ALLOWED_FILENAME": "none",
 }
-
-
-class Unreadable(ValueError):
-    """The image is at fault, not a setting."""
 
 
 class Place(NamedTuple):
@@ -128,7 +122,7 @@ class Raster:
         """How much of their range the samples use that were read so far; None if they have 8 bits or are negative."""
         return Reach(self.highest, self.bits) if self.bits > 8 and not self.negative else None
 
-    def windows(self, windows: Sequence[range]) -> Iterator[Tensor]:
+    def windows(self, windows: Sequence[range]) -> Iterator[NDArray[np.uint8]]:
         """Read windows of as many rows each, from top to bottom; rows that they share are read once.
 
         Yields:
@@ -143,9 +137,9 @@ class Raster:
                 last = min(first + READ_ROWS, len(window))
                 pixels[:, first:last] = self._rows(window[first:last])
             end = window.stop
-            yield torch.from_numpy(pixels)
+            yield pixels
 
-    def invalid(self, rows: range) -> Tensor | None:
+    def invalid(self, rows: range) -> NDArray[np.bool_] | None:
         """Which pixels [n, W] a TIFF says to be no data, by value, mask or alpha; None: none can be."""
         if not self.is_tiff or self.upright is not None:
             return None
@@ -153,7 +147,8 @@ class Raster:
             return None
         with self._explained():
             window = ((rows.start, rows.stop), (0, self.width))
-            return torch.from_numpy(self.dataset.dataset_mask(window=window) == 0)
+            invalid: NDArray[np.bool_] = self.dataset.dataset_mask(window=window) == 0
+            return invalid
 
     def overview(self, factor: int) -> Image.Image:
         """Read every `factor`-th pixel of every `factor`-th row; a reading at a smaller size takes a PNG whole."""
@@ -162,7 +157,7 @@ class Raster:
             self._rows(range(first, min(first + step, self.height)))[:, ::factor, ::factor].copy()
             for first in range(0, self.height, step)
         ]
-        return to_image(torch.from_numpy(np.concatenate(pixels, axis=1)))
+        return to_picture(np.concatenate(pixels, axis=1).transpose(1, 2, 0))
 
     def close(self) -> None:
         """Close the file."""
@@ -190,7 +185,7 @@ class Raster:
             pixels = 255 - pixels
         if self.mode is None:
             return pixels
-        converted = np.array(to_image(torch.from_numpy(pixels)).convert(self.mode))
+        converted = np.array(to_picture(pixels.transpose(1, 2, 0)).convert(self.mode))
         return converted.reshape(*converted.shape[:2], self.channels).transpose(2, 0, 1)
 
     def _turned(self) -> bool:
@@ -258,13 +253,8 @@ def local_name(path: Path) -> Path | str:
     return f"/.{path}" if str(path).startswith("/vsi") else path
 
 
-def has_world_file(path: Path) -> bool:
-    """Whether a file beside an image says where it lies."""
-    return any(path.with_suffix(suffix).is_file() for suffix in WORLD_FILES)
-
-
 def place_of(dataset: Any, path: Path) -> Place:
-    """Where an open TIFF lies; a world file beside it says where, if the file itself does not."""
+    """Where an open TIFF lies; a world file next to it says where, if the file itself does not."""
     transform = dataset.transform
     for suffix in WORLD_FILES if transform.is_identity else ():
         with contextlib.suppress(ValueError):
@@ -317,8 +307,7 @@ def place_and_holes(path: Path, size: tuple[int, int]) -> tuple[Place | None, ND
     with gdal(), contextlib.closing(Raster(path, channels=1)) as image:
         if (image.height, image.width) != size or image.place is None:
             return None, None
-        invalid = image.invalid(range(image.height))
-        return image.place, None if invalid is None else invalid.numpy()
+        return image.place, image.invalid(range(image.height))
 
 
 def write(
@@ -338,7 +327,7 @@ def write(
         size: Height and width.
         place: Where the GeoTIFF lies; None for a PNG.
         scratch: Folder for a GeoTIFF that a PNG is made of.
-        palette: Colours of class indices; a TIFF says then that `IGNORE_INDEX` is no data.
+        palette: Colors of class indices; a TIFF says then that `IGNORE_INDEX` is no data.
 
     Raises:
         ValueError: If it can't be written; what was there before is untouched.

@@ -1,5 +1,6 @@
 """Recipes: YAML files of settings, read as what they may be from anybody: text with numbers, and no more."""
 
+import difflib
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ import yaml
 from semask.files.reading import read_text, require_shallow
 from semask.files.text import one_line, reason
 
+RECIPES = Path(__file__).parents[1] / "recipes"
+"""Folder of the recipes that are installed with the package, DATASET/ENCODER_DECODER.yaml."""
+ENDINGS = (".yaml", ".yml")
 MOST = 2**18
 """Bytes of a recipe; ours have 1,500."""
 DEEPEST = 8
@@ -43,11 +47,45 @@ Loader.add_implicit_resolver(
 )
 
 
+def recipe_names() -> list[str]:
+    """Names of the installed recipes, for example ade20k/semask_tiny_fpn."""
+    return sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.glob("*/*.yaml"))
+
+
+def is_recipe(source: str | Path) -> bool:
+    """Whether a recipe is meant, by its ending or as one of `recipe_names`."""
+    return Path(source).suffix in ENDINGS or (not Path(source).exists() and str(source) in recipe_names())
+
+
+def find_recipe(source: str | Path) -> Path:
+    """Find the file of a recipe.
+
+    Args:
+        source: Path of a YAML file, or the name of an installed recipe, for example ade20k/semask_tiny_fpn.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    path, known = Path(source), recipe_names()
+    name = str(source).removesuffix(".yaml")
+    if path.exists():
+        return path
+    if name in known:
+        return RECIPES / f"{name}.yaml"
+    if path.suffix in ENDINGS:
+        return path  # reading it says that it is missing
+    close = difflib.get_close_matches(name, known, n=3)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"the first of {len(known)} names is {known[0]}"
+    raise ValueError(
+        f"{one_line(source)}: no such recipe: give the path of a .yaml file, or the name of an installed one ({hint})"
+    )
+
+
 def read_recipe(path: str | Path) -> dict[str, dict[str, Any]]:
     """Read the sections of a recipe.
 
     Args:
-        path: YAML file; without anchors, aliases and tags, none of which a recipe needs.
+        path: YAML file, or the name of an installed recipe; without anchors, aliases and tags, which no recipe needs.
 
     Returns:
         Section -> name of a setting -> value, as plain YAML values.
@@ -55,6 +93,7 @@ def read_recipe(path: str | Path) -> dict[str, dict[str, Any]]:
     Raises:
         ValueError: If it can't be read, is no such YAML, or is nested too deeply.
     """
+    path = find_recipe(path)
     text = read_text(path, most=MOST, otherwise="give the path of a recipe (.yaml)")
     try:
         require_plain(text)

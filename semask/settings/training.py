@@ -3,18 +3,18 @@
 import dataclasses
 from typing import Annotated
 
-from semask.acceleration.precision import Asked
 from semask.files.schema import Probability, Range, require_fields
+from semask.settings.precision import Asked
 
 Beta = Annotated[float, Range(0, 1, below=True)]
 
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """How the weights are found.
+    """Optimizer, schedule and logging settings.
 
     Attributes:
-        steps: Optimiser steps.
+        steps: Optimizer steps.
         batch_size: Images of one step, over all processes and accumulated passes together.
         accumulate: Passes whose gradients are summed into one step: memory against time.
         lr: Highest learning rate.

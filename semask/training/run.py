@@ -1,4 +1,4 @@
-"""What a training run keeps: weights, optimiser, averages, logs and checkpoints, and how it goes on after a stop."""
+"""What a training run keeps: weights, optimizer, averages, logs and checkpoints, and how it goes on after a stop."""
 
 import contextlib
 import time
@@ -9,7 +9,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from accelerate import Accelerator
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -20,7 +19,8 @@ from semask.data.images import encoded
 from semask.evaluation import Evaluation, describe, evaluate_model
 from semask.files.atomic import sync, write_whole
 from semask.files.reading import parse_json, read_text
-from semask.files.text import make_console, one_line, reason, shown
+from semask.files.reporter import Reporter
+from semask.files.text import one_line, reason
 from semask.losses.pixel import Losses
 from semask.model import SeMask
 from semask.prediction.pictures import colorize, side_by_side
@@ -42,23 +42,24 @@ SAMPLES = 4
 
 
 class Run:
-    """The state of a training run after `step` optimiser steps.
+    """The state of a training run after `step` optimizer steps.
 
     A run is its state on the disk: that is written before anything else of a run, before the first step and at every
     save, so that whatever lies in the folder after a kill belongs to a run that can go on.
 
     Args:
         model: Model to train; `metadata` holds its recipe and classes.
-        optimizer: Optimiser of the model's parameters.
+        optimizer: Optimizer of the model's parameters.
         accelerator: Devices, precision, processes.
         out: Folder of the run.
-        steps: Optimiser steps of the whole run.
+        steps: Optimizer steps of the whole run.
         ema: Decay of the moving average of the weights; None for none.
         log_every: Steps between two lines of the log.
         batch_size: Images of a step over all processes.
+        reporter: Is told how far the run is.
 
     Attributes:
-        step: Optimiser steps done.
+        step: Optimizer steps done.
         samples: Training samples seen in these steps, over all processes.
         network: The model as the engine wraps it.
         evaluated: The last evaluation, None before the first.
@@ -75,6 +76,7 @@ class Run:
         ema: float | None,
         log_every: int,
         batch_size: int,
+        reporter: Reporter,
     ) -> None:
         self.model, self.accelerator, self.out = model, accelerator, out
         self.steps, self.log_every, self.batch_size = steps, log_every, batch_size
@@ -88,7 +90,7 @@ class Run:
         if self.average is not None:
             self.average.to(accelerator.device)
         self.losses: list[Losses] = []
-        self.console = make_console(quiet=not accelerator.is_main_process)
+        self.reporter = reporter
         self._restart_clock()
 
     @property
@@ -98,25 +100,11 @@ class Run:
         model.metadata = self.model.metadata
         return model
 
-    def progress(self) -> Progress:
-        """Bar with loss, learning rate, images/s and the time left."""
-        self.bar = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[text]}"),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not self.accelerator.is_main_process,
-        )
-        self.task = self.bar.add_task("", total=self.steps, completed=self.step, text="")
-        return self.bar
-
     def note(self, losses: Losses) -> None:
         """Remember the losses of a pass.
 
         Raises:
-            ValueError: If the loss is no number any more; no weight has been changed by it.
+            ValueError: If the loss is NaN or infinite; no weight was changed by it.
         """
         if not torch.isfinite(losses.total):
             lr = self.optimizer.param_groups[0]["lr"]
@@ -133,35 +121,32 @@ class Run:
         self.samples += self.batch_size
         if self.average is not None:
             self.average.update_parameters(self.accelerator.unwrap_model(self.network))
-        self.bar.advance(self.task)
-        if self.due(self.log_every):
-            self._log_losses(lr)
+        losses = self._log_losses(lr) if self.due(self.log_every) else None
+        self.reporter.step(self.step, self.steps, losses, self.trained)
 
     def due(self, every: int) -> bool:
         """Whether something that happens every so many steps, and at the end, happens now; 0: only at the end."""
         return self.step == self.steps or (every > 0 and self.step % every == 0)
 
-    def _log_losses(self, lr: float) -> None:
+    def _log_losses(self, lr: float) -> str:
+        """Log the means of the losses since the last time, and say them in a line."""
         means = torch.stack([torch.stack(losses) for losses in self.losses]).mean(0)
         total, main, prior = self.accelerator.reduce(means, "mean").tolist()
         images, seconds = (self.step - self.clock[0]) * self.batch_size, time.perf_counter() - self.clock[1]
         row = {"loss": total, "main": main, "prior": prior, "lr": lr, "images/s": images / seconds}
         self.losses = []
         self._restart_clock()
-        text = f"loss {total:.4f}  lr {lr:.2e}  {row['images/s']:.1f} images/s"
-        self.bar.update(self.task, text=text)
-        if not self.console.is_terminal:
-            self.console.print(f"step {self.step}/{self.steps}  {text}", highlight=False)
         self._track("train", row)
         if self.accelerator.is_main_process:
             self.log.append(self.step, row)
+        return f"loss {total:.4f}  lr {lr:.2e}  {row['images/s']:.1f} images/s"
 
     def _restart_clock(self) -> None:
         """Measure images/s from now on: (step, seconds)."""
         self.clock = (self.step, time.perf_counter())
 
     def evaluate(self, inference: Inference, dataset: SegmentationDataset, *, workers: int) -> None:
-        """Measure the model, log scores and sample predictions, and keep the checkpoint if it is the best so far."""
+        """Evaluate the model, log scores and sample predictions, and keep the checkpoint if it is the best so far."""
         require_finite(self.out / "best.safetensors", self.trained)
         predictor = Predictor(self.trained, inference)
         if self.accelerator.num_processes > 1:
@@ -173,13 +158,13 @@ class Run:
             rank=self.accelerator.process_index,
             world_size=self.accelerator.num_processes,
             workers=workers,
-            progress=self.accelerator.is_main_process,
+            track=self.reporter.track,
         )
         self.model.metadata |= {"step": self.step, "metrics": describe(result, dataset.classes.names)}
         row = {"miou": result.scores.miou, "mean_accuracy": result.scores.mean_accuracy}
         row |= {"overall_accuracy": result.scores.overall_accuracy}
         row |= {f"prior_{stage}": prior.miou for stage, prior in enumerate(result.priors, start=1)}
-        self.console.print(f"step {self.step}/{self.steps}  mIoU {100 * row['miou']:.2f} %", highlight=False)
+        self.reporter.note(f"step {self.step}/{self.steps}  mIoU {100 * row['miou']:.2f} %")
         self._track("val", row)
         if self.accelerator.is_main_process:
             self.scores.append(self.step, row)
@@ -261,7 +246,7 @@ class Run:
         self.saved_step, self.newest_is_whole = self.step, True
 
     def _parameters(self) -> list[str]:
-        """Names of the parameters in the order of the optimiser."""
+        """Names of the parameters in the order of the optimizer."""
         names = {id(parameter): name for name, parameter in self.model.named_parameters()}
         return [names[id(x)] for group in self.optimizer.param_groups for x in group["params"]]
 
@@ -289,7 +274,7 @@ class Run:
         """
         state = read_state(self.out)
         if state.warning is not None:
-            self._print(f"warning: {state.warning}")
+            self.reporter.warn([state.warning])
         try:
             require_state(state.saved)
             changes = self._changes(state.saved)
@@ -318,14 +303,13 @@ class Run:
 
     def _tell(self, changes: list[Change]) -> None:
         """Say how a run goes on otherwise than it began, and note it in what will be saved."""
-        self._print(f"going on after step {self.step} and {self.samples} samples; the numbers will differ, because of")
+        self.reporter.note(
+            f"going on after step {self.step} and {self.samples} samples; the numbers will differ, because of"
+        )
         for name, before, now in changes:
-            self._print(f"- {name}: {one_line(before)} -> {one_line(now)}")
+            self.reporter.note(f"- {name}: {one_line(before)} -> {one_line(now)}")
         note = {"step": self.step, "changes": {name: [before, now] for name, before, now in changes}}
         self.model.metadata["changes"] = [*self.model.metadata.get("changes", []), note]
-
-    def _print(self, text: str) -> None:
-        self.console.print(shown(text), highlight=False, soft_wrap=True)
 
     def _restore(self, tensors: Mapping[str, Tensor], saved: Mapping[str, Any]) -> None:
         require_like(part(tensors, "model."), self.model.state_dict())
@@ -380,7 +364,7 @@ class Run:
             return
         for log in (self.log, self.scores):
             if fault := log.forget_after(self.step):
-                self._print(f"warning: {fault}")
+                self.reporter.warn([fault])
 
 
 def averaged(model: SeMask, decay: float) -> AveragedModel:

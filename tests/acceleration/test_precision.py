@@ -5,10 +5,11 @@ import sys
 
 import pytest
 import torch
-from rich.console import Console
 from safetensors import safe_open
 
-from semask.acceleration.precision import choose, computes_in_bf16, processor_has_bf16, tell
+from semask.acceleration.precision import choose, computes_in_bf16, processor_has_bf16
+from semask.commands.console import ConsoleReporter
+from semask.settings.precision import tell
 
 CPU = torch.device("cpu")
 
@@ -65,8 +66,8 @@ def test_choices(native, capsys, asked, answer, precision, remark, warning):
     chosen = choose(asked, CPU)
     assert (chosen.precision, chosen.warning) == (precision, warning)
     assert remark in chosen.remark
-    tell(chosen, Console())
-    shown = capsys.readouterr().out
+    tell(chosen, ConsoleReporter())
+    shown = capsys.readouterr().err
     assert shown.count("\n") == 1
     assert shown.startswith("warning: ") == warning
 

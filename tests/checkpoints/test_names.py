@@ -1,16 +1,15 @@
 import hashlib
-import json
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from published_recipes import MANIFESTS
 
 from semask.builder import build
 from semask.checkpoints.names import official_names
 
 ROOT = Path(__file__).parents[2]
-MANIFESTS = json.loads((ROOT / "tests" / "goldens" / "manifests.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("name", MANIFESTS)

@@ -10,10 +10,10 @@ from torch import nn
 import semask as package
 from semask import SeMask
 from semask.builder import build
+from semask.checkpoints.converting import convert
 from semask.checkpoints.names import to_official
 from semask.checkpoints.official import read_settings
 from semask.checkpoints.published import PUBLISHED
-from semask.commands.convert import convert
 
 SMALL = {"encoder": "swin_nano", "num_classes": 4, "channels": 32, "semantic_window": [5, 7, None, None]}
 DECODERS = {
@@ -76,7 +76,7 @@ def test_every_decoder(tmp_path, semask, decoder):
     model = randomised(**SMALL, **DECODERS[decoder], decoder=decoder)
     source = write(tmp_path / "theirs.pth", official(model), names=("road", "sky", "tree", "car"))
     output = semask("convert", source, "--semantic_window", "[5,7,null,null]")
-    assert "4 classes, priors of 4, semantic scope 5, 7, global, global, its learnt scale " in output.out
+    assert "4 classes, priors of 4, semantic scope 5, 7, global, global, its learned scale " in output.out
     assert f"{model.encoder.semantic_layers[3].attentions[0].scale.item():.3g}" in output.out
     converted = package.load(tmp_path / "theirs.safetensors")
     assert {**model.config, "dropout": 0.1} == converted.config
@@ -87,7 +87,7 @@ def test_every_decoder(tmp_path, semask, decoder):
         ours, theirs = converted(image, with_prior=True), model(image, with_prior=True)
     assert ours.prior_logits.equal(theirs.prior_logits)
     assert converted.metadata["source"]["file"] == "theirs.pth"
-    assert "theirs.safetensors: is there already" in semask.refused("convert", source)
+    assert "theirs.safetensors: already exists; pass --overwrite" in semask.refused("convert", source)
     if decoder == "fpn":
         assert package.Predictor(converted).classes.names == ("road", "sky", "tree", "car")
         assert package.Predictor(converted).classes.palette[3] == (3, 0, 9)

@@ -69,7 +69,7 @@ def test_scores_are_those_of_the_written_masks(semask, evaluate, trained, scenes
     assert_scores(report, brute_force(masks, labels_of(scenes), 11))
 
 
-def test_every_prior_is_measured(evaluate, trained, scenes):
+def test_every_prior_is_evaluated(evaluate, trained, scenes):
     predictor = Predictor(load(trained))
     images = sorted((scenes / "images" / "val").iterdir())
     priors = zip(*(predictor(image, priors=True).priors for image in images), strict=True)
@@ -254,7 +254,7 @@ def test_zoo_is_the_checkpoint_of_that_name(semask, zoo, scenes, tmp_path):
     assert reports[0] == reports[1]
 
 
-def test_priors_of_other_classes_are_not_measured(semask, scenes, tmp_path):
+def test_priors_of_other_classes_are_not_evaluated(semask, scenes, tmp_path):
     model = build("swin_nano", num_classes=11, prior_classes=7, channels=8)
     path = save(tmp_path / "fewer.safetensors", model, {})
     shown = semask("evaluate", path, "--data", scenes, "--workers=0", "--out", tmp_path / "report.json").out
@@ -262,4 +262,4 @@ def test_priors_of_other_classes_are_not_measured(semask, scenes, tmp_path):
     assert (report["prior_miou"], report["prior_classes"]) == ([], 7)
     assert report["miou"] > 0
     assert "prior of semantic layer" not in shown
-    assert "priors not measured: they have 7 classes" in " ".join(shown.split())
+    assert "priors not evaluated: they have 7 classes" in " ".join(shown.split())

@@ -4,13 +4,13 @@ import yaml
 
 from semask import save
 from semask.builder import build
-from semask.commands.info import info
-from semask.cost import flops
+from semask.commands.info import open_model
+from semask.cost import flops, info
 
 SMALL = {"encoder": "swin_nano", "num_classes": 5, "channels": 8, "semantic_window": (4, 4, None, None)}
 
 
-def test_report(capsys):
+def test_report(semask, tmp_path):
     model = build(**SMALL, semantic_depths=(0, 1, 1, 2))
     report = info(model, size=(64, 100))
     assert report["parameters"] == sum(parameter.numel() for parameter in model.parameters())
@@ -20,7 +20,7 @@ def test_report(capsys):
     stages = report["stages"]
     assert [stage["stage"] for stage in stages] == [1, 2, 3, 4]
     assert [stage["blocks"] for stage in stages] == [2, 2, 2, 2]
-    assert [stage["cells"] for stage in stages] == ["16 x 25", "8 x 13", "4 x 7", "2 x 4"]
+    assert [stage["locations"] for stage in stages] == ["16 x 25", "8 x 13", "4 x 7", "2 x 4"]
     assert [stage["semantic layer"] for stage in stages] == [
         "none",
         "4 x 4 windows, depth 1, residual normed",
@@ -32,7 +32,8 @@ def test_report(capsys):
     )
     in_stages = sum(stage["parameters"] + stage["semantic parameters"] for stage in stages)
     assert in_stages + norms_and_stem == report["parts"]["encoder"]
-    printed = capsys.readouterr().out
+    path = save(tmp_path / "model.safetensors", model, {})
+    printed = semask("info", path, "--size=[64,100]").out
     assert f"{report['parameters']:,} parameters" in printed
     assert f"{report['flops'] / 1e9:.2f} GFLOPs at 64 x 100" in printed
 
@@ -65,7 +66,9 @@ def test_checkpoint_and_recipe(tmp_path):
     path = save(tmp_path / "model.safetensors", model, {})
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"model": model.config}))
     with torch.no_grad():
-        reports = [info(source, size=(32, 32)) for source in (model, str(path), str(tmp_path / "recipe.yaml"))]
+        reports = [
+            info(x, size=(32, 32)) for x in (model, open_model(str(path)), open_model(str(tmp_path / "recipe.yaml")))
+        ]
     assert reports[0] == reports[1] == reports[2]
 
 
@@ -85,15 +88,15 @@ def test_recipes_that_describe_no_model(tmp_path, content, reason):
     path = tmp_path / "recipe.yaml"
     path.write_text(content)
     with pytest.raises(ValueError, match=r"recipe\.yaml: ") as caught:
-        info(str(path))
+        open_model(str(path))
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_other_faults(tmp_path):
     with pytest.raises(ValueError, match=r"nowhere\.yaml: no such file"):
-        info(str(tmp_path / "nowhere.yaml"))
+        open_model(str(tmp_path / "nowhere.yaml"))
     with pytest.raises(ValueError, match="no such checkpoint"):
-        info(str(tmp_path / "nowhere.safetensors"))
+        open_model(str(tmp_path / "nowhere.safetensors"))
     with pytest.raises(ValueError, match=r"size is \(0, 32\)"):
         info(build(**SMALL), size=(0, 32))

@@ -244,7 +244,7 @@ def test_memory_runs_out(semask, trained, photos, tmp_path, monkeypatch):
     def fails(*_: object, **__: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 12 bytes")
 
-    monkeypatch.setattr("semask.commands.predict.Predictor.__call__", fails)
+    monkeypatch.setattr("semask.prediction.predictor.Predictor.__call__", fails)
     output = semask("predict", trained, photos[0], "--out", tmp_path, code=2)
     assert f"{photos[0]}: there is not enough memory (DefaultCPUAllocator: can't allocate" in output.err
 
@@ -261,7 +261,7 @@ def test_one_image_is_in_memory_at_a_time(semask, trained, photos, tmp_path, mon
 
     for i in range(8):
         shutil.copy(photos[0], tmp_path / f"{i}.jpg")
-    monkeypatch.setattr("semask.commands.predict.read_image", watched)
+    monkeypatch.setattr("semask.prediction.results.read_image", watched)
     semask("predict", trained, tmp_path, "--out", tmp_path / "out")
     assert len(alive) == 8
     assert max(alive) <= 1  # the last one, until the next takes its name

@@ -19,7 +19,7 @@ from semask.encoders.swin import Swin, SwinSize
 from semask.prediction.predictor import look
 from semask.prediction.score_maps import probabilities
 from semask.settings.training import Training
-from semask.training.loop import default_loss, parameter_groups
+from semask.training.start import default_loss, parameter_groups
 
 ROOT = Path(__file__).parents[2]
 GOLDENS = ROOT / "tests" / "goldens"

@@ -56,7 +56,7 @@ READERS: dict[str, str] = {
     "checkpoints/unpickle.py:lock_down": "ours: the system's own files",
     "checkpoints/weight_files.py:convert": "checkpoints/test_unpickle.py",
     "checkpoints/weight_files.py:read_safetensors": "checkpoints/test_weight_files.py",
-    "commands/demo.py:read_losses": "ours: the log that the demo wrote",
+    "cli.py:commands": "ours: a command in the package",
     "data/classes.py:_read_table": "ours: a table in the package",
     "data/diagnostics.py:digest": "data/test_diagnostics.py",
     "data/file_types.py:_tiff": "data/test_file_types.py",
@@ -89,9 +89,12 @@ READERS: dict[str, str] = {
     "prediction/tiles.py:__init__": "prediction/test_tiles.py",
     "settings/recipe.py:read_recipe": "hostile/test_hostile_recipes.py, fuzz.py",
     "synthetic/dataset.py:_is_complete": "ours: the data set that the demo wrote",
+    "training/demo.py:read_first": "ours: the picture that the demo wrote",
+    "training/demo.py:read_losses": "ours: the log that the demo wrote",
+    "training/demo.py:read_note": "ours: the note that the demo wrote",
     "training/log.py:read": "training/test_log.py",
-    "training/loop.py:started_with": "training/test_loop.py",
     "training/run.py:_renew_last": "training/test_run.py",
+    "training/start.py:started_with": "training/test_loop.py",
 }
 """Where a file is opened, and what attacks it; what is our own, written a moment before, says so."""
 

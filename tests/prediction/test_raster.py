@@ -14,7 +14,8 @@ from PIL import Image
 from semask.data.images import read_image
 
 rasterio = pytest.importorskip("rasterio")
-from semask.prediction.raster import BLOCK, Place, Raster, Unreadable, gdal, local_name, write  # noqa: E402
+from semask.prediction.files import Unreadable  # noqa: E402
+from semask.prediction.raster import BLOCK, Place, Raster, gdal, local_name, write  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning"),
@@ -87,7 +88,7 @@ def test_files_are_read_as_read_image_reads_them(make, channels, tmp_path):
     raster = Raster(path, channels=channels)
     windows = [range(40), range(30, 70), range(raster.height - 40, raster.height)]
     for window, seen in zip(windows, raster.windows(windows), strict=True):
-        assert np.array_equal(seen.permute(1, 2, 0), expected[window.start : window.stop])
+        assert np.array_equal(seen.transpose(1, 2, 0), expected[window.start : window.stop])
     assert raster.invalid(range(10)) is None
     raster.close()
 
@@ -167,7 +168,7 @@ def test_an_address_in_the_tags_of_an_image_is_not_followed(tmp_path, server):
 def read_all(path: Path) -> None:
     with gdal(), contextlib.closing(Raster(path, channels=3)) as raster:
         (seen,) = raster.windows([range(100)])
-        assert np.array_equal(seen.permute(1, 2, 0), photo())
+        assert np.array_equal(seen.transpose(1, 2, 0), photo())
         raster.overview(4)
         raster.invalid(range(100))
         assert raster.place is not None

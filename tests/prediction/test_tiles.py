@@ -16,11 +16,14 @@ from semask import Inference, Predictor, SeMask
 from semask.builder import build
 from semask.checkpoints.saving import save
 from semask.checkpoints.sources import load
+from semask.commands.console import ConsoleReporter
 from semask.data.classes import Classes
 from semask.data.images import read_image
-from semask.prediction.raster import Raster, Unreadable, gdal
+from semask.prediction.blending import Span, blend, check_grid, rising, spans
+from semask.prediction.files import Unreadable
+from semask.prediction.raster import Raster, gdal
 from semask.prediction.score_maps import probabilities
-from semask.prediction.tiles import Parts, Span, blend, check_grid, predict_file, rising, spans, write_overlay
+from semask.prediction.tiles import Parts, predict_file, write_overlay
 
 rasterio = pytest.importorskip("rasterio")
 pytestmark = [
@@ -308,7 +311,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(predictor, tmp_path, suffix, til
     assert not (tmp_path / f"out{suffix}").exists()
     capsys.readouterr()
     rest = Stopping(predictor.model, 9 - tiles // 3 * 3)  # what is finished is not done again
-    out = predict_file(rest, path, tmp_path / "out", confidence=True, **TILES)
+    out = predict_file(rest, path, tmp_path / "out", confidence=True, **TILES, reporter=ConsoleReporter())
     assert rest.tiles == 0
     assert ("goes on after" in capsys.readouterr().err) == (tiles >= 3)
     assert out.read_bytes() == whole.read_bytes()

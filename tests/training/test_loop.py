@@ -25,8 +25,9 @@ from semask.losses.label import LabelCounts, count_label
 from semask.losses.pixel import PixelLoss
 from semask.model import SeMask
 from semask.settings.training import Training
-from semask.training.loop import parameter_groups, seed_dropout
+from semask.training.loop import seed_dropout
 from semask.training.run import Run
+from semask.training.start import parameter_groups
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -229,7 +230,7 @@ def test_a_plain_backbone_trains_without_priors(semask, recipe, tmp_path):
 
 @pytest.mark.parametrize("decoder", ["mask2former", "maskformer"])
 def test_a_mask_decoder_learns_by_its_nano_recipe(semask, recipe, tmp_path, decoder):
-    config = Path(__file__).parents[2] / "semask" / "recipes" / "street" / f"semask_nano_{decoder}.yaml"
+    config = Path(__file__).parents[2] / "semask" / "recipes" / "synthetic" / f"semask_nano_{decoder}.yaml"
     small = {"model.channels": 32, "model.decoder_layers": 1, "training.warmup_steps": 0}
     command, *settings = recipe(tmp_path / "run", steps=15, evaluate_every=0, **small)
     semask(command, f"--config={config}", *settings)

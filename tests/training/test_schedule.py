@@ -4,15 +4,15 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from published_recipes import MANIFESTS
 
 from semask.builder import build
 from semask.checkpoints.names import official_names
 from semask.settings.training import Training
-from semask.training.loop import parameter_groups
+from semask.training.start import parameter_groups
 
 ROOT = Path(__file__).parents[2]
 GOLDENS = ROOT / "tests" / "goldens"
-MANIFESTS = json.loads((GOLDENS / "manifests.json").read_text(encoding="utf-8"))
 SCHEDULES = json.loads((GOLDENS / "lr_schedules.json").read_text(encoding="utf-8"))
 ZERO_DECAY = json.loads((GOLDENS / "zero_decay.json").read_text(encoding="utf-8"))
 

@@ -1,0 +1,251 @@
+"""The demo: a small model trained on synthetic scenes in at most two minutes, and a page that shows it."""
+
+import csv
+import json
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from semask.builder import build
+from semask.checkpoints.sources import load
+from semask.data.dataset import SegmentationDataset
+from semask.data.loader import training_loader
+from semask.data.normalization import Normalization
+from semask.data.source import Data
+from semask.data.transforms import Augmentation, training_transform
+from semask.evaluation import evaluate_model
+from semask.files.atomic import write_whole
+from semask.files.reading import parse_json, read_text
+from semask.files.reporter import Reporter
+from semask.losses.pixel import PixelLoss
+from semask.metrics import ConfusionMatrix, percent
+from semask.model import SeMask
+from semask.prediction.predictor import Predictor
+from semask.settings.inference import Inference
+from semask.settings.training import Training
+from semask.synthetic.dataset import write_synthetic
+from semask.training.demo_page import Content, Losses, encode, first_picture, render
+from semask.training.loop import train
+
+T = TypeVar("T")
+SECONDS = 120.0
+"""Time that the whole demo may take: drawing, training, evaluation and page."""
+FIRST_PICTURE = 30.0
+"""Seconds after which a first picture is written."""
+TRIAL = 8.0
+"""Seconds in which steps are timed."""
+WARM = 3
+"""Steps that are not timed: the first ones are slower."""
+SPARE = 0.85
+"""Share of the time left that is planned for: later steps may be slower than the timed ones."""
+LEAST, MOST = 20, 2000
+"""Steps that are chosen at least and at most."""
+BATCH = 8
+INFERENCE = Inference(scale=(256, 192))
+AUGMENTATION = Augmentation(
+    scale=None, scale_range=(0.8, 1.25), crop=(160, 192), largest_class=0.9, photometric=False
+)  # fmt: skip
+
+
+def demo(
+    *, out: str | Path = "demo", steps: int | None = None, seed: int = 0, reporter: Reporter | None = None
+) -> Path:
+    """Write synthetic scenes, train a nano SeMask on them, evaluate it on held-back ones, and write a page.
+
+    Ends within two minutes: the number of steps is chosen from the time that the first ones take. Written: OUT/data
+    (the scenes), OUT/run (checkpoints and logs), after thirty seconds OUT/first-STEP.png, and OUT/index.html, which
+    needs nothing else.
+
+    Args:
+        out: Folder to write to; a finished demo in it is only shown again.
+        steps: Optimizer steps of 8 images, for results that can be reproduced; None for as many as there is time for.
+        seed: Decides on scenes, weights and order.
+        reporter: Is told how far it is; None for nobody.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        ValueError: If the folder holds something else or can't be written.
+    """
+    began, folder, reporter = time.perf_counter(), Path(out), reporter or Reporter()
+    reporter.note("Drawing synthetic scenes ...")
+    root = write_synthetic(folder / "data", seed=seed, track=reporter.track)
+    data = Data(root=str(root), workers=2, check="none")  # what was just written
+    val_set = data.dataset("val")
+    result = None
+    if not (folder / "run" / "last.safetensors").exists():
+        loss = PixelLoss(class_weights=rarity_weights(data.dataset("train")))
+        note: dict[str, Any] = {"chosen": steps is None}
+        if steps is None:
+            reporter.note(f"Timing the first steps for {TRIAL:.0f} s ...")
+            trial = fresh_model(len(val_set.classes), seed)
+            seconds = seconds_per_step(trial, data, loss, seed=seed)
+            left = SECONDS - seconds_to_evaluate(trial, val_set) - (time.perf_counter() - began)
+            steps, note["seconds_per_step"] = steps_for(left, seconds), round(seconds, 4)
+        write_whole(folder / "demo.json", json.dumps(note) + "\n")
+        model = fresh_model(len(val_set.classes), seed)  # after the timing, so that it is as with --steps
+        count = sum(p.numel() for p in model.parameters()) / 1e6
+        reporter.note(f"Training {count:.1f} M parameters for {steps} steps of {BATCH} scenes{why(note)} ...")
+        result = train(
+            model,
+            data,
+            out=str(folder / "run"),
+            augmentation=AUGMENTATION,
+            loss=loss,
+            training=schedule(steps, seed),
+            evaluation=INFERENCE,
+            reporter=FirstPicture(reporter, folder, val_set, due=began + FIRST_PICTURE),
+        )
+    predictor = Predictor(load(folder / "run" / "last.safetensors"))
+    if result is None:
+        result = evaluate_model(predictor, val_set, track=reporter.track)
+    content = Content(
+        result=result,
+        largest=largest_class_miou(val_set),
+        losses=read_losses(folder / "run"),
+        why_steps=why(read_note(folder)),
+        first=read_first(folder),
+    )
+    page = folder / "index.html"
+    write_whole(page, render(predictor, val_set, content))
+    largest = percent(content.largest)
+    reporter.note(f"mIoU {percent(result.scores.miou)} % (always predicting the largest class: {largest} %)")
+    reporter.note(f"Look at {page}")
+    return page
+
+
+def fresh_model(classes: int, seed: int) -> SeMask:
+    """The model of the demo, before its first step."""
+    torch.manual_seed(seed)
+    return build("swin_nano", num_classes=classes, channels=64)
+
+
+def schedule(steps: int, seed: int) -> Training:
+    """Settings of the training; the schedule is fitted to the steps."""
+    return Training(
+        steps=steps, batch_size=BATCH, lr=2e-3, weight_decay=0.01, warmup_steps=min(40, max(steps // 5, 1)),
+        warmup_ratio=1e-3, clip_norm=1.0, log_every=10, save_every=steps, evaluate_every=0, seed=seed,
+        cpu=not torch.cuda.is_available(),
+        precision="fp32",  # the score that the documentation states, on every machine
+    )  # fmt: skip
+
+
+def seconds_per_step(model: SeMask, data: Data, loss: PixelLoss, *, seed: int) -> float:
+    """Time steps on a model that is thrown away, with the batches of the training, for about `TRIAL` seconds."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    transform = training_transform(AUGMENTATION, Normalization())
+    batches = training_loader(
+        data.dataset("train"), transform, seed=seed, batch_size=BATCH, steps=1000, workers=data.workers
+    )
+    began, ends = time.perf_counter(), []
+    for batch in batches:
+        losses = loss(model(batch.image.to(device)), batch.label.to(device))
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.total.item()  # waits for a GPU
+        ends.append(time.perf_counter())
+        if len(ends) > WARM + 1 and ends[-1] - began > TRIAL:
+            break
+    return (ends[-1] - ends[WARM]) / (len(ends) - 1 - WARM)
+
+
+def seconds_to_evaluate(model: SeMask, dataset: SegmentationDataset) -> float:
+    """Time that evaluating and drawing the page will take, from that of two images."""
+    predictor = Predictor(model, INFERENCE)  # on the device where the steps were timed
+    began = time.perf_counter()
+    for index in range(2):
+        predictor(dataset[index][0], priors=True)
+    return (time.perf_counter() - began) / 2 * (len(dataset) + 20)
+
+
+def steps_for(left: float, seconds: float) -> int:
+    """Steps for which there is time.
+
+    >>> steps_for(100.0, 0.25), steps_for(100.0, 30.0), steps_for(100.0, 0.001)
+    (340, 20, 2000)
+    """
+    return max(LEAST, min(MOST, int(SPARE * left / seconds)))
+
+
+def why(note: dict[str, Any]) -> str:
+    """Say why there are so many steps, to end a sentence with."""
+    if not note.get("chosen"):
+        return ""
+    return f" (at {note['seconds_per_step']:.2g} s each, as many as fit into two minutes on this machine)"
+
+
+class FirstPicture(Reporter):
+    """Passes everything on, and writes OUT/first-STEP.png with the first step that ends after it is due."""
+
+    def __init__(self, reporter: Reporter, folder: Path, dataset: SegmentationDataset, *, due: float) -> None:
+        self.reporter, self.folder, self.dataset, self.due = reporter, folder, dataset, due
+
+    def note(self, text: str) -> None:
+        """Pass it on."""
+        self.reporter.note(text)
+
+    def warn(self, lines: Sequence[str | None]) -> None:
+        """Pass them on."""
+        self.reporter.warn(lines)
+
+    def track(self, items: Iterable[T], what: str, count: int) -> Iterable[T]:
+        """Pass it on."""
+        return self.reporter.track(items, what, count)
+
+    def training(self, done: int, steps: int) -> AbstractContextManager[None]:
+        """Pass it on."""
+        return self.reporter.training(done, steps)
+
+    def step(self, step: int, steps: int, losses: str | None = None, model: Any = None) -> None:
+        """Pass it on, and draw what the model predicts if it is time."""
+        self.reporter.step(step, steps, losses, model)
+        if time.perf_counter() < self.due or step == steps:
+            return
+        self.due = float("inf")
+        picture = first_picture(Predictor(model, INFERENCE), self.dataset)
+        model.train()
+        write_whole(self.folder / f"first-{step}.png", encode(picture))
+        self.note(f"A first picture, after step {step}: {self.folder / f'first-{step}.png'}")
+
+
+def read_first(folder: Path) -> tuple[int, bytes] | None:
+    """The first picture and its step; None without one."""
+    for path in sorted(folder.glob("first-*.png")):
+        return int(path.stem.removeprefix("first-")), path.read_bytes()
+    return None
+
+
+def read_note(folder: Path) -> dict[str, Any]:
+    """How the steps were chosen; nothing for a demo of an earlier version."""
+    path = folder / "demo.json"
+    return dict(parse_json(read_text(path))) if path.is_file() else {}
+
+
+def rarity_weights(dataset: SegmentationDataset) -> tuple[float, ...]:
+    """Weights of the classes for a short training: one over the root of their share, 1 on average over the pixels."""
+    pixels = dataset.check(level="labels").pixels
+    share = pixels / pixels.sum()
+    weights = share**-0.5
+    return tuple((weights / (weights * share).sum()).round(3).tolist())
+
+
+def largest_class_miou(dataset: SegmentationDataset) -> float:
+    """Score of predicting the most frequent class everywhere: what a model has to beat."""
+    labels = torch.cat([dataset[i][1].flatten() for i in range(len(dataset))])
+    matrix = ConfusionMatrix(len(dataset.classes))
+    matrix.update(torch.full_like(labels, int(labels[labels < len(dataset.classes)].mode().values)), labels)
+    return matrix.scores().miou
+
+
+def read_losses(run: Path) -> list[Losses]:
+    """Step, loss and prior loss of each line of a run's log."""
+    with open(run / "log.csv", encoding="utf-8", newline="") as file:
+        return [Losses(int(row["step"]), float(row["main"]), float(row["prior"])) for row in csv.DictReader(file)]
