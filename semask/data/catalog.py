@@ -28,3 +28,8 @@ def find(name: str) -> Format:
     require(name, FormatName, "format")
     found: Format = import_module(f"semask.data.formats.{name}").FORMAT
     return found
+
+
+def title_of(name: str | None) -> str:
+    """Name of the public data set that a format is for; "" if there is none, or no such format."""
+    return find(name).title if name is not None and name in names() else ""

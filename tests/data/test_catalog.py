@@ -90,7 +90,7 @@ def yard(root: Path, split: str, *, channels: int = 3) -> SegmentationDataset:
     return SegmentationDataset(pairs, Classes.of("yard"), name="yard", channels=channels)
 
 
-FORMAT = Format(open=yard, splits={"train": "learn", "val": "test"})
+FORMAT = Format(find=yard, splits={"train": "learn", "val": "test"})
 '''
 USED = """
 import dataclasses, json, sys

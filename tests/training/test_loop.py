@@ -24,7 +24,7 @@ from semask.losses.label import LabelCounts, count_label
 from semask.losses.pixel import PixelLoss
 from semask.model import SeMask
 from semask.settings.training import Training
-from semask.training.loop import parameter_groups, seed_dropout
+from semask.training.loop import as_warnings, parameter_groups, seed_dropout
 from semask.training.run import Run
 
 
@@ -348,3 +348,9 @@ def test_one_class_is_refused_before_anything_is_read(semask, recipe, tmp_path):
     (root / "classes.json").write_text('{"name": "yard", "classes": ["ground"]}')
     message = semask.refused(*recipe(tmp_path / "run", **{"data.root": root, "model.num_classes": 2}))
     assert message.startswith("yard: one class alone leaves nothing to learn, every pixel is 'ground': name two")
+
+
+def test_without_a_console_warnings_about_the_data_are_pythons():
+    with pytest.warns(UserWarning) as caught:
+        as_warnings(["one", None, "two", "one"])
+    assert [str(x.message) for x in caught] == ["one", "two"]
