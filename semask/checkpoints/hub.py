@@ -25,7 +25,6 @@ from semask.model import SeMask
 
 WEIGHTS, CARD = "model.safetensors", "README.md"
 MARK = "<!-- Written by semask, which replaces this file. To keep your own text, delete this line. -->"
-DATASETS = {"ade20k": "ADE20K", "cityscapes": "Cityscapes", "coco_stuff": "COCO-Stuff 10k"}
 HUB_LICENCES = {"apache-2.0", "mit", "bsd-3-clause", "gpl-3.0", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0"}
 """Names of the Hub's own list; every other licence is called `other` there."""
 FOLDED_CLASSES = 30
@@ -202,7 +201,7 @@ def model_card(model: SeMask, *, name: str = "OWNER/NAME") -> str:
         **_licence_data(_licence(metadata)),
         library_name="semask",
         pipeline_tag="image-segmentation",
-        datasets=[dataset] if dataset in DATASETS else None,
+        datasets=[dataset] if dataset and title_of(dataset) else None,
         tags=["semask", "semantic-segmentation", "image-segmentation", "swin"],
         model_name=_title(model, metadata),
         eval_results=results,
@@ -286,7 +285,7 @@ def _classes(metadata: Mapping[str, Any], count: int) -> str:
 
 
 def _data_name(dataset: str | None) -> str:
-    return DATASETS.get(dataset or "", "its own data set")
+    return title_of(dataset) or "its own data set"
 
 
 def _training(metadata: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from semask.commands.console import make_console
-from semask.data.classes import TableName
+from semask.data.catalog import TableName
 from semask.files.text import shown
 
 if TYPE_CHECKING:

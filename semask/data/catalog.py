@@ -2,10 +2,12 @@
 
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from semask.data.format import Format
 from semask.files.schema import OneOf, require
+
+if TYPE_CHECKING:
+    from semask.data.format import Format
 
 _FOLDER = Path(__file__).parent / "formats"
 
@@ -19,7 +21,16 @@ FormatName = Annotated[str, OneOf(names())]
 """Name of a format, as a setting."""
 
 
-def find(name: str) -> Format:
+def class_tables() -> tuple[str, ...]:
+    """Names of the formats that have classes of their own, in alphabetical order."""
+    return tuple(sorted(path.stem for path in _FOLDER.glob("*.csv")))
+
+
+TableName = Annotated[str, OneOf(class_tables())]
+"""Name of a format that has classes of its own, as a setting."""
+
+
+def find(name: str) -> "Format":
     """Import the file of a format.
 
     Raises:
@@ -28,3 +39,8 @@ def find(name: str) -> Format:
     require(name, FormatName, "format")
     found: Format = import_module(f"semask.data.formats.{name}").FORMAT
     return found
+
+
+def title_of(name: str | None) -> str:
+    """Name of the public data set that a format is for; "" if there is none, or no such format."""
+    return find(name).title if name is not None and name in names() else ""

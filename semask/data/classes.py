@@ -5,12 +5,13 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semask.files.schema import OneOf, quoted, require
+from semask.data.catalog import TableName
+from semask.files.schema import quoted, require
 
 IGNORE_INDEX = 255
 """Label of the pixels that neither losses nor metrics count."""
@@ -105,15 +106,6 @@ class Classes:
     def as_dict(self) -> dict[str, Any]:
         """Return names and colors as lists that JSON can hold."""
         return {"classes": list(self.names), "palette": [list(color) for color in self.palette]}
-
-
-def class_tables() -> tuple[str, ...]:
-    """Names of the formats that have classes of their own, in alphabetical order."""
-    return tuple(sorted(path.stem for path in _FORMATS.glob("*.csv")))
-
-
-TableName = Annotated[str, OneOf(class_tables())]
-"""Name of a format that has classes of its own, as a setting."""
 
 
 def read_ids(path: str | Path) -> dict[int, int]:

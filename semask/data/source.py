@@ -65,7 +65,7 @@ class Data:
         """
         format = catalog.find(self.format)
         name = (self.train_split if split == "train" else self.val_split) or format.splits[split]
-        return format.open(Path(self.root).expanduser(), name, **self._given())
+        return format.find(Path(self.root).expanduser(), name, **self._given())
 
     def _given(self) -> dict[str, Any]:
         """Those of `OPTIONS` that are not left at their defaults."""

@@ -13,7 +13,8 @@ from PIL import Image
 
 import semask as package
 from semask.data import catalog
-from semask.data.classes import Classes, class_tables
+from semask.data.catalog import class_tables
+from semask.data.classes import Classes
 from semask.data.source import OPTIONS, Data
 
 FORMATS = ("ade20k", "cityscapes", "coco_stuff", "folder")
@@ -90,7 +91,7 @@ def yard(root: Path, split: str, *, channels: int = 3) -> SegmentationDataset:
     return SegmentationDataset(pairs, Classes.of("yard"), name="yard", channels=channels)
 
 
-FORMAT = Format(open=yard, splits={"train": "learn", "val": "test"})
+FORMAT = Format(find=yard, splits={"train": "learn", "val": "test"})
 '''
 USED = """
 import dataclasses, json, sys

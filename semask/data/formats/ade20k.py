@@ -37,4 +37,4 @@ def ade20k(root: str | Path, split: str) -> SegmentationDataset:
     )
 
 
-FORMAT = Format(open=ade20k, splits={"train": "training", "val": "validation"})
+FORMAT = Format(find=ade20k, splits={"train": "training", "val": "validation"}, title="ADE20K")

@@ -60,4 +60,4 @@ def _by_frame(place: Path, ending: str) -> dict[str, Path]:
     return {f"{path.parent.name}/{path.name.removesuffix(ending)}": path for path in place.glob(f"*/[!.]*{ending}")}
 
 
-FORMAT = Format(open=cityscapes, splits={"train": "train", "val": "val"})
+FORMAT = Format(find=cityscapes, splits={"train": "train", "val": "val"}, title="Cityscapes")

@@ -85,4 +85,4 @@ def _listed_pairs(names: Path, images: Path, masks: Path, ending: str) -> list[t
     return [(image_of[stem], mask_of[stem]) for stem in stems]
 
 
-FORMAT = Format(open=coco_stuff, splits={"train": "train2014", "val": "test2014"})
+FORMAT = Format(find=coco_stuff, splits={"train": "train2014", "val": "test2014"}, title="COCO-Stuff 10k")

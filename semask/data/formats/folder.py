@@ -124,4 +124,4 @@ def write_classes(path: str | Path, classes: Classes, *, name: str, ignore_index
     write_whole(Path(path), json.dumps(values, indent=1) + "\n")
 
 
-FORMAT = Format(open=folder, splits={"train": "train", "val": "val"})
+FORMAT = Format(find=folder, splits={"train": "train", "val": "val"})
