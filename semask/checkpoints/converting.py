@@ -6,6 +6,8 @@ from pathlib import Path
 from semask.checkpoints.download import fetch, published_checkpoint
 from semask.checkpoints.official import Scope, convert_file, convert_published
 from semask.checkpoints.published import PUBLISHED, find
+from semask.data.catalog import TableName
+from semask.files.schema import require
 from semask.files.text import one_line
 
 
@@ -39,6 +41,7 @@ def convert(
         ValueError: If the file can't be read, is no SeMask, has tensors that have no place, the scope is not known, or
             there is a file of the name that was not given.
     """
+    require(format, TableName | None, "format")
     file, known = Path(source), find(published) if published is not None else None
     if known is not None and (semantic_window is not None or format is not None):
         raise ValueError(f"{known.name} has its own scope and data: leave semantic_window and format out")

@@ -18,6 +18,7 @@ import yaml
 
 from semask.checkpoints.saving import save, versions
 from semask.checkpoints.sources import is_hub_name, load
+from semask.data.catalog import title_of
 from semask.files import network
 from semask.files.atomic import temporary_folder, written_whole
 from semask.files.text import reason
