@@ -1,4 +1,5 @@
 import argparse
+import ast
 import dataclasses
 
 import pytest
@@ -6,9 +7,9 @@ import yaml
 from modules import imported
 
 from semask import __version__
-from semask.cli import commands, describe, main
-from semask.commands.options import Options as OptionsOf
-from semask.settings.inference import Inference, Options
+from semask.cli import COMMANDS, commands, describe, main
+from semask.commands.options import Options
+from semask.settings.inference import Inference, InferenceOptions
 from semask.settings.sections import SECTIONS
 
 VERBS = commands()
@@ -114,7 +115,7 @@ def test_the_sections_of_train_are_those_of_a_recipe():
 def test_a_command_gets_the_settings_that_were_given():
     got = {}
 
-    def command(*, inference: Options, out: str = "x") -> int:
+    def command(*, inference: InferenceOptions, out: str = "x") -> int:
         """Do it.
 
         Args:
@@ -124,7 +125,7 @@ def test_a_command_gets_the_settings_that_were_given():
         got.update(inference)
         return 7
 
-    assert OptionsOf(command, "test")(["--scale=[64,48]", "--flip", "--out=y"]) == 7
+    assert Options(command, "test")(["--scale=[64,48]", "--flip", "--out=y"]) == 7
     assert got == {"scale": (64, 48), "flip": True}
 
 
@@ -154,3 +155,11 @@ def test_what_is_imported(arguments, code, further):
         if slow <= {"torch._dynamo", "torchvision.ops"} and slow:
             pytest.xfail("the rooms of the data still import torchvision when they are loaded")
         assert not slow
+
+
+def test_a_command_imports_rooms_and_never_another_command():
+    for path in COMMANDS.glob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        others = {name.split(".")[2] for name in names if name is not None and name.startswith("semask.commands.")}
+        assert others <= {"console"}, path.name

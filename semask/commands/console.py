@@ -84,7 +84,7 @@ class ConsoleReporter(Reporter):
         if losses is not None:
             self.bars.update(self.steps, losses=losses)
             if not self.console.is_terminal:
-                self.note(f"step {step}/{steps}  {losses}")
+                self.console.print(f"step {step}/{steps}  {losses}", markup=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def _live(self, *, transient: bool) -> Iterator["Progress"]:
@@ -101,7 +101,8 @@ class ConsoleReporter(Reporter):
             TextColumn("{task.fields[losses]}", markup=False),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=self.console, transient=transient, disable=self.console.quiet) as bars:
+        hidden = self.console.quiet or (transient and not self.console.is_terminal)
+        with Progress(*columns, console=self.console, transient=transient, disable=hidden) as bars:
             self.bars = bars
             try:
                 yield bars

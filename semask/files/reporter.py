@@ -52,7 +52,7 @@ class LineReporter(Reporter):
     def step(self, step: int, steps: int, losses: str | None = None, model: Any = None) -> None:
         """Print what was logged of a step."""
         if losses is not None:
-            self.note(f"step {step}/{steps}  {losses}")
+            print(f"step {step}/{steps}  {losses}", file=sys.stderr)
 
 
 class Silent(Reporter):

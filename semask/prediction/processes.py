@@ -32,14 +32,14 @@ def is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def require_one(verb: str) -> None:
+def require_one(command: str) -> None:
     """Refuse to do the same thing in several processes.
 
     Raises:
         ValueError: If several were started.
     """
     if started() > 1:
-        raise ValueError(f"{verb} runs in one process, but {started()} were started: leave torchrun out")
+        raise ValueError(f"{command} runs in one process, but {started()} were started: leave torchrun out")
 
 
 @contextlib.contextmanager
