@@ -14,6 +14,7 @@ from semask.checkpoints.published import MULTISCALE
 from semask.checkpoints.saving import versions
 from semask.checkpoints.sources import find_checkpoint
 from semask.data import diagnostics
+from semask.data.catalog import FormatName
 from semask.data.dataset import SegmentationDataset
 from semask.data.loader import evaluation_loader
 from semask.data.progress import Track, untracked
@@ -21,6 +22,7 @@ from semask.data.source import Data
 from semask.engines.runtime import Runtime, weights_beside
 from semask.files.reading import sha256
 from semask.files.reporter import Reporter
+from semask.files.schema import require
 from semask.metrics import ConfusionMatrix, Scores
 from semask.model import SeMask
 from semask.prediction.opening import is_exported, open_model
@@ -54,7 +56,7 @@ def evaluate(
     model: SeMask | Runtime | str | Path,
     data: str | Path | Data | None = None,
     *,
-    format: str | None = None,
+    format: FormatName | None = None,
     split: str | None = None,
     object_255: bool | None = None,
     inference: Given = None,
@@ -91,6 +93,7 @@ def evaluate(
     Raises:
         ValueError: If the checkpoint or the data can't be read, or their classes contradict each other.
     """
+    require(format, FormatName | None, "format")
     reporter = reporter or Reporter()
     with joined(device) as group:
         with all_or_none(group.world_size):
