@@ -163,3 +163,10 @@ def test_a_command_imports_rooms_and_never_another_command():
         names = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
         others = {name.split(".")[2] for name in names if name is not None and name.startswith("semask.commands.")}
         assert others <= {"console"}, path.name
+
+
+def test_types_are_shown_in_words(semask):
+    shown = " ".join(semask("predict", "--help").out.split())
+    assert "go through the model at once: memory against speed. (type: a whole number from 1 to 256" in shown
+    assert "(type: one of auto, fp32, bf16, default: auto)" in shown
+    assert "Annotated" not in shown + semask("train", "--help").out

@@ -18,9 +18,9 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import docstring_parser
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 
-from semask.files.schema import field_hints, from_plain
+from semask.files.schema import expected, field_hints, from_plain
 from semask.files.text import one_line, reason
 from semask.settings.recipe import find_recipe, read_recipe
 
@@ -42,6 +42,7 @@ class Options:
 
     def __init__(self, function: Callable[..., int | None], name: str) -> None:
         self.function, self.name = function, name
+        self.hints: dict[str, Any] = {}
         document = docstring_parser.parse(function.__doc__ or "")
         texts = [document.short_description, document.long_description]
         self.parser = ArgumentParser(
@@ -49,6 +50,7 @@ class Options:
             description="\n\n".join(text for text in texts if text),
             exit_on_error=False,
             print_config=None,
+            formatter_class=self._formatter(),
         )
         self.explained = texts_of(document)
         hints = get_type_hints(function, include_extras=True)
@@ -109,6 +111,7 @@ class Options:
             settings |= {"default": parameter.default} | ({"nargs": "?"} if positional else {})
         elif not positional:
             settings["required"] = True
+        self.hints[parameter.name] = str if several else hint
         self.parser.add_argument(parameter.name if positional else f"--{parameter.name}", **settings)
 
     def _add_recipe(self) -> None:
@@ -130,13 +133,25 @@ class Options:
         section = self.parser.add_argument_group(f"{name}: {document.short_description}")
         for field, hint, text in fields_of(kind):
             default = {"required": True} if field.default is dataclasses.MISSING else {"default": field.default}
+            self.hints[f"{name}.{field.name}"] = hint
             section.add_argument(f"--{name}.{field.name}", type=hint, help=text, **default)
 
     def _add_fields(self, name: str) -> None:
         """Add the fields of a dataclass as options --FIELD, which may be left out."""
         group = self.parser.add_argument_group(self.explained[name].rstrip("."))
         for field, hint, text in fields_of(self.groups[name]):
+            self.hints[field.name] = hint
             group.add_argument(f"--{field.name}", type=hint | None, default=None, help=text)
+
+    def _formatter(self) -> type[DefaultHelpFormatter]:
+        """Show the types of options in words, and not as annotations."""
+        hints = self.hints
+
+        class Formatter(DefaultHelpFormatter):
+            def _get_type_str(self, action: argparse.Action) -> str | None:
+                return expected(hints[action.dest]) if action.dest in hints else super()._get_type_str(action)
+
+        return Formatter
 
     def _hint(self, arguments: list[str]) -> str:
         """Say what may have been meant, where options came from, and where they are explained."""

@@ -200,7 +200,8 @@ def expected(hint: Any) -> str:
         if arguments[-1] is Ellipsis:
             return f"a list of {expected(arguments[0]).removeprefix('a ').replace('number', 'numbers', 1)}"
         return f"[{', '.join(expected(x) for x in arguments)}]"
-    return {str: "a text", bool: "true or false", type(None): "null"}.get(hint, "an object with names and values")
+    words = {str: "a text", bool: "true or false", int: "a whole number", float: "a number", type(None): "null"}
+    return words.get(hint, "an object with names and values")
 
 
 def quoted(value: Any, *, longest: int = 80) -> str:
