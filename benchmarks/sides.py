@@ -151,17 +151,17 @@ def exported(case: Case, *, format: str, precision: str = "fp32") -> harness.Ste
     """
     if case.kind == "train" or case.device != "cpu":
         raise ValueError(f"{format} is measured in prediction on the CPU: leave it out of --sides")
-    from semask.engines.export import ENDINGS
+    from semask.engines.catalog import find
     from semask.engines.runtime import load_exported
 
-    path = Path(case.exports) / f"{case.encoder}-{case.classes}-{precision}{ENDINGS[format]}"
+    path = Path(case.exports) / f"{case.encoder}-{case.classes}-{precision}{find(format).ending}"
     if not path.exists():
         harness.apart(write_export, path, format, precision, case)
     return predicting(case, partial(labels, load_exported(path, threads=case.threads), case=case))
 
 
 def write_export(path: Path, format: str, precision: str, case: Case) -> None:
-    """Export a model with random weights; int8 is calibrated on drawn scenes, and its labels are not looked at."""
+    """Export a model with random weights; int8 is calibrated on synthetic scenes, and its labels are not looked at."""
     from semask.checkpoints.saving import save
     from semask.engines.export import export
     from semask.synthetic.dataset import write_synthetic

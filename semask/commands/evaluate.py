@@ -14,7 +14,8 @@ from semask.checkpoints.saving import versions
 from semask.checkpoints.sources import find_checkpoint
 from semask.data import findings
 from semask.data.source import Data
-from semask.engines.runtime import Runtime, is_exported, weights_beside
+from semask.engines.catalog import companions, is_exported
+from semask.engines.runtime import Runtime
 from semask.evaluation import check_classes, describe, evaluate_model, prior_classes
 from semask.files.atomic import written_whole
 from semask.files.reading import sha256
@@ -22,8 +23,9 @@ from semask.files.text import make_console, shown
 from semask.metrics import percent
 from semask.model import SeMask
 from semask.prediction.opening import open_model
-from semask.prediction.predictor import Predictor, recipe_inference
+from semask.prediction.predictor import Predictor
 from semask.prediction.processes import all_or_none, gathered, joined
+from semask.prediction.recipe import recipe_inference
 from semask.settings.inference import Inference
 
 
@@ -129,7 +131,7 @@ def evaluate(
         "weights": {
             "file": str(weights or zoo),
             "sha256": sha256(path),
-            "beside": {file.name: sha256(file) for file in weights_beside(path)},
+            "beside": {file.name: sha256(file) for file in companions(path)},
             "step": model.metadata.get("step"),
         },
         "data": {**dataclasses.asdict(source), "name": dataset.name, "images": result.images},

@@ -15,17 +15,18 @@ from semask.acceleration.precision import Precision, tell
 from semask.data import findings
 from semask.data.classes import IGNORE_INDEX
 from semask.data.images import Reach, dark_line, encoded, is_georeferenced, reach_of, read_image
-from semask.engines.runtime import is_exported
+from semask.engines.catalog import is_exported
 from semask.files.atomic import write_whole
 from semask.files.text import make_console, one_line, out_of_memory, reason, shown
 from semask.prediction.files import find_images, output_names, require_other_files
 from semask.prediction.opening import open_model
 from semask.prediction.pictures import MOST_JPEG, colorize, confidence_map, index_mask, overlay, thinned, with_legend
 from semask.prediction.prediction import Prediction
-from semask.prediction.predictor import Predictor, recipe_inference
+from semask.prediction.predictor import Predictor
 from semask.prediction.processes import all_or_none, gathered, joined
 from semask.prediction.raster import BLOCK, Place, Unreadable, has_world_file, import_rasterio, place_and_holes
 from semask.prediction.raster import write as write_raster
+from semask.prediction.recipe import recipe_inference
 from semask.prediction.tiles import check_grid, predict_file
 
 

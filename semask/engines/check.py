@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as TF
 
-from semask.data.normalization import fitted_size
+from semask.data.sizes import fitted_size
 from semask.engines.runtime import Runtime
 from semask.model import SeMask
 from semask.prediction.predictor import Predictor

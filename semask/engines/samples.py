@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
-from semask.data.normalization import Normalization, fitted_size
+from semask.data.normalization import Normalization
+from semask.data.sizes import fitted_size
 from semask.data.source import Data
 from semask.model import SeMask
 from semask.prediction.files import find_images

@@ -5,7 +5,8 @@ from pathlib import Path
 from semask.acceleration.devices import default_device
 from semask.acceleration.precision import Choice, Precision, choose
 from semask.checkpoints.sources import load
-from semask.engines.runtime import Runtime, is_exported, load_exported
+from semask.engines.catalog import is_exported
+from semask.engines.runtime import Runtime, load_exported
 from semask.model import SeMask
 
 

@@ -36,8 +36,9 @@ from semask.data.images import Reach, encoded
 from semask.files.atomic import write_whole
 from semask.files.text import make_console, one_line, reason, shown
 from semask.outputs import at_once, source_rows
+from semask.prediction.inputs import starts
 from semask.prediction.pictures import overlay, with_legend
-from semask.prediction.predictor import Predictor, starts
+from semask.prediction.predictor import Predictor
 from semask.prediction.raster import BLOCK, Raster, Unreadable, gdal, write
 from semask.prediction.score_maps import View, probabilities, require_numbers
 

@@ -6,7 +6,7 @@ import pytest
 from semask import Classes, Inference, SeMask
 from semask.builder import build
 from semask.engines import description as metadata
-from semask.prediction.predictor import recipe_inference
+from semask.prediction.recipe import recipe_inference
 
 
 def model(**settings) -> SeMask:
@@ -53,7 +53,7 @@ def test_classes_recipe_and_licence_go_along():
         "evaluation": {"scale": [256, 192], "flip": True},
     }
     assert (written["licence"], written["step"], written["outputs"]) == ("MIT", 7, ["logits"])
-    assert metadata.metadata(trained(), precision="fp32", licence="CC-BY-4.0")["licence"] == "CC-BY-4.0"
+    assert metadata.metadata(trained(), precision="fp32", license="CC-BY-4.0")["licence"] == "CC-BY-4.0"
     assert metadata.metadata(model(), precision="fp32")["licence"] == "unknown"
     other = trained()
     other.metadata["licence"] = "mine"

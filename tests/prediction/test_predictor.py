@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from semask import Inference, Prediction, Predictor, SeMask
 from semask.builder import build
-from semask.prediction.predictor import look, slide, starts, to_image, to_tensor
+from semask.prediction.inputs import starts
+from semask.prediction.predictor import look, slide, to_image, to_tensor
 from semask.prediction.score_maps import View, probabilities
 
 

@@ -7,9 +7,10 @@ from small_models import differences, small, typical_difference
 
 from semask import Predictor
 from semask.builder import build
-from semask.engines import aot_inductor as exporter
+from semask.checkpoints.saving import save as save_checkpoint
 from semask.engines.export import export
-from semask.engines.request import Request
+from semask.engines.format import Request
+from semask.engines.formats import aot_inductor as exporter
 from semask.engines.runtime import load_exported
 
 SAMPLE = torch.zeros(1, 3, 97, 130)
@@ -24,7 +25,7 @@ def save(model, path, precision="fp32"):
 def test_windows_of_one_size_with_their_description(semask, scenes, tmp_path):
     photos, out = scenes / "images" / "val", tmp_path / "model.aoti.pt2"
     model = build("swin_nano", num_classes=3, channels=8, semantic_depths=[0, 0, 0, 1])
-    weights = save(tmp_path / "model.safetensors", model, {"recipe": {"evaluation": {"scale": [64, 48]}}})
+    weights = save_checkpoint(tmp_path / "model.safetensors", model, {"recipe": {"evaluation": {"scale": [64, 48]}}})
     arguments = ["export", weights, "--format", "aotinductor", "--images", photos, "--out", out, "--limit", 100]
     assert "give height and width" in semask.refused(*arguments)
     assert "smaller than the window of 64 x 64" in semask.refused(*arguments, "--size", "[64,64]")

@@ -10,8 +10,8 @@ from torch import nn
 
 from semask.builder import build
 from semask.decoders.catalog import names
-from semask.engines import onnx as exporter
-from semask.engines.request import Request
+from semask.engines.format import Request
+from semask.engines.formats import onnx as exporter
 from semask.engines.symbolics import register
 
 onnx = pytest.importorskip("onnx")

@@ -7,9 +7,9 @@ import pytest
 import torch
 from small_models import differences, small, typical_difference
 
-from semask.engines import tensorrt
-from semask.engines import torch_program as exporter
-from semask.engines.request import Request
+from semask.engines.format import Request
+from semask.engines.formats import tensorrt
+from semask.engines.formats import torch_program as exporter
 
 pytest.importorskip("torch.fx.experimental.dynamic_spec")
 

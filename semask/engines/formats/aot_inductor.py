@@ -2,13 +2,8 @@
 
 from pathlib import Path
 
-import torch
-from torch import nn
-
-from semask.engines.description import KEY
-from semask.engines.graph import Graph
-from semask.engines.request import Request
-from semask.engines.torch_program import DTYPES, InHalf
+from semask.engines.description import KEY, described_outputs
+from semask.engines.format import Engine, Format, Options, Request
 
 
 def save(request: Request) -> list[Path]:
@@ -16,13 +11,13 @@ def save(request: Request) -> list[Path]:
 
     With free height and width the compiler does not finish: what a window's padding makes of a size takes it minutes to
     simplify, and then more memory than there is. The metadata is the package's own, under "semask".
-
-    Raises:
-        ValueError: If the precision is not for this format.
     """
-    if request.precision == "int8":
-        raise ValueError("AOTInductor files are not made in int8: take --format openvino or onnx")
-    graph: nn.Module = Graph(request.model)
+    import torch
+
+    from semask.engines.graph import Graph
+    from semask.engines.torch_engine import DTYPES, InHalf
+
+    graph: torch.nn.Module = Graph(request.model)
     if request.precision != "fp32":
         graph = InHalf(graph, DTYPES[request.precision], request.sample.device.type)
     images = request.sample.detach().float()[:1].repeat(2, 1, 1, 1)  # one would be taken for what always holds
@@ -37,3 +32,30 @@ def save(request: Request) -> list[Path]:
         },
     )
     return [request.path]
+
+
+def open_file(path: Path, options: Options) -> Engine:
+    """Open what AOTInductor compiled. It is machine code: only for trusted files."""
+    import torch
+
+    from semask.engines.torch_engine import details, in_torch
+
+    compiled = torch._inductor.aoti_load_package(str(path))
+    described = compiled.get_metadata()
+    made_for, device = described["AOTI_DEVICE_KEY"], options.device or described["AOTI_DEVICE_KEY"]
+    if device.split(":")[0] != made_for:
+        raise ValueError(f"{path}: was compiled for {made_for}, not {device}: export it with --device {device}")
+    text = described.get(KEY)
+    return Engine(text, described_outputs(text), in_torch(compiled, device), details(device))
+
+
+FORMAT = Format(
+    name="aotinductor",
+    ending=".aoti.pt2",
+    save=save,
+    open=open_file,
+    precisions=("fp32", "fp16", "bf16"),
+    holds_code="compiled code",
+    one_size=True,
+    on_device=True,
+)
