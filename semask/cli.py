@@ -222,15 +222,17 @@ def predict_options(parser: ArgumentParser) -> Call:
 
 def export_options(parser: ArgumentParser) -> Call:
     """Settings of `export`."""
-    from semask.engines.export import export
+    from semask.commands.export import export
+    from semask.engines.catalog import formats
 
     parser.add_argument("weights", help="Checkpoint: a .safetensors file, a run's folder, or OWNER/NAME on the hub.")
     help = (
         "Image files, folders, or quoted patterns to calibrate and check with; without, the validation images of the "
-        "recipe, or for the check drawn scenes."
+        "recipe, or for the check synthetic scenes."
     )
     parser.add_argument("--images", nargs="+", help=help)
-    parser.add_function_arguments(export, skip={"weights", "images"})
+    parser.add_argument("--format", choices=list(formats()), default="onnx", help="Format of the file.")
+    parser.add_function_arguments(export, skip={"weights", "images", "format"})
 
     def call(options: Namespace) -> int:
         export(**options.as_dict())
