@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from rich.progress import track
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
+from semask.data.check_level import CheckLevel
 from semask.data.classes import IGNORE_INDEX, Classes, _brief
 from semask.data.images import Reach, reach_of, read_image, read_mask, read_size
 from semask.files.text import make_console, one_line, shown
@@ -27,8 +28,6 @@ OBJECT_255 = (
     "{name}: the masks hold only 0 and 255, and there are two classes: say whether 255 is class 1 "
     "(data.object_255 true; evaluate: --object_255 true) or ignored, so that class 1 never occurs (false)"
 )
-
-CheckLevel = Literal["full", "labels", "none"]
 
 
 class Checked(NamedTuple):

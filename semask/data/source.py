@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from semask.data.dataset import CheckLevel, SegmentationDataset
+from semask.data.check_level import CheckLevel
 from semask.files.schema import Range, require_fields
+
+if TYPE_CHECKING:
+    from semask.data.dataset import SegmentationDataset
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Data:
         if self.object_255 is not None and self.format != "folder":
             raise ValueError(f"data.object_255 is for the format folder, not for {self.format}: leave it out")
 
-    def dataset(self, split: Literal["train", "val"]) -> SegmentationDataset:
+    def dataset(self, split: Literal["train", "val"]) -> "SegmentationDataset":
         """Find the files of the training or the validation split.
 
         Raises:

@@ -66,6 +66,7 @@ READERS: dict[str, str] = {
     "data/kinds.py:kind_of": "data/test_kinds.py",
     "encoders/library.py:read_configuration": "hostile/test_hostile_checkpoints.py, hostile/test_hostile_recipes.py",
     "engines/digest.py:_read": "engines/test_digest.py",
+    "engines/exported.py:open_exported": "engines/test_runtime.py",
     "engines/formats/aot_inductor.py:open_file": "ours: opened with --trust only",
     "engines/formats/onnx.py:check_file": "engines/formats/test_onnx.py, engines/test_runtime.py",
     "engines/formats/onnx.py:record": "ours: just exported",
