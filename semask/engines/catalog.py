@@ -7,6 +7,7 @@ untrusted file is called selects among these rows, and nothing else.
 from importlib import import_module
 from pathlib import Path
 
+from semask.engines.description import Precision
 from semask.engines.format import Format
 from semask.files.text import one_line
 
@@ -41,6 +42,22 @@ def format_of(path: str | Path) -> Format | None:
     name = Path(path).name.lower()
     fitting = [row for row in formats().values() if name.endswith(row.ending)]
     return max(fitting, key=lambda row: len(row.ending), default=None)  # .aoti.pt2 before .pt2
+
+
+def require_precision(row: Format, precision: Precision) -> None:
+    """Refuse a precision that a format is not made in.
+
+    Raises:
+        ValueError: If it is not; the message names the formats that are.
+    """
+    if precision in row.precisions:
+        return
+    others = [other.name for other in formats().values() if precision in other.precisions]
+    able = f"use --format {' or '.join(others)}, or " if others else ""
+    raise ValueError(
+        f"{row.name} files are not made in {one_line(precision, longest=80)}: {able}give --precision "
+        f"{' or '.join(row.precisions)}"
+    )
 
 
 def is_exported(source: object) -> bool:

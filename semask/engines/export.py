@@ -14,7 +14,7 @@ import torch
 from semask.acceleration.devices import machine
 from semask.checkpoints.saving import versions
 from semask.checkpoints.sources import find_checkpoint, load
-from semask.engines.catalog import find, formats
+from semask.engines.catalog import find, formats, require_precision
 from semask.engines.check import LIMITS, NEAR_TIE, Check, Latency, compare, measure
 from semask.engines.description import Precision, metadata
 from semask.engines.format import Format, Request
@@ -25,7 +25,7 @@ from semask.files.reading import sha256
 from semask.model import SeMask
 from semask.prediction.predictor import to_tensor
 from semask.prediction.recipe import recipe_inference
-from semask.settings.inference import Inference
+from semask.settings.inference import Given, Inference, inference_of
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def export(
     limit: float | None = None,
     license: str | None = None,
     size: tuple[int, int] | None = None,
-    inference: Inference | None = None,
+    inference: Given = None,
     device: str = "cpu",
     tell: Callable[[str], None] | None = None,
 ) -> ExportReport:
@@ -124,7 +124,8 @@ def export(
         license: License of the weights; None for the one that the checkpoint states.
         size: Height and width of the windows of a format whose files take one size only; larger images go through it
             window by window. None for the windows of `inference`. Other formats take any size.
-        inference: How images are put through the file, which says so itself; None as the checkpoint's recipe says.
+        inference: How images are put through the file, which says so itself: an `Inference`, or only what differs from
+            the checkpoint's recipe, e.g. {"flip": True}; None for the recipe's.
         device: Where to run the model, and what files that run on one device only are for: cpu or cuda.
         tell: Is given lines that say how far the work is; None for nobody.
 
@@ -142,9 +143,10 @@ def export(
     row, say = find(format), tell or (lambda line: None)
     if size is not None and not row.one_size:
         raise ValueError(f"size is {size}, but {format} files take images of any size: leave it out")
+    require_precision(row, precision)
     target = output_file(weights, row, out, overwrite=overwrite)
     model, source = load(weights, device=device), find_checkpoint(weights)
-    used = recipe_inference(model) if inference is None else inference
+    used = inference_of(recipe_inference(model), inference)
     used = in_windows(used, size, row) if row.one_size else used
     int8 = precision == "int8"
     chosen = choose_samples(
@@ -170,7 +172,7 @@ def export(
                 precision=precision,
                 license=license,
                 sha256=weights_file["sha256"],
-                evaluation=None if inference is None and window is None else asdict(used),
+                evaluation=asdict(used) if inference or window else None,
                 size=window,
             ),
             calibration=Inputs(chosen.images[:samples], model, used) if int8 else (),

@@ -105,13 +105,8 @@ class Format:
         """Write a model; gives the files.
 
         Raises:
-            ValueError: If it is not made in this precision, can't hold the model, or needs what is not installed.
+            ValueError: If it can't hold the model, or needs what is not installed.
         """
-        if request.precision not in self.precisions:
-            raise ValueError(
-                f"{self.name} files are made in {', '.join(self.precisions)}, not in {request.precision}: give one of "
-                "these as --precision, or another --format"
-            )
         try:
             return self.save(request)
         except (ValueError, OSError):

@@ -60,7 +60,8 @@ def _resize_axis(image: NDArray[Any], filter: Filter, axis: int) -> NDArray[Any]
         total = np.full((*image.shape[:axis], len(weights), *image.shape[axis + 1 :]), 1 << (bits - 1), np.int32)
         for cells, weight in zip(filter.cells.T, weights.T, strict=True):
             total += image.take(cells, axis) * weight.reshape(shape)
-        return np.clip(total >> bits, 0, 255).astype(np.uint8)
+        rounded: NDArray[np.uint8] = np.clip(total >> bits, 0, 255).astype(np.uint8)
+        return rounded
     summed = np.zeros((*image.shape[:axis], len(filter.weights), *image.shape[axis + 1 :]), np.float32)
     for cells, weight in zip(filter.cells.T, filter.weights.T.astype(np.float32), strict=True):
         summed += image.take(cells, axis) * weight.reshape(shape)

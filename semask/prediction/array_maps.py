@@ -53,7 +53,8 @@ class ArrayView(NamedTuple):
 def sigmoid(x: Array) -> Array:
     """Logistic function, without overflow."""
     shrunk = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1 / (1 + shrunk), shrunk / (1 + shrunk))
+    share: Array = np.where(x >= 0, 1 / (1 + shrunk), shrunk / (1 + shrunk))
+    return share
 
 
 def softmax(x: Array, axis: int) -> Array:

@@ -1,13 +1,10 @@
 """How an image is put through a model: the section `evaluation` of a recipe."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
 
-from semask.files.schema import Length, Range, Sides, require_fields
-
-if TYPE_CHECKING:
-    pass  # builds on this module
-
+from semask.files.schema import Length, Range, Sides, from_plain, require_fields
 
 Mode = Literal["whole", "slide"]
 
@@ -49,3 +46,24 @@ class Inference:
             raise ValueError(
                 f"evaluation.stride {self.stride} is larger than crop {self.crop}: pixels would be left out"
             )
+
+
+Given = Inference | Mapping[str, Any] | None
+"""What is asked for: all settings, some fields of `Inference` in place of the recipe's, or the recipe's (None)."""
+Options = Annotated[dict[str, Any], Inference]
+"""Fields of `Inference` as options of a command; those that are not given are not in it."""
+
+
+def inference_of(recipe: Inference, given: Given) -> Inference:
+    """Settings to use, from those of a recipe and what is asked for.
+
+    Raises:
+        ValueError: If a setting is unknown or out of its range.
+
+    >>> inference_of(Inference(scale=(512, 512)), {"flip": True}).scale
+    (512, 512)
+    """
+    if isinstance(given, Inference):
+        return given
+    changes = from_plain(Inference, dict(given or {}), "inference")
+    return replace(recipe, **changes)

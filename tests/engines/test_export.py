@@ -13,12 +13,14 @@ from semask import Predictor
 from semask.builder import build
 from semask.checkpoints.saving import save
 from semask.checkpoints.sources import load
+from semask.commands.export import print_report
 from semask.engines.catalog import find
 from semask.engines.export import export, output_file, replace_all
 from semask.engines.format import Request
 from semask.engines.runtime import load_exported
 from semask.engines.samples import Inputs, choose_samples, model_input
 from semask.files.reading import sha256
+from semask.prediction.recipe import recipe_inference
 from semask.settings.inference import Inference
 
 onnx = pytest.importorskip("onnx")
@@ -192,6 +194,8 @@ def test_a_check_on_synthetic_scenes_says_that_it_is_weak(tmp_path, capsys):
     model = build("swin_nano", num_classes=3, channels=8)
     path = save(tmp_path / "model.safetensors", model, {"recipe": {"evaluation": {"scale": [64, 48]}}})
     report = export(str(path), out=str(tmp_path / "model.onnx"), checks=1, limit=100)
+    assert capsys.readouterr() == ("", "")
+    print_report(report)
     assert report.remarks[0].startswith("a weak check: synthetic scenes")
     assert "a weak check" in " ".join(capsys.readouterr().out.split())
     assert load_exported(tmp_path / "model.onnx").metadata["licence"] == "unknown"
@@ -200,6 +204,7 @@ def test_a_check_on_synthetic_scenes_says_that_it_is_weak(tmp_path, capsys):
 def test_the_table_says_what_it_counts(trained, photos, tmp_path, capsys):
     """A share of 0 is a file that does the same, not one of which nothing is the same."""
     report = export(str(trained), images=[str(photos)], out=str(tmp_path / "model.onnx"), limit=100)
+    print_report(report)
     (row,) = (line for line in capsys.readouterr().out.splitlines() if "% (limit 100)" in line)
     assert row.split("│")[1].strip() == "labels that differ, % (limit 100)"
     assert row.split("│")[3].strip() == f"{report.different_percent:.4f}"
@@ -282,6 +287,22 @@ def test_a_file_that_was_not_named_is_not_replaced(semask, trained, tmp_path, mo
     Path("run.onnx").write_text("mine")
     assert semask.refused("export", trained).startswith("run.onnx: already exists; pass --overwrite to replace it")
     assert Path("run.onnx").read_text() == "mine"
+    semask("export", trained, "--overwrite", "--checks", 1, "--limit", LIMIT)
+    assert load_exported("run.onnx").config["num_classes"] == 11
+
+
+def test_how_images_are_put_through_is_written_into_the_file(trained, photos, tmp_path):
+    """What is given replaces the recipe's settings: in the check, in the file, and in what predicts with it."""
+    out, said = tmp_path / "model.onnx", []
+    export(trained, images=[str(photos)], out=out, limit=100, inference={"scale": (40, 30)}, tell=said.append)
+    runtime = load_exported(out)
+    assert recipe_inference(runtime) == replace(recipe_inference(load(trained)), scale=(40, 30))
+    report = json.loads((tmp_path / "model.onnx.report.json").read_text(encoding="utf-8"))
+    assert report["check"]["sizes"][1:] == [[30, 40]] * 3
+    assert report["latency"]["size"] == [30, 40]
+    assert said == [f"Exporting {trained} as onnx, fp32 ...", f"Comparing it with the model on {photos} ..."]
+    with pytest.raises(ValueError, match="inference"):
+        export(trained, images=[str(photos)], out=out, inference={"mode": "sideways"})
 
 
 @pytest.mark.parametrize(

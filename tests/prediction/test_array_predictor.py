@@ -13,6 +13,7 @@ from small_models import small
 from torchvision.transforms.v2 import functional as TF
 
 from semask import Inference, Predictor
+from semask.builder import build
 from semask.data.normalization import Normalization
 from semask.engines.catalog import formats
 from semask.engines.description import metadata
@@ -51,7 +52,7 @@ def picture(height: int, width: int, channels: int = 3) -> np.ndarray:
 @pytest.fixture(scope="module", params=["pixels", "masks", "fpn", "maskformer"])
 def file(request, tmp_path_factory) -> Path:
     """A file of one convolution, or of a real model."""
-    path = tmp_path_factory.mktemp("exported") / "model.onnx"
+    path = tmp_path_factory.mktemp(request.param) / "model.onnx"
     if request.param in ("pixels", "masks"):
         masks = request.param == "masks"
         return write_onnx(path, described(masks=masks), masks=masks)
@@ -77,6 +78,8 @@ def require_same(file: Path, images: object, settings: dict) -> None:
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 @pytest.mark.parametrize("size", [(76, 100), (97, 65)])
 def test_predicts_what_torch_predicts(file, settings, size):
+    if "masks" in file.parent.name:
+        settings = {**settings, "window_batch": 1}  # the classes of the smallest file are constants of one image
     require_same(file, picture(*size), settings)
 
 
@@ -94,7 +97,8 @@ def test_images_of_every_kind(tmp_path):
 @pytest.mark.parametrize("channels", [1, 4])
 def test_grey_and_rgba(tmp_path, channels):
     path = tmp_path / "model.onnx"
-    model = small(in_channels=channels, mean=[0.4] * channels, std=[0.3] * channels)
+    model = build("swin_nano", num_classes=3, channels=8, in_channels=channels, mean=[0.4] * channels,
+                  std=[0.3] * channels).eval()  # fmt: skip
     sample = torch.zeros(1, channels, 64, 64)
     exporter.save(Request(model, path, sample, metadata=metadata(model, precision="fp32")))
     Image.fromarray(picture(60, 90)).convert("LA" if channels == 1 else "RGBA").save(tmp_path / "photo.png")
