@@ -63,7 +63,7 @@ class Case:
         return f"{self.batch} x {self.size[0]} x {self.size[1]}"
 
     def images(self) -> Tensor:
-        """Normalised drawn scenes [B, 3, H, W]: in noise every pixel would border on another class."""
+        """Normalized synthetic scenes [B, 3, H, W]: in noise every pixel would border on another class."""
         scenes = [draw_scene(0, i, size=self.size)[0].convert("RGB") for i in range(self.batch)]
         pixels = torch.stack([TF.pil_to_tensor(scene) for scene in scenes])
         return Normalization()(pixels).to(self.device)

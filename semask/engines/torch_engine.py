@@ -24,7 +24,7 @@ class InHalf(nn.Module):
         self.eval()
 
     def forward(self, image: Tensor) -> Any:
-        """Segment normalised images [B, C, H, W]."""
+        """Segment normalized images [B, C, H, W]."""
         with torch.autocast(self.device, dtype=self.dtype):
             return self.inner(image)
 

@@ -13,7 +13,7 @@ from semask.engines.exported import Exported, open_exported, require_format
 from semask.prediction.array_images import normalize, resize_image
 from semask.prediction.array_maps import Array, ArrayView, are_finite, label_map, softmax
 from semask.prediction.array_maps import confidence as confidence_of
-from semask.prediction.inputs import Picture, is_one, numbered, require_pixels, to_array, windows
+from semask.prediction.inputs import NOT_FINITE, Picture, is_one, numbered, require_pixels, to_array, windows
 from semask.prediction.prediction import Prediction
 from semask.prediction.recipe import model_classes, recipe_inference
 from semask.settings.inference import Inference
@@ -75,10 +75,7 @@ class ArrayPredictor:
         size = (pixels.shape[0], pixels.shape[1])
         views = [self._view(x, mirrored=mirrored) for x, mirrored in self._inputs(pixels)]
         if not are_finite(views):
-            raise ValueError(
-                "the model gives scores that are no numbers (NaN or infinite): its weights are damaged, or the image "
-                "needs more than 16 bits; try fp32 or another checkpoint"
-            )
+            raise ValueError(NOT_FINITE)
         sure = confidence_of(views, size) if confidence else None
         return Prediction(label_map(views, size), sure, (), self.classes, pixels)
 

@@ -18,6 +18,11 @@ MOST_WINDOWS = 2**15
 """Windows of one image, so that settings of anybody's file end some time."""
 Picture = str | Path | Image.Image
 """One image that can't be taken for several."""
+NOT_FINITE = (
+    "the model gives NaN or infinite scores: its weights are damaged, or the image needs more than 16 bits; try fp32 "
+    "or another checkpoint"
+)
+"""What is said of a broken model."""
 
 
 def is_one(image: object) -> bool:
@@ -72,7 +77,7 @@ def _from_array(image: NDArray[Any], channels: int) -> NDArray[Any]:
     """Array [H, W, C], or [H, W] for all channels alike -> a copy [H, W, C] of uint8 or float32.
 
     Raises:
-        ValueError: If it has another shape, or no numbers that an image has.
+        ValueError: If it has another shape, or other values than an image has.
     """
     if image.dtype != np.uint8 and not np.issubdtype(image.dtype, np.floating):
         raise ValueError(f"image has values of type {image.dtype}: give uint8, or float in [0, 1]")
@@ -82,7 +87,7 @@ def _from_array(image: NDArray[Any], channels: int) -> NDArray[Any]:
         raise ValueError(f"image array has shape {list(image.shape)}: give [H, W, C] or [H, W]")
     if image.shape[0] == channels != image.shape[-1]:
         raise ValueError(
-            f"image array has shape {list(image.shape)}, but arrays are [H, W, C] with {channels} bands: is this "
+            f"image array has shape {list(image.shape)}, but arrays are [H, W, C] with {channels} channels: is this "
             "[C, H, W]? transpose it (array.transpose(1, 2, 0)) or give a tensor"
         )
     return np.array(image, dtype=np.uint8 if image.dtype == np.uint8 else np.float32)
@@ -98,7 +103,7 @@ def require_shape(shape: Sequence[int], channels: int) -> None:
         return
     turned = len(shape) == 3 and shape[-1] == channels
     raise ValueError(
-        f"image has shape {list(shape)} as [C, H, W], the model takes {channels} bands: "
+        f"image has shape {list(shape)} as [C, H, W], the model takes {channels} channels: "
         + ("is this [H, W, C]? " if turned else "")
         + "give an array [H, W, C] or a tensor [C, H, W]"
     )

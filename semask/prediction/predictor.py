@@ -145,8 +145,8 @@ class Predictor:
             model together, at most `window_batch` of them.
 
         Raises:
-            ValueError: If the image can't be read or has another number of bands than the model takes, the model gives
-                scores that are no numbers, or priors are asked of an exported file.
+            ValueError: If the image can't be read or has another number of channels than the model takes, the model
+                gives NaN or infinite scores, or priors are asked of an exported file.
         """
         options = {"confidence": confidence, "priors": priors}
         if is_one(image):

@@ -44,7 +44,7 @@ def test_what_is_written_can_be_read(make):
     assert written["size_divisor"] == module.size_divisor
 
 
-def test_classes_recipe_and_licence_go_along():
+def test_classes_recipe_and_license_go_along():
     written = metadata.metadata(trained(), precision="fp32")
     assert Classes.from_dict(written["classes"]).names == ("Straße", "空", "sky")
     assert written["classes"]["palette"][1] == [4, 5, 6]

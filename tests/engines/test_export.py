@@ -306,7 +306,7 @@ def test_how_images_are_put_through_is_written_into_the_file(trained, photos, tm
 
 
 @pytest.mark.parametrize(
-    ("format", "name", "beside"),
+    ("format", "name", "companion"),
     [
         ("openvino", "a.xml", "a.bin"),
         ("openvino", "a.xml", "a.xml.report.json"),
@@ -314,9 +314,9 @@ def test_how_images_are_put_through_is_written_into_the_file(trained, photos, tm
         ("tensorrt", "a.engine", "a.engine.json"),
     ],
 )
-def test_nor_is_one_beside_it(format, name, beside, tmp_path):
-    (tmp_path / beside).write_text("mine")
-    with pytest.raises(ValueError, match=f"{beside}: would be replaced"):
+def test_nor_is_one_next_to_it(format, name, companion, tmp_path):
+    (tmp_path / companion).write_text("mine")
+    with pytest.raises(ValueError, match=f"{companion}: would be replaced"):
         output_file("run", find(format), str(tmp_path / name))
     (tmp_path / name).touch()  # an earlier export
     assert output_file("run", find(format), str(tmp_path / name)) == tmp_path / name

@@ -122,7 +122,7 @@ def test_openvino_needs_its_weights(tmp_path):
     path = write_openvino(tmp_path / "model.xml", described())
     assert companions(path) == [tmp_path / "model.bin"]
     (tmp_path / "model.bin").unlink()
-    with pytest.raises(ValueError, match=r"model\.bin: no such file: it has to lie beside model\.xml"):
+    with pytest.raises(ValueError, match=r"model\.bin: no such file: it has to lie next to model\.xml"):
         load_exported(path)
 
 
@@ -197,7 +197,7 @@ def outside(path, location: str) -> None:
     onnx.save(model, path)
 
 
-def test_weights_may_lie_beside_the_file(tmp_path):
+def test_weights_may_lie_next_to_the_file(tmp_path):
     path = write_onnx(tmp_path / "model.onnx", described())
     WEIGHT.numpy().tofile(tmp_path / "model.onnx.data")
     outside(path, "model.onnx.data")

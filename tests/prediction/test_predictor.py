@@ -247,7 +247,7 @@ def test_other_bands(bands):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((5, 6, 4), np.uint8), r"image has shape \[4, 5, 6\] as \[C, H, W\], the model takes 3 bands"),
+        (np.zeros((5, 6, 4), np.uint8), r"image has shape \[4, 5, 6\] as \[C, H, W\], the model takes 3 channels"),
         (np.zeros((5, 6, 3, 1), np.uint8), r"image 0 of the list.*image has shape \[1, 6, 3\]"),
         (np.zeros((1, 5, 6, 3, 1), np.uint8), r"image array has shape \[1, 5, 6, 3, 1\]"),
         (np.zeros((3, 50, 60), np.uint8), r"is this \[C, H, W\]\? transpose it .* or give a tensor"),
@@ -305,8 +305,8 @@ def test_picture_of_an_image(bands):
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
-def test_scores_that_are_no_numbers_are_refused(wrong):
+def test_nan_and_infinite_scores_are_refused(wrong):
     model = build("swin_nano", num_classes=3, channels=8)
     model.decoder.classifier.bias.data[1] = wrong
-    with pytest.raises(ValueError, match="no numbers"):
+    with pytest.raises(ValueError, match="NaN or infinite"):
         Predictor(model)(np.zeros((32, 48, 3), np.uint8))

@@ -221,8 +221,8 @@ def check_external_data(model: Any, path: Path) -> list[Path]:
         weights = path.parent / name
         if name in ("", ".", "..") or {"/", "\\", "\0"} & set(name) or weights.is_symlink() or not weights.is_file():
             raise ValueError(
-                f"{one_line(path)}: wants to read {one_line(name or places)!r}: its weights have to be a file beside "
-                "it: copy both, or don't trust it"
+                f"{one_line(path)}: wants to read {one_line(name or places)!r}: its weights have to be a file next "
+                "to it: copy both, or don't trust it"
             )
         files[weights] = None
     return list(files)

@@ -150,7 +150,7 @@ def check_file(path: Path) -> None:
         ValueError: If it is no such model or has no .bin, its bytes are not those that were exported, or it has
             operators that our exports don't have.
     """
-    weights = require_file(companion(path), otherwise=f"it has to lie beside {one_line(path.name)}")
+    weights = require_file(companion(path), otherwise=f"it has to lie next to {one_line(path.name)}")
     check_operators(path)
     digest.check([path, weights])
 
