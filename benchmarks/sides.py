@@ -63,7 +63,7 @@ class Case:
         return f"{self.batch} x {self.size[0]} x {self.size[1]}"
 
     def images(self) -> Tensor:
-        """Normalised drawn scenes [B, 3, H, W]: in noise every pixel would border on another class."""
+        """Normalized synthetic scenes [B, 3, H, W]: in noise every pixel would border on another class."""
         scenes = [draw_scene(0, i, size=self.size)[0].convert("RGB") for i in range(self.batch)]
         pixels = torch.stack([TF.pil_to_tensor(scene) for scene in scenes])
         return Normalization()(pixels).to(self.device)
@@ -151,17 +151,17 @@ def exported(case: Case, *, format: str, precision: str = "fp32") -> harness.Ste
     """
     if case.kind == "train" or case.device != "cpu":
         raise ValueError(f"{format} is measured in prediction on the CPU: leave it out of --sides")
-    from semask.engines.export import ENDINGS
+    from semask.engines.catalog import find
     from semask.engines.runtime import load_exported
 
-    path = Path(case.exports) / f"{case.encoder}-{case.classes}-{precision}{ENDINGS[format]}"
+    path = Path(case.exports) / f"{case.encoder}-{case.classes}-{precision}{find(format).ending}"
     if not path.exists():
         harness.apart(write_export, path, format, precision, case)
     return predicting(case, partial(labels, load_exported(path, threads=case.threads), case=case))
 
 
 def write_export(path: Path, format: str, precision: str, case: Case) -> None:
-    """Export a model with random weights; int8 is calibrated on drawn scenes, and its labels are not looked at."""
+    """Export a model with random weights; int8 is calibrated on synthetic scenes, and its labels are not looked at."""
     from semask.checkpoints.saving import save
     from semask.engines.export import export
     from semask.synthetic.dataset import write_synthetic

@@ -19,15 +19,17 @@ from semask.data.dataset import SegmentationDataset
 from semask.data.loader import evaluation_loader
 from semask.data.progress import Track, untracked
 from semask.data.source import Data
-from semask.engines.runtime import Runtime, weights_beside
+from semask.engines.catalog import companions, is_exported
+from semask.engines.runtime import Runtime
 from semask.files.reading import sha256
 from semask.files.reporter import Reporter
 from semask.files.schema import require
 from semask.metrics import ConfusionMatrix, Scores
 from semask.model import SeMask
-from semask.prediction.opening import is_exported, open_model
-from semask.prediction.predictor import Predictor, recipe_inference
+from semask.prediction.opening import open_model
+from semask.prediction.predictor import Predictor
 from semask.prediction.processes import all_or_none, gathered, joined
+from semask.prediction.recipe import recipe_inference
 from semask.prediction.score_maps import label_map, require_numbers
 from semask.settings.inference import Given, Inference, inference_of
 from semask.settings.precision import Precision, tell
@@ -237,7 +239,7 @@ def weights_of(model: SeMask | Runtime | str | Path, path: Path | None) -> dict[
     """What a report says of the weights: their file, if there is one, and its digest."""
     if path is None:
         return {"file": None, "sha256": None, "beside": {}}
-    beside = {file.name: sha256(file) for file in weights_beside(path)}
+    beside = {file.name: sha256(file) for file in companions(path)}
     return {"file": str(model), "sha256": sha256(path), "beside": beside}
 
 

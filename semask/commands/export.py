@@ -1,14 +1,23 @@
 """Export a checkpoint as a file for another engine, and check it."""
 
-from typing import Literal
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from semask.engines.description import Precision
+from semask.files.text import make_console, shown
+
+if TYPE_CHECKING:
+    from semask.engines.export import ExportReport
 
 
 def export(
     weights: str,
     *,
-    format: Literal["onnx", "openvino", "torch", "aotinductor", "tensorrt"] = "onnx",
-    precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32",
+    format: str = "onnx",
+    precision: Precision = "fp32",
     out: str | None = None,
+    overwrite: bool = False,
     images: list[str] | None = None,
     samples: int = 32,
     checks: int = 8,
@@ -23,10 +32,12 @@ def export(
     OUT.rejected.json with its numbers; what was there before is untouched.
 
     Args:
-        weights: Checkpoint: a .safetensors file, the folder of a run, or OWNER/NAME on the Hugging Face Hub.
+        weights: Checkpoint: a .safetensors file, the folder of a run, OWNER/NAME on the Hugging Face Hub, or the name
+            of a published model.
         format: onnx, openvino, torch (torch.export), aotinductor or tensorrt.
         precision: fp32, fp16, bf16 or int8 (calibrated on images).
-        out: File to write; null for the name of the checkpoint in this folder. Only a named one is replaced.
+        out: File to write, which is replaced; null for a new one with the name of the checkpoint, in this folder.
+        overwrite: Replace a file with the name of the checkpoint too.
         images: Image files, folders, or quoted patterns to calibrate and check with; without, the validation images of
             the recipe, or for the check synthetic scenes.
         samples: Images to calibrate int8 on, at most.
@@ -40,20 +51,54 @@ def export(
 
     Raises:
         ValueError: If the checkpoint or an image can't be read, the format can't hold the model, something that it
-            takes is not installed, the file can't be written, or it differs too much.
+            needs is not installed, the file can't be written, or it differs too much.
     """
-    from semask.engines import export as engine
+    from semask.engines.export import Rejected
+    from semask.engines.export import export as write
 
-    engine.export(
-        weights,
-        format=format,
-        precision=precision,
-        out=out,
-        images=images,
-        samples=samples,
-        checks=checks,
-        limit=limit,
-        licence=licence,
-        size=size,
-        device=device,
+    console = make_console()
+
+    def tell(line: str) -> None:
+        console.print(shown(line), highlight=False, soft_wrap=True)
+
+    try:
+        report = write(
+            weights,
+            format=format,
+            precision=precision,
+            out=out,
+            overwrite=overwrite,
+            images=images,
+            samples=samples,
+            checks=checks,
+            limit=limit,
+            license=licence,
+            size=size,
+            device=device,
+            tell=tell,
+        )
+    except Rejected as error:
+        print_report(error.report)
+        raise
+    print_report(report)
+    tell(f"{report.file} is ready, exported in {report.seconds:.0f} s")
+
+
+def print_report(report: "ExportReport") -> None:
+    """Print a report as a table."""
+    check, latency = report.check, report.latency
+    before, after = report.weights["bytes"], sum(report.files.values())
+    table = Table(title=f"{shown(report.file)}, {report.precision}, {report.engine['engine']}")
+    for column in ("", "model", "exported"):
+        table.add_column(column, justify="right" if column else "left")
+    table.add_row("size, MB", f"{before / 1e6:.1f}", f"{after / 1e6:.1f}")
+    table.add_row(
+        f"one image of {latency.size[0]} x {latency.size[1]}, s", f"{latency.model:.3f}", f"{latency.exported:.3f}"
     )
+    table.add_section()
+    table.add_row("largest difference of a score", "", f"{check.max_difference:.2g}")
+    table.add_row("mean difference of a score", "", f"{check.mean_difference:.2g}")
+    table.add_row(f"labels that differ, of {check.pixels:,}", "", f"{check.different:,}")
+    table.add_row(f"labels that differ, % (limit {report.limit_percent:g})", "", f"{report.different_percent:.4f}")
+    table.caption = "\n".join(map(shown, report.remarks)) or None
+    make_console(stderr=False).print(table)

@@ -61,8 +61,9 @@ def predict(
     Raises:
         ValueError: If the checkpoint can't be read, no image is found, or the output can't be written.
     """
+    from semask.engines.catalog import is_exported
     from semask.prediction.files import find_images
-    from semask.prediction.opening import is_exported, open_predictor
+    from semask.prediction.opening import open_predictor
     from semask.prediction.processes import all_or_none, gathered, joined
     from semask.prediction.results import Outputs, check_outputs, predict_images
 

@@ -12,7 +12,8 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from semask.data.classes import IGNORE_INDEX
-from semask.data.normalization import Normalization, fitted_size
+from semask.data.normalization import Normalization
+from semask.data.sizes import fitted_size
 
 
 def _uniform(low: float, high: float) -> float:

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from semask.data.normalization import fitted_size, resize_image
+from semask.data.normalization import resize_image
+from semask.data.sizes import fitted_size
 from semask.engines.runtime import Runtime
 from semask.model import SeMask
 from semask.prediction.predictor import Predictor
@@ -54,7 +55,7 @@ class Check:
         return 100 * self.different / self.pixels
 
     def passes(self, limit: float) -> bool:
-        """Whether all scores are numbers and at most `limit` percent of the labels differ."""
+        """Whether no score is NaN and at most `limit` percent of the labels differ."""
         return self.percent <= limit and self.mean_difference < float("inf")  # NaN is not below
 
 
@@ -100,7 +101,7 @@ def compare(model: SeMask, runtime: Runtime, images: Iterable[Tensor], inference
 
 
 def measure(model: SeMask, runtime: Runtime, image: Tensor) -> Latency:
-    """Time both on one normalised image [1, C, H, W], in turns so that other work on the machine meets both."""
+    """Time both on one normalized image [1, C, H, W], in turns so that other work on the machine meets both."""
     times: dict[nn.Module, list[float]] = {model: [], runtime: []}
     for turn in range(1 + TURNS):
         for module, taken in times.items():

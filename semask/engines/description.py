@@ -1,40 +1,41 @@
 """What an exported file says of itself: one JSON object, the same in every format, and never believed unread.
 
 An exported file travels without its checkpoint and may come from anybody, so it carries all that using it takes, and
-`read` checks each value before anything else looks at it.
+`read` checks each value before anything else looks at it. Reading needs no torch.
 """
 
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from semask.checkpoints.hub import without_paths
 from semask.checkpoints.metadata import check_facts, check_recipe
 from semask.data.classes import Classes
-from semask.data.normalization import Normalization
 from semask.files.reading import parse_json
 from semask.files.schema import from_plain
 from semask.files.text import reason
-from semask.model import SeMask
-from semask.prediction.predictor import model_classes
+from semask.prediction.recipe import model_classes
 from semask.settings.model import ModelSettings
+
+if TYPE_CHECKING:
+    from semask.model import SeMask
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 
 KEY = "semask"
 """Name that the JSON is stored under: in ONNX's metadata_props, OpenVINO's rt_info, torch's extra files."""
 FORMAT_VERSION = 1
-UNKNOWN_LICENCE = "unknown"
+UNKNOWN_LICENSE = "unknown"
 OUTPUTS = {False: ("logits",), True: ("classes", "masks")}
 """Names of the graph's outputs, of per-pixel and of mask decoders."""
 
 
 def metadata(
-    model: SeMask,
+    model: "SeMask",
     *,
     precision: Precision,
-    licence: str | None = None,
+    license: str | None = None,
     sha256: str | None = None,
     evaluation: dict[str, Any] | None = None,
     size: tuple[int, int] | None = None,
@@ -44,7 +45,7 @@ def metadata(
     Args:
         model: Model with the `metadata` of its checkpoint.
         precision: What the exported file computes in.
-        licence: Licence of the weights; None for what the checkpoint states, else "unknown".
+        license: License of the weights; None for what the checkpoint states, else "unknown".
         sha256: Hash of the checkpoint's file.
         evaluation: How images are put through it, `Inference` as a dictionary; None as the recipe says.
         size: Height and width of the only images that it takes; None for any.
@@ -55,6 +56,7 @@ def metadata(
         "step", "sha256". Folders of this machine are not in it.
     """
     from semask import __version__
+    from semask.checkpoints.hub import without_paths
 
     known = without_paths(model.metadata)
     published = known.get("published")
@@ -72,7 +74,7 @@ def metadata(
         "outputs": list(OUTPUTS[makes_masks]),
         "size": None if size is None else list(size),
         "precision": precision,
-        "licence": licence or known.get("licence") or (published or {}).get("licence") or UNKNOWN_LICENCE,
+        "licence": license or known.get("licence") or (published or {}).get("licence") or UNKNOWN_LICENSE,
         "recipe": recipe if evaluation is None else {**recipe, "evaluation": evaluation},
         "published": published,
         "step": known.get("step"),
@@ -125,8 +127,8 @@ def check(values: Mapping[str, Any]) -> None:
         _require(
             isinstance(values[name], list) and all(_is_finite(x) for x in values[name]), f"{name} is no list of numbers"
         )
-    Normalization(tuple(values["mean"]), tuple(values["std"]))
-    _require(len(values["mean"]) == config["in_channels"], "mean and std have another length than in_channels")
+        _require(len(values[name]) == config["in_channels"], f"{name} has another length than in_channels")
+    _require(min(values["std"]) > 0, "std is not above 0")
     _require(_is_count(values["size_divisor"], 4096), "size_divisor is not a number from 1 to 4096")
     _require(isinstance(makes_masks, bool), "makes_masks is neither true nor false")
     _require(values["outputs"] == list(OUTPUTS[makes_masks]), f"outputs are not {', '.join(OUTPUTS[makes_masks])}")
@@ -140,6 +142,14 @@ def check(values: Mapping[str, Any]) -> None:
     recipe = values["recipe"]
     check_recipe({name: recipe[name] for name in ("data", "evaluation")})
     check_facts({name: values[name] for name in ("step", "sha256", "published")})
+
+
+def described_outputs(text: str | None) -> tuple[str, ...]:
+    """Names of the outputs where the format keeps none: as the JSON says, which then can't contradict them."""
+    try:
+        return OUTPUTS[bool(json.loads(text or "{}")["makes_masks"])]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ()  # `read` tells what is wrong
 
 
 def _require(holds: bool, otherwise: str) -> None:

@@ -1,48 +1,31 @@
-"""The verb `export`: a checkpoint as a file for other engines, checked against the model before it takes its name."""
+"""A checkpoint as a file for other engines, checked against the model before it takes its name; without a console."""
 
 import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from rich.table import Table
 
 from semask.acceleration.devices import machine
 from semask.checkpoints.saving import versions
 from semask.checkpoints.sources import find_checkpoint, load
+from semask.engines.catalog import find, formats, require_precision
 from semask.engines.check import LIMITS, NEAR_TIE, Check, Latency, compare, measure
 from semask.engines.description import Precision, metadata
-from semask.engines.request import Request
+from semask.engines.format import Format, Request
 from semask.engines.runtime import load_exported
 from semask.engines.samples import Inputs, Picture, Samples, choose_samples
 from semask.files.atomic import temporary_folder, written_whole
 from semask.files.reading import sha256
-from semask.files.text import make_console, one_line, shown
 from semask.model import SeMask
-from semask.prediction.predictor import recipe_inference, to_tensor
-from semask.settings.inference import Inference
-
-Format = Literal["onnx", "openvino", "torch", "aotinductor", "tensorrt"]
-ENDINGS: dict[str, str] = {
-    "onnx": ".onnx",
-    "openvino": ".xml",
-    "torch": ".pt2",
-    "aotinductor": ".aoti.pt2",
-    "tensorrt": ".engine",
-}
-MODULES: dict[str, str] = {"torch": "torch_program", "aotinductor": "aot_inductor"}
-"""Modules of `exporters` that are not called like their format."""
-OF_ONE_SIZE = ("aotinductor",)
-"""Formats whose files take images of one size only."""
-
-ON_DEVICE = (".pt2", ".engine")
-"""Endings of files that run on the device they were exported for; others are run on the CPU to be checked."""
+from semask.prediction.predictor import to_tensor
+from semask.prediction.recipe import recipe_inference
+from semask.settings.inference import Given, Inference, inference_of
 
 
 @dataclass(frozen=True)
@@ -51,7 +34,7 @@ class ExportReport:
 
     Attributes:
         file: The exported file.
-        format: onnx, openvino, torch, aotinductor or tensorrt.
+        format: Name of the format.
         precision: fp32, fp16, bf16 or int8.
         weights: The checkpoint: "file", "sha256", "bytes".
         files: Bytes of each file that was written.
@@ -86,98 +69,119 @@ class ExportReport:
     remarks: tuple[str, ...]
 
 
+class Rejected(ValueError):
+    """An exported file differed too much from the model, and was not kept.
+
+    Args:
+        report: What was measured.
+        file: Where it was written.
+    """
+
+    def __init__(self, report: ExportReport, file: Path) -> None:
+        self.report = report
+        notes = "".join(f"; {note}" for note in report.remarks)
+        super().__init__(
+            f"{report.file}: not kept, because {report.different_percent:.3g} % of the labels differ from the model's "
+            f"(or a score is NaN or infinite) and the limit is {report.limit_percent:g} %: see {file}{notes}"
+        )
+
+
 def export(
-    weights: str,
+    weights: str | Path,
     *,
-    format: Format = "onnx",
+    format: str = "onnx",
     precision: Precision = "fp32",
-    out: str | None = None,
-    images: list[str] | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    images: Sequence[str] | None = None,
     samples: int = 32,
     checks: int = 8,
     limit: float | None = None,
-    licence: str | None = None,
+    license: str | None = None,
     size: tuple[int, int] | None = None,
+    inference: Given = None,
     device: str = "cpu",
+    tell: Callable[[str], None] | None = None,
 ) -> ExportReport:
     """Export a checkpoint, compare the file with the model on images, and keep it if they agree.
 
-    Writes OUT, for OpenVINO its .bin beside it, and OUT.report.json. A file that differs too much is not kept, only
+    Writes OUT, for OpenVINO its .bin next to it, and OUT.report.json. A file that differs too much is not kept, only
     OUT.rejected.json with its numbers; what was there before is untouched.
 
     Args:
-        weights: Checkpoint: a .safetensors file, the folder of a run, or OWNER/NAME on the Hugging Face Hub.
-        format: onnx, openvino, torch (torch.export), aotinductor or tensorrt.
+        weights: Checkpoint: a .safetensors file, the folder of a run, OWNER/NAME on the Hugging Face Hub, or the name
+            of a published model.
+        format: Name of a format: onnx, openvino, torch (torch.export), aotinductor, tensorrt.
         precision: fp32, fp16, bf16 or int8 (calibrated on images).
-        out: File to write; null for the name of the checkpoint in this folder. Only a named one is replaced.
-        images: Image files, folders, or quoted patterns to calibrate and check with; null for the validation images of
-            the recipe, or for the check drawn scenes.
+        out: File to write, which is replaced; None for a new one with the name of the checkpoint, in this folder.
+        overwrite: Whether to replace a file with the name of the checkpoint too.
+        images: Image files, folders and patterns to calibrate and check with; None for the validation images of the
+            recipe, or for the check synthetic scenes.
         samples: Images to calibrate int8 on, at most.
         checks: Images to compare on, at most; the first is seen at an odd size too.
-        limit: Largest share of pixels, in percent, whose label may differ; null for 0.1 (fp32), 0.5 (fp16, bf16) or
+        limit: Largest share of pixels, in percent, whose label may differ; None for 0.1 (fp32), 0.5 (fp16, bf16) or
             2 (int8).
-        licence: Licence of the weights; null for the one that the checkpoint states.
-        size: Height and width of the windows that an aotinductor file takes, which has one size only; larger images go
-            through it window by window. Null for the windows of the recipe. Other formats take any size.
-        device: Where to run the model, and what torch, aotinductor and tensorrt files are for: cpu or cuda.
+        license: License of the weights; None for the one that the checkpoint states.
+        size: Height and width of the windows of a format whose files take one size only; larger images go through it
+            window by window. None for the windows of `inference`. Other formats take any size.
+        inference: How images are put through the file, which says so itself: an `Inference`, or only what differs from
+            the checkpoint's recipe, e.g. {"flip": True}; None for the recipe's.
+        device: Where to run the model, and what files that run on one device only are for: cpu or cuda.
+        tell: Is given lines that say how far the work is; None for nobody.
 
     Returns:
         The report, as written.
 
     Raises:
         ValueError: If the checkpoint or an image can't be read, the format can't hold the model, something that it
-            takes is not installed, the file can't be written, or it differs too much.
+            needs is not installed, the file can't be written, or it differs too much (`Rejected`).
     """
     if samples < 1 or checks < 1 or not (limit is None or 0 <= limit <= 100):
         raise ValueError(
             f"samples {samples}, checks {checks}, limit {limit}: give at least 1 image, and 0 to 100 percent"
         )
-    if size is not None and format not in OF_ONE_SIZE:
+    row, say = find(format), tell or (lambda line: None)
+    if size is not None and not row.one_size:
         raise ValueError(f"size is {size}, but {format} files take images of any size: leave it out")
-    target = output_file(weights, format, out)
+    require_precision(row, precision)
+    target = output_file(weights, row, out, overwrite=overwrite)
     model, source = load(weights, device=device), find_checkpoint(weights)
-    inference = in_windows(recipe_inference(model), size, format) if format in OF_ONE_SIZE else recipe_inference(model)
-    window = inference.crop if format in OF_ONE_SIZE else None
-    calibrated = precision == "int8"
+    used = inference_of(recipe_inference(model), inference)
+    used = in_windows(used, size, row) if row.one_size else used
+    int8 = precision == "int8"
     chosen = choose_samples(
         images,
         model.metadata.get("recipe", {}),
-        count=checks + (samples if calibrated else 0),
+        count=checks + (samples if int8 else 0),
         channels=model.config["in_channels"],
     )
-    if calibrated and chosen.drawn:
+    if int8 and chosen.synthetic:
         raise ValueError("int8 is calibrated on images like those it will see: give some with --images")
     weights_file: dict[str, Any] = {"file": str(weights), "sha256": sha256(source), "bytes": source.stat().st_size}
-    console = make_console()
     with staging(target) as folder:
-        console.print(f"Exporting {shown(weights)} as {format}, {precision} ...", highlight=False, soft_wrap=True)
+        say(f"Exporting {weights} as {format}, {precision} ...")
         start = time.perf_counter()
-        sample = next(iter(Inputs(chosen.images[-1:], model, inference))).to(device)
-        if window is not None and tuple(sample.shape[-2:]) != window:
-            raise ValueError(
-                f"{chosen.source}: there is an image of {sample.shape[-2]} x {sample.shape[-1]}, smaller than the "
-                f"window of {window[0]} x {window[1]}: give a smaller --size, or larger images"
-            )
+        window = used.crop if row.one_size else None
         request = Request(
             model=model,
             path=folder / target.name,
-            sample=sample,
+            sample=sample_of(chosen, model, used, window).to(device),
             precision=precision,
             metadata=metadata(
                 model,
                 precision=precision,
-                licence=licence,
+                license=license,
                 sha256=weights_file["sha256"],
-                evaluation=asdict(inference) if window is not None else None,
+                evaluation=asdict(used) if inference or window else None,
                 size=window,
             ),
-            calibration=Inputs(chosen.images[:samples], model, inference) if calibrated else (),
+            calibration=Inputs(chosen.images[:samples], model, used) if int8 else (),
         )
-        files = save(request, format)
+        files = row.export(request)
         seconds = time.perf_counter() - start
-        console.print(f"Comparing it with the model on {shown(chosen.source)} ...", highlight=False, soft_wrap=True)
+        say(f"Comparing it with the model on {chosen.source} ...")
         allowed = LIMITS[precision] if limit is None else limit
-        check, latency, engine = compare_file(files[0], model, chosen.images[-checks:], device=device)
+        check, latency, engine = compare_file(files[0], row, model, chosen.images[-checks:], device=device)
         report = ExportReport(
             file=str(target),
             format=format,
@@ -194,34 +198,47 @@ def export(
             engine=engine,
             versions=versions(),
             machine=machine(torch.device(device)),
-            remarks=remarks(check, chosen, seen=calibrated and len(chosen.images) < checks + samples),
+            remarks=remarks(check, chosen, seen=int8 and len(chosen.images) < checks + samples),
         )
-        print_report(report)
         finish(report, files, target)
-    console.print(f"{shown(target)} is ready, exported in {seconds:.0f} s", highlight=False, soft_wrap=True)
     return report
 
 
-def output_file(weights: str, format: str, out: str | None) -> Path:
+def sample_of(chosen: Samples, model: SeMask, inference: Inference, window: tuple[int, int] | None) -> torch.Tensor:
+    """One image as the model sees it, [1, C, h, w].
+
+    Raises:
+        ValueError: If it can't be read, or is smaller than the only size that a file takes.
+    """
+    sample = next(iter(Inputs(chosen.images[-1:], model, inference)))
+    if window is not None and tuple(sample.shape[-2:]) != window:
+        raise ValueError(
+            f"{chosen.source}: there is an image of {sample.shape[-2]} x {sample.shape[-1]}, smaller than the "
+            f"window of {window[0]} x {window[1]}: give a smaller --size, or larger images"
+        )
+    return sample
+
+
+def output_file(weights: str | Path, row: Format, out: str | Path | None, *, overwrite: bool = False) -> Path:
     """Decide which file to write.
 
     Raises:
         ValueError: If it has another ending than the format, or would replace a file that was not named.
     """
-    ending = ENDINGS[format]
     if out is None:
         name = Path(weights).name if Path(weights).is_dir() else Path(weights).name.removesuffix(".safetensors")
-        target = Path(f"{name or 'model'}{ending}")
-        if target.exists():
-            raise ValueError(f"{target}: is there already: give it as --out to replace it, or another name")
+        target = Path(f"{name or 'model'}{row.ending}")
+        if target.exists() and not overwrite:
+            raise ValueError(f"{target}: already exists; pass --overwrite to replace it, or another name as --out")
     else:
         target = Path(out)
-        others = [x for x in ENDINGS.values() if x.endswith(ending) and x != ending and out.endswith(x)]
-        if not out.endswith(ending) or target.name == ending or others or target.is_dir():
-            raise ValueError(f"{out}: {format} files end in {ending}: give such a name as --out, or another --format")
-    beside = target.with_suffix(".bin") if format == "openvino" else target.with_name(f"{target.name}.data")
-    named = (f"{target.name}.json", f"{target.name}.report.json")
-    for file in (beside, *(target.with_name(name) for name in named)):
+        endings = [x.ending for x in formats().values()]
+        others = [x for x in endings if x.endswith(row.ending) and x != row.ending and target.name.endswith(x)]
+        if not target.name.endswith(row.ending) or target.name == row.ending or others or target.is_dir():
+            raise ValueError(
+                f"{out}: {row.name} files end in {row.ending}: give such a name as --out, or another --format"
+            )
+    for file in (*row.files(target)[1:], target.with_name(f"{target.name}.report.json")):
         if file.exists() and not target.exists():  # with the target it is replaced, alone it may be anything
             raise ValueError(
                 f"{file}: would be replaced, and is not of an earlier {target}: move it, or give another --out"
@@ -229,14 +246,14 @@ def output_file(weights: str, format: str, out: str | None) -> Path:
     return target
 
 
-def in_windows(inference: Inference, size: tuple[int, int] | None, format: str) -> Inference:
+def in_windows(inference: Inference, size: tuple[int, int] | None, row: Format) -> Inference:
     """How images are put through a file that takes windows of one size.
 
     Raises:
-        ValueError: If neither `size` nor the recipe says which.
+        ValueError: If neither `size` nor `inference` says which.
     """
     if size is None and inference.mode != "slide":
-        raise ValueError(f"{format} files take images of one size: give height and width, e.g. --size [512,512]")
+        raise ValueError(f"{row.name} files take images of one size: give height and width, e.g. --size [512,512]")
     if size is None or (inference.mode == "slide" and size == inference.crop):
         return inference
     if min(size) < 1:
@@ -245,26 +262,9 @@ def in_windows(inference: Inference, size: tuple[int, int] | None, format: str) 
     return replace(inference, mode="slide", crop=size, stride=(height, width))
 
 
-def save(request: Request, format: str) -> list[Path]:
-    """Write a model in a format, with the `save` of its module in `exporters`; gives the files.
-
-    Raises:
-        ValueError: If the format can't hold the model, or something that it takes is not installed.
-    """
-    module = import_module(f"semask.engines.{MODULES.get(format, format)}")
-    try:
-        files: list[Path] = module.save(request)
-    except (ValueError, OSError):
-        raise
-    except Exception as error:  # each library has errors of its own
-        said = one_line(next(iter(str(error).strip().splitlines()), type(error).__name__))  # the rest is its traceback
-        raise ValueError(f"this model can't be exported as {format} ({said}): take another format") from error
-    return files
-
-
 @contextlib.contextmanager
 def staging(target: Path) -> Iterator[Path]:
-    """Give an empty folder beside a file that is to be written, and remove it in the end.
+    """Give an empty folder next to a file that is to be written, and remove it in the end.
 
     Raises:
         ValueError: If there can't be one, or something could not be written.
@@ -280,23 +280,14 @@ def staging(target: Path) -> Iterator[Path]:
 
 
 def compare_file(
-    file: Path, model: SeMask, images: Sequence[Picture], *, device: str
+    file: Path, row: Format, model: SeMask, images: Sequence[Picture], *, device: str
 ) -> tuple[Check, Latency, dict[str, Any]]:
     """Open an exported file and measure it against the model; also tells what ran it."""
-    runtime = load_exported(file, device=device if file.suffix in ON_DEVICE and device != "cpu" else None, trust=True)
+    runtime = load_exported(file, device=device if row.on_device and device != "cpu" else None, trust=True)
     inference, channels = recipe_inference(runtime), model.config["in_channels"]
     check = compare(model, runtime, (to_tensor(image, channels=channels) for image in images), inference)
     latency = measure(model, runtime, next(iter(Inputs(images, model, inference))).to(device))
-    details = {**runtime.details, "opset": opset(file)} if file.suffix == ".onnx" else runtime.details
-    return check, latency, details
-
-
-def opset(file: Path) -> int:
-    """Version of the operators in an ONNX file."""
-    import onnx
-
-    graph = onnx.load(file, load_external_data=False)
-    return next(int(entry.version) for entry in graph.opset_import if entry.domain in ("", "ai.onnx"))
+    return check, latency, runtime.details
 
 
 def remarks(check: Check, samples: Samples, *, seen: bool = False) -> tuple[str, ...]:
@@ -304,8 +295,8 @@ def remarks(check: Check, samples: Samples, *, seen: bool = False) -> tuple[str,
     notes = []
     if seen:
         notes.append("a weak check: some of its images were calibrated on as well; give more with --images")
-    if samples.drawn:
-        notes.append("a weak check: drawn scenes, not images like those it will see; give some with --images")
+    if samples.synthetic:
+        notes.append("a weak check: synthetic scenes, not images like those it will see; give some with --images")
     lead = check.largest_lead
     if check.different > 0 and lead < NEAR_TIE:
         notes.append(f"where labels differ, both were nearly as likely: the lead in probability is at most {lead:.1g}")
@@ -316,7 +307,7 @@ def finish(report: ExportReport, files: Sequence[Path], target: Path) -> None:
     """Move the files and the report to their place if they passed.
 
     Raises:
-        ValueError: If they did not; then only a report is left, under another name.
+        Rejected: If they did not; then only a report is left, under another name.
         OSError: If they can't be moved; then what was there before is there again.
     """
     text = json.dumps(asdict(report), indent=1, ensure_ascii=False)
@@ -324,11 +315,7 @@ def finish(report: ExportReport, files: Sequence[Path], target: Path) -> None:
     if not report.passed:
         with written_whole(rejected) as temporary:
             temporary.write_text(text, encoding="utf-8")
-        notes = "".join(f"; {note}" for note in report.remarks)
-        raise ValueError(
-            f"{target}: not kept, because {report.different_percent:.3g} % of the labels differ from the model's (or a "
-            f"score is no number) and the limit is {report.limit_percent:g} %: see {rejected}{notes}"
-        )
+        raise Rejected(report, rejected)
     described = files[0].with_name(f"{target.name}.report.json")
     described.write_text(text, encoding="utf-8")
     replace_all([*files, described], target.parent)
@@ -356,23 +343,3 @@ def replace_all(files: Sequence[Path], folder: Path) -> None:
         for old, place in kept:
             os.replace(old, place)
         raise
-
-
-def print_report(report: ExportReport) -> None:
-    """Print a report as a table."""
-    check, latency = report.check, report.latency
-    before, after = report.weights["bytes"], sum(report.files.values())
-    table = Table(title=f"{shown(report.file)}, {report.precision}, {report.engine['engine']}")
-    for column in ("", "model", "exported"):
-        table.add_column(column, justify="right" if column else "left")
-    table.add_row("size, MB", f"{before / 1e6:.1f}", f"{after / 1e6:.1f}")
-    table.add_row(
-        f"one image of {latency.size[0]} x {latency.size[1]}, s", f"{latency.model:.3f}", f"{latency.exported:.3f}"
-    )
-    table.add_section()
-    table.add_row("largest difference of a score", "", f"{check.max_difference:.2g}")
-    table.add_row("mean difference of a score", "", f"{check.mean_difference:.2g}")
-    table.add_row(f"labels that differ, of {check.pixels:,}", "", f"{check.different:,}")
-    table.add_row(f"labels that differ, % (limit {report.limit_percent:g})", "", f"{report.different_percent:.4f}")
-    table.caption = "\n".join(map(shown, report.remarks)) or None
-    make_console(stderr=False).print(table)

@@ -33,7 +33,7 @@ class Graph(nn.Module):
         self.eval()
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Segment normalised images [B, C, H, W]; gives what `outputs` names, in float32."""
+        """Segment normalized images [B, C, H, W]; gives what `outputs` names, in float32."""
         with by_sampling(self.model):
             prediction = self.model(image, masks_only=True).prediction
         if isinstance(prediction, MaskOutput):
@@ -63,11 +63,11 @@ def outputs(model: SeMask) -> tuple[str, ...]:
 
 
 def example(model: SeMask, sample: Tensor) -> Tensor:
-    """Make the images that a graph is recorded with: any will do, small ones are the quickest.
+    """Make the images that a graph is recorded with: any will do, small ones are the fastest.
 
     Args:
         model: Model that is exported.
-        sample: A normalised image [1, C, H, W], as it will see them: all that some backbones of libraries can take.
+        sample: A normalized image [1, C, H, W], as it will see them: all that some backbones of libraries can take.
 
     Returns:
         Two images [2, C, h, w], since a single one would be taken for what always holds.

@@ -3,11 +3,12 @@
 import logging
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from semask.files.atomic import temporary_folder
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LAST = r".*/(classifier|class_predictor)/.*"
 """Nodes of the last layer, which stay as they are; so do products of activations: attention, masks."""
@@ -15,15 +16,15 @@ WIDEST = 64
 """Largest size of a weight in 8 bits, for processors that add two products in 16 bits; see `quantized`."""
 
 
-def quantized(graph: Any, calibration: Iterable[Tensor], *, symmetric: bool = False) -> Any:
-    """Quantise an `onnx.ModelProto`: weights by channel, activations by tensor.
+def quantized(graph: Any, calibration: "Iterable[Tensor]", *, symmetric: bool = False) -> Any:
+    """Quantize an `onnx.ModelProto`: weights by channel, activations by tensor.
 
     A processor without VNNI adds two products of an unsigned and a signed byte in 16 bits, which saturate: 2 x 255 x
     127 is above 32,767, 2 x 255 x 64 is not. So weights are from -64 to 64, and every processor computes the same.
 
     Args:
         graph: In float32.
-        calibration: Normalised images [1, C, H, W].
+        calibration: Normalized images [1, C, H, W].
         symmetric: Whether 0 stays 0 in activations too, as TensorRT asks for, and weights have all 8 bits, which GPUs
             multiply exactly; else the range of activations is used better.
 

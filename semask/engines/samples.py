@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from semask.data.normalization import Normalization, fitted_size, resize_image
+from semask.data.normalization import Normalization, resize_image
+from semask.data.sizes import fitted_size
 from semask.data.source import Data
 from semask.model import SeMask
 from semask.prediction.files import find_images
@@ -30,12 +31,12 @@ class Samples:
     Attributes:
         images: Files, pictures, or arrays [H, W].
         source: Where they are from, in words.
-        drawn: Whether they are drawn scenes, for want of photographs.
+        synthetic: Whether they are synthetic scenes, for want of photographs.
     """
 
     images: tuple[Picture, ...]
     source: str
-    drawn: bool = False
+    synthetic: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,20 +58,20 @@ class Inputs:
         return len(self.images)
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Give normalised images [1, C, h, w], one at a time."""
+        """Give normalized images [1, C, h, w], one at a time."""
         for image in self.images:
             pixels = to_tensor(image, channels=self.model.config["in_channels"])
             yield model_input(pixels, self.model, self.inference)
 
 
 def choose_samples(images: Sequence[str] | None, recipe: dict[str, Any], *, count: int, channels: int) -> Samples:
-    """Choose images: those that were given, else of the recipe's validation data, else drawn scenes.
+    """Choose images: those that were given, else of the recipe's validation data, else synthetic scenes.
 
     Args:
         images: Files, folders and patterns; None for none.
         recipe: Recipe of the checkpoint.
         count: How many images to take, if there are as many.
-        channels: Bands that the model takes.
+        channels: Channels that the model takes.
 
     Raises:
         ValueError: If an entry of `images` stands for no image.
@@ -82,8 +83,8 @@ def choose_samples(images: Sequence[str] | None, recipe: dict[str, Any], *, coun
     if files:
         return Samples(tuple(random.Random(0).sample(files, min(count, len(files)))), source)
     scenes = [draw_scene(0, 2 * index + 1, size=SCENE_SIZE)[0] for index in range(count)]
-    drawn = scenes if channels in (1, 3, 4) else [np.array(scene.convert("L")) for scene in scenes]
-    return Samples(tuple(drawn), f"{count} drawn scenes", drawn=True)
+    pictures = scenes if channels in (1, 3, 4) else [np.array(scene.convert("L")) for scene in scenes]
+    return Samples(tuple(pictures), f"{count} synthetic scenes", synthetic=True)
 
 
 def recipe_images(settings: dict[str, Any]) -> list[Path]:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from semask.acceleration.strips import at_once, source_rows
-from semask.prediction.predictor import Predictor, starts
+from semask.prediction.inputs import starts
+from semask.prediction.predictor import Predictor
 from semask.prediction.score_maps import View, probabilities, require_numbers
 
 

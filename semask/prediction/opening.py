@@ -3,28 +3,22 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from semask.engines.catalog import format_of, is_exported
+from semask.prediction.recipe import recipe_inference
 from semask.settings.inference import Given, inference_of
 from semask.settings.precision import Choice, Precision
 
 if TYPE_CHECKING:
     from semask.engines.runtime import Runtime
     from semask.model import SeMask
+    from semask.prediction.array_predictor import ArrayPredictor
     from semask.prediction.predictor import Predictor
-
-
-EXPORTED = (".onnx", ".xml", ".pt2", ".engine")
-"""Endings of exported files."""
-
-
-def is_exported(source: object) -> bool:
-    """Whether a name is that of an exported file, by its ending."""
-    return isinstance(source, str | Path) and str(source).lower().endswith(EXPORTED)
 
 
 class Opened(NamedTuple):
     """What predicts, and what it computes in."""
 
-    predictor: "Predictor"
+    predictor: "Predictor | ArrayPredictor"
     choice: Choice
 
 
@@ -50,13 +44,30 @@ def open_predictor(
     Raises:
         ValueError: If it can't be read, a setting is wrong, or there is no such device.
     """
-    from semask.prediction.predictor import Predictor, recipe_inference
+    if not tiles and precision == "auto" and device in (None, "cpu") and isinstance(source, str | Path):
+        row = format_of(source)
+        if row is not None and row.arrays:
+            return open_arrays(source, inference=inference, trust=trust)
+    from semask.prediction.predictor import Predictor
 
     model, choice = open_model(source, device=device, trust=trust, precision=precision)
     recipe = recipe_inference(model)
     if tiles:
         recipe = inference_of(recipe, {"scale": None, "mode": "whole"})
     return Opened(Predictor(model, inference_of(recipe, inference)), choice)
+
+
+def open_arrays(source: str | Path, *, inference: Given, trust: bool) -> Opened:
+    """Open an exported file whose engine takes arrays: without torch.
+
+    Raises:
+        ValueError: If it can't be read, or a setting is wrong.
+    """
+    from semask.prediction.array_predictor import open_array_predictor
+
+    predictor = open_array_predictor(source, trust=trust)
+    predictor.inference = inference_of(predictor.inference, inference)
+    return Opened(predictor, exported_choice(predictor.model.description["precision"]))
 
 
 def open_model(
@@ -90,12 +101,16 @@ def open_model(
     return (use_bfloat16(model) if chosen.precision == "bf16" else model), chosen
 
 
+def exported_choice(precision: Any) -> Choice:
+    """What an exported file computes in."""
+    return Choice(precision, f"precision {precision} (as the file was exported)")
+
+
 def _choice(model: "SeMask | Runtime") -> Choice:
     """What a model that is open already computes in."""
     described: Any = getattr(model, "description", None)
     if described is not None:
-        exported = described["precision"]
-        return Choice(exported, f"precision {exported} (as the file was exported)")
+        return exported_choice(described["precision"])
     kinds = {str(parameter.dtype) for parameter in model.parameters()}
     if "torch.bfloat16" in kinds:
         return Choice("bf16", "precision bf16 (as the model was given)")

@@ -19,7 +19,7 @@ def to_picture(image: NDArray[Any]) -> Image.Image:
     """Make an RGB picture of an image [H, W, C], uint8 or float in [0, 1]: of its first 3 channels, or the first."""
     channels = image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
     if channels.dtype != np.uint8:
-        channels = (channels * 255).round().astype(np.uint8)
+        channels = (channels * 255).astype(np.uint8)
     return Image.fromarray(np.ascontiguousarray(channels))
 
 

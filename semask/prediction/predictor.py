@@ -1,26 +1,22 @@
 """From a model and an image to a label map: whole image, sliding window, several scales and flips, in strips."""
 
 import math
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
 from semask.acceleration.accelerate import accelerate
-from semask.data.classes import Classes
-from semask.data.images import max_pixels, read_image
-from semask.data.normalization import Normalization, fitted_size, resize_image
-from semask.files.text import one_line, reason
+from semask.data.normalization import Normalization, resize_image
+from semask.data.sizes import fitted_size
 from semask.model import SeMask
 from semask.outputs import MaskOutput, SeMaskOutput
+from semask.prediction.inputs import Picture, is_one, numbered, require_pixels, require_shape, to_array, windows
 from semask.prediction.prediction import Prediction
+from semask.prediction.recipe import model_classes, recipe_inference
 from semask.prediction.score_maps import View, label_map, require_numbers
 from semask.prediction.score_maps import confidence as confidence_of
 from semask.settings.inference import Inference
@@ -28,10 +24,6 @@ from semask.settings.inference import Inference
 if TYPE_CHECKING:
     from semask.engines.runtime import Runtime  # builds on this module
 
-MOST_WINDOWS = 2**15
-"""Windows of one image, so that settings of anybody's file end some time."""
-Picture = str | Path | Image.Image
-"""One image that can't be taken for several."""
 AHEAD = 16
 """Images of a list that are read before they are predicted, so that those of one size can go together."""
 PIXELS_AT_ONCE = 2**21
@@ -84,14 +76,7 @@ def slide(run: Callable[[Tensor], list[View]], image: Tensor, inference: Inferen
         For each view that `run` gives, one of the whole image with class scores [B, K, H, W] at the image's size.
     """
     B, _, H, W = image.shape
-    height, width = min(inference.crop[0], H), min(inference.crop[1], W)
-    rows, columns = starts(H, height, inference.stride[0]), starts(W, width, inference.stride[1])
-    if len(rows) * len(columns) > MOST_WINDOWS:
-        raise ValueError(
-            f"an image of {H} x {W} has {len(rows) * len(columns):,} windows of {height} x {width}, a stride of "
-            f"{inference.stride} apart, more than {MOST_WINDOWS:,}: set evaluation.crop and evaluation.stride larger"
-        )
-    corners = [(y, x) for y in rows for x in columns]
+    (height, width), corners = windows((H, W), inference)
     totals: list[Tensor] = []
     views: list[View] = []
     count = image.new_zeros(H, W)
@@ -109,16 +94,6 @@ def slide(run: Callable[[Tensor], list[View]], image: Tensor, inference: Inferen
         View(total.div_(count), (H, W), (H, W), "probabilities" if view.kind == "masks" else "logits")
         for total, view in zip(totals, views, strict=True)
     ]
-
-
-def starts(length: int, crop: int, stride: int) -> list[int]:
-    """Where windows start along an axis, the last one moved inside.
-
-    >>> starts(100, 40, 30), starts(40, 40, 30), starts(101, 40, 30)
-    ([0, 30, 60], [0], [0, 30, 60, 61])
-    """
-    count = -(-(length - crop) // stride) + 1
-    return [min(i * stride, length - crop) for i in range(count)]
 
 
 class Predictor:
@@ -172,8 +147,8 @@ class Predictor:
             model together, at most `window_batch` of them.
 
         Raises:
-            ValueError: If the image can't be read or has another number of bands than the model takes, the model gives
-                scores that are no numbers, or priors are asked of an exported file.
+            ValueError: If the image can't be read or has another number of channels than the model takes, the model
+                gives NaN or infinite scores, or priors are asked of an exported file.
         """
         options = {"confidence": confidence, "priors": priors}
         if is_one(image):
@@ -192,12 +167,8 @@ class Predictor:
 
     def _pixels(self, image: Any, number: int | None = None) -> Tensor:
         """One image as [C, H, W]; `number` is its place among several, for messages."""
-        try:
+        with numbered(number):
             return to_tensor(image, channels=self.model.config["in_channels"])
-        except ValueError as error:
-            if number is None:
-                raise
-            raise ValueError(f"image {number} of the list (from 0): {reason(error, longest=1000)}") from error
 
     def _batches(self, pixels: Sequence[Tensor]) -> list[list[int]]:
         """Which images go through the model together: some of one size, as many as memory is meant for."""
@@ -263,71 +234,19 @@ class Predictor:
         return fitted_size((shape[-2], shape[-1]), self.inference.scale, ratio=ratio)
 
 
-def require_pixels(size: tuple[int, int]) -> None:
-    """Refuse to enlarge an image beyond what is read from a file.
-
-    Raises:
-        ValueError: If the settings ask for it.
-    """
-    if size[0] * size[1] > (most := max_pixels()):
-        raise ValueError(
-            f"evaluation.scale and ratios make an image of {size[0]:,} x {size[1]:,}, more than {most:,} pixels: set "
-            "them lower, or SEMASK_MAX_PIXELS higher"
-        )
-
-
-def recipe_inference(model: "SeMask | Runtime") -> Inference:
-    """How the recipe of a model evaluates it; the defaults for a model without one."""
-    settings: dict[str, Any] = model.metadata.get("recipe", {}).get("evaluation", {})
-    tuples: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in settings.items()}
-    return Inference(**tuples)
-
-
-def model_classes(model: "SeMask | Runtime") -> Classes:
-    """Names and colours of the classes of a model; numbers for a model that was not trained."""
-    if "classes" in model.metadata:
-        return Classes.from_dict(model.metadata["classes"])
-    return Classes(tuple(f"class {i}" for i in range(model.config["num_classes"])))
-
-
-def is_one(image: object) -> bool:
-    """Whether one image is meant, or what is none, and not several."""
-    if isinstance(image, np.ndarray | Tensor):
-        return image.ndim != 4
-    return isinstance(image, str | bytes | Mapping | os.PathLike | Image.Image) or not isinstance(image, Iterable)
-
-
 def to_tensor(image: object, *, channels: int) -> Tensor:
     """Bring an image of any kind to [C, H, W], uint8 or float32 in [0, 1].
 
     Args:
         image: Path, PIL image, array [H, W, C] or [H, W], or tensor [C, H, W]; anything else is refused.
-        channels: Bands C that it has to have.
+        channels: Channels C that it has to have.
 
     Raises:
-        ValueError: If it can't be read, or has another shape or number of bands.
+        ValueError: If it can't be read, or has another shape or number of channels.
     """
-    if isinstance(image, str | os.PathLike):
-        if os.path.isdir(image):
-            raise ValueError(f"{one_line(image)}: a folder: give its images, e.g. sorted(Path(folder).glob('*.jpg'))")
-        image = read_image(Path(image), channels=channels)
-    if isinstance(image, Image.Image):
-        if image.mode[0] in "IF":  # converting cuts off what is above 255
-            raise ValueError(f"image of mode {image.mode}: give the path of its file, or an array of float in [0, 1]")
-        image = np.array(image.convert({1: "L", 3: "RGB", 4: "RGBA"}.get(channels, "RGB")))
-    if isinstance(image, np.ndarray):
-        image = from_array(image, channels)
     if not isinstance(image, Tensor):
-        kind = type(image).__name__
-        hint = "open it with PIL.Image.open(io.BytesIO(...))" if isinstance(image, bytes) else "give one of these"
-        raise ValueError(f"image is a {kind}, not a path, PIL image, array [H, W, C] or tensor [C, H, W]: {hint}")
-    if image.ndim != 3 or image.shape[0] != channels or 0 in image.shape:
-        turned = image.ndim == 3 and image.shape[-1] == channels
-        raise ValueError(
-            f"image has shape {list(image.shape)} as [C, H, W], the model takes {channels} bands: "
-            + ("is this [H, W, C]? " if turned else "")
-            + "give an array [H, W, C] or a tensor [C, H, W]"
-        )
+        return torch.from_numpy(to_array(image, channels=channels)).permute(2, 0, 1)
+    require_shape(tuple(image.shape), channels)
     if image.dtype != torch.uint8 and not image.is_floating_point():
         raise ValueError(f"image has values of type {image.dtype}: give uint8, or float in [0, 1]")
     if not image.is_floating_point():
@@ -335,33 +254,3 @@ def to_tensor(image: object, *, channels: int) -> Tensor:
     if not image.isfinite().all() or image.min() < 0 or image.max() > 1:
         raise ValueError("image has float values outside [0, 1]: divide by the largest possible value")
     return image.float()
-
-
-def from_array(image: NDArray[Any], channels: int) -> Tensor:
-    """Array [H, W, C], or [H, W] for all bands alike -> tensor [C, H, W].
-
-    Raises:
-        ValueError: If it has another shape, or no numbers that an image has.
-    """
-    if image.dtype != np.uint8 and not np.issubdtype(image.dtype, np.floating):
-        raise ValueError(f"image has values of type {image.dtype}: give uint8, or float in [0, 1]")
-    if image.ndim == 2:
-        image = np.repeat(image[..., None], channels, axis=-1)
-    if image.ndim != 3:
-        raise ValueError(f"image array has shape {list(image.shape)}: give [H, W, C] or [H, W]")
-    if image.shape[0] == channels != image.shape[-1]:
-        raise ValueError(
-            f"image array has shape {list(image.shape)}, but arrays are [H, W, C] with {channels} bands: is this "
-            "[C, H, W]? transpose it (array.transpose(1, 2, 0)) or give a tensor"
-        )
-    plain = np.array(image, dtype=np.uint8 if image.dtype == np.uint8 else np.float32)
-    return torch.from_numpy(plain).permute(2, 0, 1)
-
-
-def to_image(image: Tensor) -> Image.Image:
-    """Make a picture of a tensor [C, H, W], uint8 or float in [0, 1]: of its first three channels, or its first."""
-    colors = image[:3] if image.shape[0] >= 3 else image[:1].expand(3, -1, -1)
-    pixels = colors.permute(1, 2, 0).numpy(force=True)  # [H, W, 3]
-    if image.is_floating_point():
-        pixels = (pixels * 255).astype(np.uint8)
-    return Image.fromarray(pixels)

@@ -29,6 +29,7 @@ from semask.settings.precision import Precision
 if TYPE_CHECKING:
     from semask.engines.runtime import Runtime
     from semask.model import SeMask
+    from semask.prediction.array_predictor import ArrayPredictor
     from semask.prediction.predictor import Predictor
     from semask.prediction.raster import Place
 
@@ -128,7 +129,7 @@ def predict(
 
 
 def predict_images(
-    predictor: "Predictor",
+    predictor: "Predictor | ArrayPredictor",
     files: Sequence[Path],
     outputs: Outputs | None = None,
     *,
@@ -198,14 +199,17 @@ def check_outputs(outputs: Outputs, out: str | Path | None, inference: Given) ->
 
 
 def _predict_one(
-    predictor: "Predictor", file: Path, outputs: Outputs, stem: Path | None, reporter: Reporter | None
+    predictor: "Predictor | ArrayPredictor", file: Path, outputs: Outputs, stem: Path | None, reporter: Reporter | None
 ) -> Result:
     """Segment one image; `stem` is the path of its outputs without ending."""
     try:
         if outputs.tile is None or stem is None:
             return _predict_whole(predictor, file, outputs, stem)
+        from semask.prediction.predictor import Predictor
         from semask.prediction.tiles import predict_file
 
+        if not isinstance(predictor, Predictor):
+            raise ValueError("tiles are predicted with torch: open the file with semask.load_exported")
         reaches: dict[Path, Reach] = {}
         mask = predict_file(
             predictor,
@@ -229,7 +233,7 @@ def _predict_one(
         return Result(file, failure=f"{one_line(file)}: there is not enough memory ({said}): {hint}")
 
 
-def _predict_whole(predictor: "Predictor", file: Path, outputs: Outputs, stem: Path | None) -> Result:
+def _predict_whole(predictor: "Predictor | ArrayPredictor", file: Path, outputs: Outputs, stem: Path | None) -> Result:
     """Segment one image in one piece, and write what is asked for.
 
     Raises:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semask.acceleration.strips import at_once, neighbors, resize_rows, source_rows
+from semask.prediction.inputs import NOT_FINITE
 
 
 class View(NamedTuple):
@@ -48,10 +49,7 @@ def require_numbers(views: Sequence[View]) -> None:
         ValueError: If a score is NaN or infinitely large.
     """
     if not all(bool(x.amax().isfinite()) for view in views for x in (view.scores, view.classes) if x is not None):
-        raise ValueError(
-            "the model gives scores that are no numbers (NaN or infinite): its weights are damaged, or the image needs "
-            "more than 16 bits; try fp32 or another checkpoint"
-        )
+        raise ValueError(NOT_FINITE)
 
 
 def probabilities(views: Sequence[View], size: tuple[int, int], rows: range | None = None) -> Tensor:

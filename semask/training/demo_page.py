@@ -13,8 +13,8 @@ from semask.data.classes import Classes
 from semask.data.dataset import SegmentationDataset
 from semask.evaluation import Evaluation
 from semask.metrics import percent
-from semask.prediction.pictures import colorize, side_by_side
-from semask.prediction.predictor import Predictor, to_image
+from semask.prediction.pictures import colorize, side_by_side, to_picture
+from semask.prediction.predictor import Predictor
 
 SCENES = 6
 STYLE = """
@@ -58,7 +58,7 @@ def scene_pictures(predictor: Predictor, dataset: SegmentationDataset, index: in
     image, label = dataset[index]
     prediction = predictor(image, confidence=False, priors=True)
     maps = [label.numpy(), prediction.label, *prediction.priors]
-    return [to_image(image), *(colorize(x, dataset.classes) for x in maps)]
+    return [to_picture(image.permute(1, 2, 0).numpy()), *(colorize(x, dataset.classes) for x in maps)]
 
 
 def first_picture(predictor: Predictor, dataset: SegmentationDataset) -> Image.Image:

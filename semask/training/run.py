@@ -23,8 +23,8 @@ from semask.files.reporter import Reporter
 from semask.files.text import one_line, reason
 from semask.losses.pixel import Losses
 from semask.model import SeMask
-from semask.prediction.pictures import colorize, side_by_side
-from semask.prediction.predictor import Predictor, to_image
+from semask.prediction.pictures import colorize, side_by_side, to_picture
+from semask.prediction.predictor import Predictor
 from semask.settings.inference import Inference
 from semask.training.log import RunLog
 from semask.training.state import (
@@ -181,7 +181,9 @@ class Run:
             image, label = dataset[int(i)]
             prediction = predictor(image, confidence=False, priors=True)
             maps = [label.numpy(), prediction.label, *prediction.priors]
-            picture = side_by_side([to_image(image), *(colorize(x, dataset.classes) for x in maps)])
+            picture = side_by_side(
+                [to_picture(image.permute(1, 2, 0).numpy()), *(colorize(x, dataset.classes) for x in maps)]
+            )
             write_whole(self.out / "samples" / f"{i:05d}_step{self.step}.png", encoded(picture, "PNG"))
             tracker = self.accelerator.get_tracker("tensorboard")
             with self._writing_events():

@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 from torchvision import tv_tensors
 
-from semask.data.normalization import Normalization, fitted_size
+from semask.data.normalization import Normalization
+from semask.data.sizes import fitted_size
 from semask.data.transform_steps import PadTo, PhotometricDistortion, RandomCrop, RandomResize
 from semask.data.transforms import Augmentation, training_transform
 

@@ -10,7 +10,8 @@ from semask import Inference, SeMask
 from semask.builder import build
 from semask.engines.check import LIMITS, Check, compare, measure
 from semask.engines.description import metadata
-from semask.engines.openers import Engine
+from semask.engines.exported import Exported
+from semask.engines.format import Engine
 from semask.engines.runtime import Runtime
 
 Change = Callable[[list[Tensor]], list[Tensor]]
@@ -38,7 +39,7 @@ def runtime_of(module: SeMask, change: Change = unchanged) -> Runtime:
         prediction = module(image).prediction
         return change([prediction.classes, prediction.masks] if values["makes_masks"] else [prediction.logits])
 
-    return Runtime(Engine(json.dumps(values), tuple(values["outputs"]), run, {}), values, Path("model.onnx"))
+    return Runtime(Exported(Engine(json.dumps(values), tuple(values["outputs"]), run, {}), values, Path("model.onnx")))
 
 
 def images(*sizes: tuple[int, int]) -> list[Tensor]:

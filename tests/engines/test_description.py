@@ -6,7 +6,7 @@ import pytest
 from semask import Classes, Inference, SeMask
 from semask.builder import build
 from semask.engines import description as metadata
-from semask.prediction.predictor import recipe_inference
+from semask.prediction.recipe import recipe_inference
 
 
 def model(**settings) -> SeMask:
@@ -44,7 +44,7 @@ def test_what_is_written_can_be_read(make):
     assert written["size_divisor"] == module.size_divisor
 
 
-def test_classes_recipe_and_licence_go_along():
+def test_classes_recipe_and_license_go_along():
     written = metadata.metadata(trained(), precision="fp32")
     assert Classes.from_dict(written["classes"]).names == ("Straße", "空", "sky")
     assert written["classes"]["palette"][1] == [4, 5, 6]
@@ -53,7 +53,7 @@ def test_classes_recipe_and_licence_go_along():
         "evaluation": {"scale": [256, 192], "flip": True},
     }
     assert (written["licence"], written["step"], written["outputs"]) == ("MIT", 7, ["logits"])
-    assert metadata.metadata(trained(), precision="fp32", licence="CC-BY-4.0")["licence"] == "CC-BY-4.0"
+    assert metadata.metadata(trained(), precision="fp32", license="CC-BY-4.0")["licence"] == "CC-BY-4.0"
     assert metadata.metadata(model(), precision="fp32")["licence"] == "unknown"
     other = trained()
     other.metadata["licence"] = "mine"

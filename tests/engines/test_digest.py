@@ -4,8 +4,9 @@ import pytest
 import torch
 from small_models import small
 
-from semask.engines import digest, onnx, openvino
-from semask.engines.request import Request
+from semask.engines import digest
+from semask.engines.format import Request
+from semask.engines.formats import onnx, openvino
 
 pytest.importorskip("onnx")
 pytest.importorskip("openvino")

@@ -13,11 +13,14 @@ from semask import Predictor
 from semask.builder import build
 from semask.checkpoints.saving import save
 from semask.checkpoints.sources import load
+from semask.commands.export import print_report
+from semask.engines.catalog import find
 from semask.engines.export import export, output_file, replace_all
-from semask.engines.request import Request
+from semask.engines.format import Request
 from semask.engines.runtime import load_exported
 from semask.engines.samples import Inputs, choose_samples, model_input
 from semask.files.reading import sha256
+from semask.prediction.recipe import recipe_inference
 from semask.settings.inference import Inference
 
 onnx = pytest.importorskip("onnx")
@@ -34,7 +37,7 @@ def photos(scenes: Path) -> Path:
 def exported(trained, photos, tmp_path_factory) -> Path:
     """An ONNX file of the trained model; only to be read."""
     out = tmp_path_factory.mktemp("exported") / "model.onnx"
-    export(str(trained), images=[str(photos)], out=str(out), limit=LIMIT, licence="CC-BY-4.0")
+    export(str(trained), images=[str(photos)], out=str(out), limit=LIMIT, license="CC-BY-4.0")
     return out
 
 
@@ -99,9 +102,9 @@ def test_evaluate_takes_it(semask, exported, trained, scenes, tmp_path):
 
 def damaged(monkeypatch) -> None:
     """Let ONNX files come out wrong."""
-    from semask.engines import onnx as exporter
+    from semask.engines.formats import onnx as exporter
 
-    save = exporter.save
+    save = exporter.FORMAT.save
 
     def wrong(request: Request) -> list[Path]:
         twin = copy.deepcopy(request.model)
@@ -109,7 +112,7 @@ def damaged(monkeypatch) -> None:
             nn.init.normal_(parameter)
         return save(replace(request, model=twin))
 
-    monkeypatch.setattr(exporter, "save", wrong)
+    monkeypatch.setattr(exporter, "FORMAT", replace(exporter.FORMAT, save=wrong))
 
 
 def test_a_bad_export_is_not_kept_and_a_good_one_stays(semask, exported, trained, photos, tmp_path, monkeypatch):
@@ -131,13 +134,13 @@ def test_a_bad_export_is_not_kept_and_a_good_one_stays(semask, exported, trained
 
 
 def test_a_failing_export_leaves_nothing(semask, exported, trained, photos, tmp_path, monkeypatch):
-    from semask.engines import onnx as exporter
+    from semask.engines.formats import onnx as exporter
 
     def fail(request: Request) -> list[Path]:
         request.path.write_bytes(b"half")
         raise ValueError("no space")
 
-    monkeypatch.setattr(exporter, "save", fail)
+    monkeypatch.setattr(exporter, "FORMAT", replace(exporter.FORMAT, save=fail))
     out = tmp_path / "model.onnx"
     out.write_bytes(exported.read_bytes())
     assert semask.refused("export", trained, "--images", photos, "--out", out) == "no space"
@@ -149,15 +152,15 @@ def test_without_images_the_validation_data_of_the_recipe(trained, scenes):
     recipe = load(trained).metadata["recipe"]
     chosen = choose_samples(None, recipe, count=8, channels=3)
     assert {path.parent for path in chosen.images} == {scenes / "images" / "val"}
-    assert (len(chosen.images), chosen.drawn) == (3, False)
+    assert (len(chosen.images), chosen.synthetic) == (3, False)
     gone = {"data": {**recipe["data"], "root": "/nowhere"}}
-    assert choose_samples(None, gone, count=2, channels=3).drawn
+    assert choose_samples(None, gone, count=2, channels=3).synthetic
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4, 5])
-def test_drawn_scenes_stand_in_for_images(channels):
+def test_synthetic_scenes_stand_in_for_images(channels):
     chosen = choose_samples(None, {}, count=2, channels=channels)
-    assert chosen.drawn
+    assert chosen.synthetic
     model = build(
         encoder="swin_nano",
         num_classes=2,
@@ -187,11 +190,13 @@ def test_a_model_sees_what_the_predictor_shows_it():
     assert window.equal(x[..., 10:30, 13:43])
 
 
-def test_a_check_on_drawn_scenes_says_that_it_is_weak(tmp_path, capsys):
+def test_a_check_on_synthetic_scenes_says_that_it_is_weak(tmp_path, capsys):
     model = build("swin_nano", num_classes=3, channels=8)
     path = save(tmp_path / "model.safetensors", model, {"recipe": {"evaluation": {"scale": [64, 48]}}})
     report = export(str(path), out=str(tmp_path / "model.onnx"), checks=1, limit=100)
-    assert report.remarks[0].startswith("a weak check: drawn scenes")
+    assert capsys.readouterr() == ("", "")
+    print_report(report)
+    assert report.remarks[0].startswith("a weak check: synthetic scenes")
     assert "a weak check" in " ".join(capsys.readouterr().out.split())
     assert load_exported(tmp_path / "model.onnx").metadata["licence"] == "unknown"
 
@@ -199,6 +204,7 @@ def test_a_check_on_drawn_scenes_says_that_it_is_weak(tmp_path, capsys):
 def test_the_table_says_what_it_counts(trained, photos, tmp_path, capsys):
     """A share of 0 is a file that does the same, not one of which nothing is the same."""
     report = export(str(trained), images=[str(photos)], out=str(tmp_path / "model.onnx"), limit=100)
+    print_report(report)
     (row,) = (line for line in capsys.readouterr().out.splitlines() if "% (limit 100)" in line)
     assert row.split("│")[1].strip() == "labels that differ, % (limit 100)"
     assert row.split("│")[3].strip() == f"{report.different_percent:.4f}"
@@ -229,10 +235,11 @@ def test_what_a_format_can_t_hold_is_one_line(semask, trained, photos, tmp_path,
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("Could not guard on data-dependent expression\nCaused by: ...")
 
-    monkeypatch.setattr("semask.engines.onnx.save", fail)
+    onnx_row = find("onnx")
+    monkeypatch.setattr("semask.engines.formats.onnx.FORMAT", replace(onnx_row, save=fail))
     message = semask.refused("export", trained, "--images", photos, "--out", tmp_path / "model.onnx")
     assert message == (
-        "this model can't be exported as onnx (Could not guard on data-dependent expression): take another format"
+        "this model can't be exported as onnx (Could not guard on data-dependent expression): use another format"
     )
 
 
@@ -278,12 +285,28 @@ def test_mistakes(semask, trained, tmp_path, monkeypatch, arguments, message):
 def test_a_file_that_was_not_named_is_not_replaced(semask, trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("run.onnx").write_text("mine")
-    assert semask.refused("export", trained).startswith("run.onnx: is there already: give it as --out")
+    assert semask.refused("export", trained).startswith("run.onnx: already exists; pass --overwrite to replace it")
     assert Path("run.onnx").read_text() == "mine"
+    semask("export", trained, "--overwrite", "--checks", 1, "--limit", LIMIT)
+    assert load_exported("run.onnx").config["num_classes"] == 11
+
+
+def test_how_images_are_put_through_is_written_into_the_file(trained, photos, tmp_path):
+    """What is given replaces the recipe's settings: in the check, in the file, and in what predicts with it."""
+    out, said = tmp_path / "model.onnx", []
+    export(trained, images=[str(photos)], out=out, limit=100, inference={"scale": (40, 30)}, tell=said.append)
+    runtime = load_exported(out)
+    assert recipe_inference(runtime) == replace(recipe_inference(load(trained)), scale=(40, 30))
+    report = json.loads((tmp_path / "model.onnx.report.json").read_text(encoding="utf-8"))
+    assert report["check"]["sizes"][1:] == [[30, 40]] * 3
+    assert report["latency"]["size"] == [30, 40]
+    assert said == [f"Exporting {trained} as onnx, fp32 ...", f"Comparing it with the model on {photos} ..."]
+    with pytest.raises(ValueError, match="inference"):
+        export(trained, images=[str(photos)], out=out, inference={"mode": "sideways"})
 
 
 @pytest.mark.parametrize(
-    ("format", "name", "beside"),
+    ("format", "name", "companion"),
     [
         ("openvino", "a.xml", "a.bin"),
         ("openvino", "a.xml", "a.xml.report.json"),
@@ -291,19 +314,19 @@ def test_a_file_that_was_not_named_is_not_replaced(semask, trained, tmp_path, mo
         ("tensorrt", "a.engine", "a.engine.json"),
     ],
 )
-def test_nor_is_one_beside_it(format, name, beside, tmp_path):
-    (tmp_path / beside).write_text("mine")
-    with pytest.raises(ValueError, match=f"{beside}: would be replaced"):
-        output_file("run", format, str(tmp_path / name))
+def test_nor_is_one_next_to_it(format, name, companion, tmp_path):
+    (tmp_path / companion).write_text("mine")
+    with pytest.raises(ValueError, match=f"{companion}: would be replaced"):
+        output_file("run", find(format), str(tmp_path / name))
     (tmp_path / name).touch()  # an earlier export
-    assert output_file("run", format, str(tmp_path / name)) == tmp_path / name
+    assert output_file("run", find(format), str(tmp_path / name)) == tmp_path / name
 
 
 def test_names(tmp_path):
-    assert output_file("runs/best.safetensors", "onnx", None) == Path("best.onnx")
-    assert output_file(str(tmp_path), "tensorrt", None) == Path(f"{tmp_path.name}.engine")
-    assert output_file("owner/name", "openvino", None) == Path("name.xml")
-    assert output_file("semask-tiny-fpn-ade20k", "torch", None) == Path("semask-tiny-fpn-ade20k.pt2")
+    assert output_file("runs/best.safetensors", find("onnx"), None) == Path("best.onnx")
+    assert output_file(str(tmp_path), find("tensorrt"), None) == Path(f"{tmp_path.name}.engine")
+    assert output_file("owner/name", find("openvino"), None) == Path("name.xml")
+    assert output_file("semask-tiny-fpn-ade20k", find("torch"), None) == Path("semask-tiny-fpn-ade20k.pt2")
 
 
 def test_a_folder_that_cannot_be_written(semask, trained, photos, tmp_path):

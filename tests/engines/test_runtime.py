@@ -9,8 +9,10 @@ from exported_files import WEIGHT, WRITERS, K, Q, described, expected, write_int
 
 from semask import Predictor
 from semask.engines import digest
-from semask.engines import openers as engines
-from semask.engines.runtime import is_exported, load_exported, weights_beside
+from semask.engines.catalog import companions, is_exported
+from semask.engines.formats import onnx as onnx_format
+from semask.engines.formats import openvino as openvino_format
+from semask.engines.runtime import load_exported
 
 
 def refused(path, **settings) -> str:
@@ -118,9 +120,9 @@ def test_damaged_files(tmp_path, name):
 
 def test_openvino_needs_its_weights(tmp_path):
     path = write_openvino(tmp_path / "model.xml", described())
-    assert weights_beside(path) == [tmp_path / "model.bin"]
+    assert companions(path) == [tmp_path / "model.bin"]
     (tmp_path / "model.bin").unlink()
-    with pytest.raises(ValueError, match=r"model\.bin: no such file: it has to lie beside model\.xml"):
+    with pytest.raises(ValueError, match=r"model\.bin: no such file: it has to lie next to model\.xml"):
         load_exported(path)
 
 
@@ -195,7 +197,7 @@ def outside(path, location: str) -> None:
     onnx.save(model, path)
 
 
-def test_weights_may_lie_beside_the_file(tmp_path):
+def test_weights_may_lie_next_to_the_file(tmp_path):
     path = write_onnx(tmp_path / "model.onnx", described())
     WEIGHT.numpy().tofile(tmp_path / "model.onnx.data")
     outside(path, "model.onnx.data")
@@ -229,7 +231,7 @@ def test_damaged_weights_are_refused_when_opened(tmp_path, name):
     if name == "large.onnx":
         WEIGHT.numpy().tofile(tmp_path / "large.onnx.data")
         outside(path, "large.onnx.data")
-    files = [path, *weights_beside(path)]
+    files = [path, *companions(path)]
     digest.seal(files)
     image = torch.randn(1, 3, 32, 32)
     torch.testing.assert_close(load_exported(path)(image).logits, expected(image), rtol=1e-4, atol=1e-4)
@@ -257,7 +259,8 @@ def test_a_graph_that_could_run_for_ever_is_refused_when_opened(tmp_path):
 @pytest.mark.parametrize("widest", [127, 64])
 def test_int8_on_a_processor_whose_products_overflow(tmp_path, monkeypatch, recwarn, name, widest):
     """Files of version 0.1 have weights of all 8 bits: exact but slower in onnxruntime, said in OpenVINO."""
-    monkeypatch.setattr(engines, "products_saturate", lambda: True)
+    engine = onnx_format if name == "model.onnx" else openvino_format
+    monkeypatch.setattr(engine, "products_saturate", lambda: True)
     path = write_int8(tmp_path / name, widest)
     runtime = load_exported(path)
     if name == "model.onnx" or widest == 64:
@@ -265,5 +268,5 @@ def test_int8_on_a_processor_whose_products_overflow(tmp_path, monkeypatch, recw
     assert ("has no VNNI" in runtime.details.get("remark", "")) is (widest == 127)
     said = [str(x.message) for x in recwarn.list if "VNNI" in str(x.message)]
     assert len(said) == (widest == 127 and name == "model.xml")
-    monkeypatch.setattr(engines, "products_saturate", lambda: False)
+    monkeypatch.setattr(engine, "products_saturate", lambda: False)
     assert "remark" not in load_exported(path).details

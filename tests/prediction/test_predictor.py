@@ -10,7 +10,9 @@ from torchvision.transforms.functional import to_pil_image
 
 from semask import Inference, Prediction, Predictor, SeMask
 from semask.builder import build
-from semask.prediction.predictor import look, slide, starts, to_image, to_tensor
+from semask.prediction.inputs import starts
+from semask.prediction.pictures import to_picture
+from semask.prediction.predictor import look, slide, to_tensor
 from semask.prediction.score_maps import View, probabilities
 
 
@@ -247,7 +249,7 @@ def test_other_bands(bands):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((5, 6, 4), np.uint8), r"image has shape \[4, 5, 6\] as \[C, H, W\], the model takes 3 bands"),
+        (np.zeros((5, 6, 4), np.uint8), r"image has shape \[4, 5, 6\] as \[C, H, W\], the model takes 3 channels"),
         (np.zeros((5, 6, 3, 1), np.uint8), r"image 0 of the list.*image has shape \[1, 6, 3\]"),
         (np.zeros((1, 5, 6, 3, 1), np.uint8), r"image array has shape \[1, 5, 6, 3, 1\]"),
         (np.zeros((3, 50, 60), np.uint8), r"is this \[C, H, W\]\? transpose it .* or give a tensor"),
@@ -299,19 +301,21 @@ def test_settings_out_of_range(settings, message):
 @pytest.mark.parametrize("bands", [1, 2, 3, 5])
 def test_picture_of_an_image(bands):
     tensor = to_tensor(photo(bands=bands), channels=bands)
-    picture = np.asarray(to_image(tensor))
+    picture = np.asarray(to_picture(tensor.permute(1, 2, 0).numpy()))
     shown = photo(bands=bands)[..., [0, 1, 2] if bands >= 3 else [0, 0, 0]]
     np.testing.assert_array_equal(picture, shown)
 
 
 def test_picture_of_an_image_of_floats_is_torchvisions():
     image = torch.rand(3, 40, 50, generator=torch.Generator().manual_seed(0))
-    np.testing.assert_array_equal(np.asarray(to_image(image)), np.asarray(to_pil_image(image)))
+    np.testing.assert_array_equal(
+        np.asarray(to_picture(image.permute(1, 2, 0).numpy())), np.asarray(to_pil_image(image))
+    )
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
-def test_scores_that_are_no_numbers_are_refused(wrong):
+def test_nan_and_infinite_scores_are_refused(wrong):
     model = build("swin_nano", num_classes=3, channels=8)
     model.decoder.classifier.bias.data[1] = wrong
-    with pytest.raises(ValueError, match="no numbers"):
+    with pytest.raises(ValueError, match="NaN or infinite"):
         Predictor(model)(np.zeros((32, 48, 3), np.uint8))

@@ -3,23 +3,25 @@
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from semask.acceleration.accelerate import plain
 from semask.engines import digest
 from semask.engines.description import KEY
-from semask.engines.graph import Graph, example, image_axes, outputs
-from semask.engines.openers import require
+from semask.engines.format import Engine, Format, Options, Request
+from semask.engines.processor import WIDE, products_saturate
 from semask.engines.quantize import WIDEST, quantized
-from semask.engines.request import Request
-from semask.engines.symbolics import register
+from semask.extras import require
 from semask.files.atomic import temporary_folder
 from semask.files.text import one_line
-from semask.model import SeMask
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from semask.model import SeMask
 
 OPSET = 20
 LARGEST = 2**31 - 2**20
@@ -30,7 +32,7 @@ NEVER = "which our exports never have: don't trust it, or export it again"
 
 
 def save(request: Request) -> list[Path]:
-    """Write FILE.onnx and, for more than 2 GB of weights, FILE.onnx.data beside it.
+    """Write FILE.onnx and, for more than 2 GB of weights, FILE.onnx.data next to it.
 
     In fp16 images and outputs stay float32; in int8 weights are scaled by channel, activations by tensor. The metadata
     is the property "semask".
@@ -50,8 +52,6 @@ def make(request: Request, *, symmetric: bool = False) -> Any:
     """Make the ONNX graph of a model, in the precision that is asked for; see `save` and `quantized`."""
     require("onnx")
     require("onnxruntime")
-    if request.precision == "bf16":
-        raise ValueError("onnxruntime computes in no bfloat16 on a CPU: take fp16, or --format openvino for bf16")
     graph = record(request.model, request.sample)
     if request.precision == "int8":
         return quantized(graph, request.calibration, symmetric=symmetric)
@@ -64,7 +64,7 @@ def make(request: Request, *, symmetric: bool = False) -> Any:
     return graph
 
 
-def record(model: SeMask, sample: Tensor) -> Any:
+def record(model: "SeMask", sample: "Tensor") -> Any:
     """Record the graph of a model in float32, for images of any size and number.
 
     torch's older exporter does it, which follows one pass: what is computed from a size stays so. The newer one has to
@@ -78,6 +78,10 @@ def record(model: SeMask, sample: Tensor) -> Any:
         An `onnx.ModelProto`.
     """
     import onnx
+    import torch
+
+    from semask.engines.graph import Graph, example, image_axes, outputs
+    from semask.engines.symbolics import register
 
     register(OPSET)
     names = outputs(model)
@@ -104,9 +108,51 @@ def write(graph: Any, path: Path, *, largest: int = LARGEST) -> list[Path]:
     if sum(len(tensor.raw_data) for tensor in graph.graph.initializer) <= largest:
         onnx.save(graph, path)
         return [path]
-    weights = path.with_name(f"{path.name}.data")
+    weights = companion(path)
     onnx.save(graph, path, save_as_external_data=True, all_tensors_to_one_file=True, location=weights.name)
     return [path, weights]
+
+
+def open_file(path: Path, options: Options) -> Engine:
+    """Open an ONNX file with onnxruntime; what could do more than compute is refused first."""
+    for package in ("onnx", "onnxruntime"):
+        require(package)
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    model = check_file(path)
+    device = options.device or "cpu"
+    kind, _, index = device.partition(":")
+    provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(kind)
+    if provider is None or provider not in onnxruntime.get_available_providers():
+        raise ValueError(f"device {device} can't run {path}: give cpu, or cuda with onnxruntime-gpu installed")
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = options.threads
+    settings.log_severity_level = 4  # what it says comes as an exception too
+    remark = {}
+    if device == "cpu" and has_wide_weights(model, path) and products_saturate():
+        settings.add_session_config_entry("session.disable_quant_qdq", "1")
+        remark["remark"] = f"{WIDE}: computed in float32, which is exact and slower; export it again"
+    which = {"device_id": index} if index else {}
+    session = onnxruntime.InferenceSession(path, settings, providers=[(provider, which)])
+    name = session.get_inputs()[0].name
+
+    def run(image: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        outputs: list[NDArray[np.float32]] = session.run(None, {name: image})
+        return outputs
+
+    details = {"engine": f"onnxruntime {onnxruntime.__version__}", "device": device, "threads": options.threads}
+    return Engine(
+        session.get_modelmeta().custom_metadata_map.get(KEY),
+        tuple(x.name for x in session.get_outputs()),
+        run,
+        {**details, "opset": opset(model), **remark},
+    )
+
+
+def opset(model: Any) -> int | None:
+    """Version of the operators in an `onnx.ModelProto`."""
+    return next((int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx")), None)
 
 
 def check_file(path: Path) -> Any:
@@ -153,7 +199,7 @@ def check_operators(model: Any, path: Path) -> None:
 
 
 def check_external_data(model: Any, path: Path) -> list[Path]:
-    """Refuse an ONNX file of anybody that wants to read what does not lie beside it.
+    """Refuse an ONNX file of anybody that wants to read what does not lie next to it.
 
     Args:
         model: Its `onnx.ModelProto`.
@@ -176,8 +222,8 @@ def check_external_data(model: Any, path: Path) -> list[Path]:
         weights = path.parent / name
         if name in ("", ".", "..") or {"/", "\\", "\0"} & set(name) or weights.is_symlink() or not weights.is_file():
             raise ValueError(
-                f"{one_line(path)}: wants to read {one_line(name or places)!r}: its weights have to be a file beside "
-                "it: copy both, or don't trust it"
+                f"{one_line(path)}: wants to read {one_line(name or places)!r}: its weights have to be a file next "
+                "to it: copy both, or don't trust it"
             )
         files[weights] = None
     return list(files)
@@ -187,11 +233,11 @@ def has_wide_weights(model: Any, path: Path) -> bool:
     """Whether weights of a checked int8 file are beyond `quantize.WIDEST`, so that products may saturate."""
     from onnx import TensorProto, numpy_helper
 
-    quantised = {node.input[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    scaled = {node.input[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
     return any(
         np.abs(numpy_helper.to_array(tensor, str(path.parent)).astype(np.int16)).max(initial=0) > WIDEST
         for tensor in model.graph.initializer
-        if tensor.data_type == TensorProto.INT8 and tensor.name in quantised
+        if tensor.data_type == TensorProto.INT8 and tensor.name in scaled
     )
 
 
@@ -208,3 +254,19 @@ def tensors(model: Any) -> Iterator[Any]:
                 yield from values
             else:
                 pending.extend(values)
+
+
+def companion(path: Path) -> Path:
+    """Where weights of more than 2 GB lie."""
+    return path.with_name(f"{path.name}.data")
+
+
+FORMAT = Format(
+    name="onnx",
+    ending=".onnx",
+    save=save,
+    open=open_file,
+    precisions=("fp32", "fp16", "int8"),
+    arrays=True,
+    companion=companion,
+)

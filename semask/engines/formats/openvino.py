@@ -1,25 +1,35 @@
-"""OpenVINO: the quickest on a CPU; FILE.xml with the graph and FILE.bin with the weights."""
+"""OpenVINO: the fastest on a CPU; FILE.xml with the graph and FILE.bin with the weights."""
 
+import json
 import logging
 import re
-from collections.abc import Iterable, Mapping
+import threading
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.parsers import expat
 
 import numpy as np
-from torch import Tensor
+from numpy.typing import NDArray
 
 from semask.engines import digest
-from semask.engines.description import KEY
-from semask.engines.openers import require
+from semask.engines.description import KEY, Precision
+from semask.engines.format import Engine, Format, Options, Request
+from semask.engines.formats import onnx
+from semask.engines.processor import WIDE, products_saturate
 from semask.engines.quantize import LAST, WIDEST
-from semask.engines.request import Request
+from semask.extras import require
 from semask.files.atomic import temporary_folder
 from semask.files.reading import require_file
 from semask.files.text import one_line, reason
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+HINTS = {"fp16": ("FP16", "f16"), "bf16": ("BF16", "bf16"), "int8": ("BF16", "bf16")}
+"""For each precision the capability of a device that it needs, and OpenVINO's name for it; int8 leaves a rest."""
 LARGEST = 2**26
 """Bytes of the graph; a thousand layers take about half a million."""
 DEEPEST = 32
@@ -43,8 +53,6 @@ def save(request: Request) -> list[Path]:
     require("openvino")
     import openvino as ov
 
-    from semask.engines import onnx
-
     with temporary_folder() as folder:
         files = onnx.write(onnx.make(replace(request, precision="fp32")), folder / "graph.onnx")
         converted = ov.convert_model(files[0])
@@ -52,16 +60,16 @@ def save(request: Request) -> list[Path]:
             converted = quantized(converted, request.calibration)
         converted.set_rt_info(digest.blank(request.described), [KEY])
         ov.save_model(converted, request.path, compress_to_fp16=request.precision != "fp32")
-    saved = [request.path, request.path.with_suffix(".bin")]
+    saved = [request.path, companion(request.path)]
     check_operators(request.path)  # what could not be opened again is not written
     digest.seal(saved)
     return saved
 
 
-def quantized(model: Any, calibration: Iterable[Tensor]) -> Any:
-    """Quantise an `openvino.Model` on normalised images [1, C, H, W].
+def quantized(model: Any, calibration: "Iterable[Tensor]") -> Any:
+    """Quantize an `openvino.Model` on normalized images [1, C, H, W].
 
-    Weights are from -64 to 64, for the reason that `exporters.quantize` gives: OpenVINO's products saturate as well.
+    Weights are from -64 to 64, for the reason that `quantize.quantized` gives: OpenVINO's products saturate as well.
     """
     require("nncf")
     import nncf
@@ -89,6 +97,52 @@ def products(model: Any) -> list[str]:
     ]
 
 
+def open_file(path: Path, options: Options) -> Engine:
+    """Open an OpenVINO model; 16 bits are a wish, which a machine without them meets in float32."""
+    require("openvino")
+    import openvino as ov
+
+    check_file(path)
+    core = ov.Core()
+    device = (options.device or "cpu").upper()
+    if device.split(".")[0] not in {name.split(".")[0] for name in core.available_devices}:
+        raise ValueError(
+            f"device {options.device} can't run {path}: OpenVINO finds {', '.join(core.available_devices)}"
+        )
+    model = core.read_model(path, companion(path))
+    text = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None
+    hint = inference_precision(text, options.precision, core.get_property(device, "OPTIMIZATION_CAPABILITIES"))
+    settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
+    if device == "CPU":
+        settings["INFERENCE_NUM_THREADS"] = options.threads
+    remark = {}
+    if device == "CPU" and has_wide_weights(model) and products_saturate():
+        remark["remark"] = f"{WIDE}: scores are less accurate than on others; export it again"
+        warnings.warn(f"{one_line(path)}: {remark['remark']}", stacklevel=2)
+    compiled = core.compile_model(model, device, settings)
+    request, lock = compiled.create_infer_request(), threading.Lock()
+
+    def run(image: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        with lock:  # the request holds the results until the next image
+            request.infer([np.ascontiguousarray(image)])
+            return [np.array(x.data, dtype=np.float32) for x in request.output_tensors]
+
+    details = {"engine": f"openvino {ov.__version__.split('-')[0]}", "device": device.lower(), "computes in": hint}
+    outputs = tuple(x.get_any_name() for x in compiled.outputs)
+    return Engine(text, outputs, run, {**details, "threads": options.threads, **remark})
+
+
+def inference_precision(text: str | None, wanted: Precision | None, capabilities: Sequence[str]) -> str:
+    """Choose what OpenVINO computes in: as wanted, or as the metadata says, where the device can; else float32."""
+    if wanted is None:
+        try:
+            wanted = json.loads(text or "{}")["precision"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return "f32"  # `metadata.read` tells what is wrong
+    capability, hint = HINTS.get(str(wanted), ("FP32", "f32"))
+    return hint if capability in capabilities else "f32"
+
+
 def check_file(path: Path) -> None:
     """Refuse an OpenVINO model of anybody that is damaged, or could do more than compute.
 
@@ -96,7 +150,7 @@ def check_file(path: Path) -> None:
         ValueError: If it is no such model or has no .bin, its bytes are not those that were exported, or it has
             operators that our exports don't have.
     """
-    weights = require_file(path.with_suffix(".bin"), otherwise=f"it has to lie beside {one_line(path.name)}")
+    weights = require_file(companion(path), otherwise=f"it has to lie next to {one_line(path.name)}")
     check_operators(path)
     digest.check([path, weights])
 
@@ -177,3 +231,19 @@ def multiplies(constant: Any) -> bool:
         pending.extend(x for name, x in nodes.items() if x.get_type_name() in SCALING and name not in seen)
         seen |= set(nodes)
     return False
+
+
+def companion(path: Path) -> Path:
+    """Where the weights lie."""
+    return path.with_suffix(".bin")
+
+
+FORMAT = Format(
+    name="openvino",
+    ending=".xml",
+    save=save,
+    open=open_file,
+    precisions=("fp32", "fp16", "bf16", "int8"),
+    arrays=True,
+    companion=companion,
+)

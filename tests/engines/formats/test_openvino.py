@@ -6,8 +6,8 @@ import pytest
 import torch
 from small_models import differences, saturates, small, smooth, typical_difference
 
-from semask.engines import openvino as exporter
-from semask.engines.request import Request
+from semask.engines.format import Request
+from semask.engines.formats import openvino as exporter
 
 ov = pytest.importorskip("openvino")
 

@@ -10,8 +10,8 @@ from torch import nn
 
 from semask.builder import build
 from semask.decoders.catalog import names
-from semask.engines import onnx as exporter
-from semask.engines.request import Request
+from semask.engines.format import Request
+from semask.engines.formats import onnx as exporter
 from semask.engines.symbolics import register
 
 onnx = pytest.importorskip("onnx")
@@ -76,14 +76,14 @@ def test_int8_is_calibrated_and_spares_what_is_sensitive(fpn, tmp_path):
     assert 0 < typical_difference(fpn, onnxruntime(file)) < 0.05
     nodes = onnx.load(file).graph.node
     by_output = {output: node for node in nodes for output in node.output}
-    quantised = {
+    quantized = {
         node.name
         for node in nodes
         if node.op_type in ("Conv", "MatMul") and by_output[node.input[0]].op_type == "DequantizeLinear"
     }
-    assert any("mlp" in name for name in quantised)
-    assert any("semantic_key" in name for name in quantised)
-    assert not any("classifier" in name or re.search(r"attentions?(\.0)?/MatMul", name) for name in quantised)
+    assert any("mlp" in name for name in quantized)
+    assert any("semantic_key" in name for name in quantized)
+    assert not any("classifier" in name or re.search(r"attentions?(\.0)?/MatMul", name) for name in quantized)
 
 
 def test_symmetric_int8_for_tensorrt(fpn, tmp_path):
@@ -98,7 +98,7 @@ def test_symmetric_int8_for_tensorrt(fpn, tmp_path):
     assert exporter.has_wide_weights(graph, tmp_path)  # GPUs add products in 32 bits
 
 
-def quantised_weights(graph) -> dict[str, np.ndarray]:
+def quantized_weights(graph) -> dict[str, np.ndarray]:
     """Weights [K, N] of 8 bits of the products in a graph, by the name of their node."""
     arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     scaled = {node.output[0]: arrays.get(node.input[0]) for node in graph.node if node.op_type == "DequantizeLinear"}
@@ -114,7 +114,7 @@ def quantised_weights(graph) -> dict[str, np.ndarray]:
 def test_int8_products_fit_into_16_bits(decoder, tmp_path):
     """Processors without VNNI add two products of bytes in 16 bits: weights of all 8 bits saturate there."""
     (file,) = save(small(decoder), tmp_path / "int8.onnx", "int8", smooth(2, (64, 96)).split(1))
-    weights = quantised_weights(onnx.load(file).graph)
+    weights = quantized_weights(onnx.load(file).graph)
     assert len(weights) > 30
     assert max(int(abs(weight.astype(int)).max()) for weight in weights.values()) == 64  # all 7 bits are used
     assert not any(saturates(weight) for weight in weights.values())
@@ -149,7 +149,7 @@ def test_the_file_carries_its_metadata_and_the_model_is_untouched(tmp_path):
     assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
 
 
-def test_weights_too_large_for_one_file_lie_beside_it(fpn, tmp_path):
+def test_weights_too_large_for_one_file_lie_next_to_it(fpn, tmp_path):
     graph = exporter.make(Request(fpn, tmp_path, SAMPLE))
     files = exporter.write(graph, tmp_path / "large.onnx", largest=1000)
     assert [file.name for file in files] == ["large.onnx", "large.onnx.data"]
@@ -190,7 +190,7 @@ def test_external_data_stays_in_the_folder(location, inside, tmp_path):
     for secret in (tmp_path / "secret", folder / "sub" / "weights"):
         secret.write_bytes(bytes(16))
     (folder / "link").symlink_to(tmp_path / "secret")
-    with pytest.raises(ValueError, match="beside it"):
+    with pytest.raises(ValueError, match="next to it"):
         check_external_data(external(folder, location, inside=inside))
 
 
@@ -200,11 +200,11 @@ def test_external_data_with_several_places_is_refused(tmp_path):
     graph = onnx.load(file, load_external_data=False)
     graph.graph.initializer[0].external_data.add(key="location", value="../secret")
     file.write_bytes(graph.SerializeToString())
-    with pytest.raises(ValueError, match="beside it"):
+    with pytest.raises(ValueError, match="next to it"):
         exporter.check_file(file)
 
 
-def test_external_data_beside_the_file_is_fine_and_a_damaged_file_is_not(tmp_path):
+def test_external_data_next_to_the_file_is_fine_and_a_damaged_file_is_not(tmp_path):
     (tmp_path / "weights").write_bytes(bytes(16))
     assert check_external_data(external(tmp_path, "weights")) == [tmp_path / "weights"]
     (tmp_path / "damaged.onnx").write_bytes(b"\x0a\xff\xff no protobuf")

@@ -34,7 +34,7 @@ def small(decoder: str = "fpn", *, seed: int = 0, **settings) -> SeMask:
 
 
 def smooth(count: int, size: tuple[int, int]) -> Tensor:
-    """Normalised images [count, 3, H, W] that have large parts, as photographs do."""
+    """Normalized images [count, 3, H, W] that have large parts, as photographs do."""
     coarse = torch.randn(count, 3, 9, 11, generator=torch.Generator().manual_seed(1))
     return torch.nn.functional.interpolate(coarse, size=size, mode="bilinear")
 

@@ -1,0 +1,1 @@
+"""⑥ Formats of exported files: one file each, found by its name."""
