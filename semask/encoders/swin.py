@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from semask.encoders.backbone import Backbone
 from semask.encoders.encoder import init_linear
-from semask.semantic.windows import crop, merge, pad_image, pad_to_windows, partition, windows_along
+from semask.semantic.windows import crop, merge, pad_image, pad_to_windows, partition, roll, windows_along
 
 
 class SwinSize(NamedTuple):
@@ -209,12 +209,12 @@ class WindowAttention(nn.Module):
         rows, columns = windows_along(h, self.window), windows_along(w, self.window)
         x = pad_to_windows(x, self.window)
         if self.shift:
-            x = torch.roll(x, (-self.shift, -self.shift), dims=(1, 2))
+            x = roll(x, -self.shift)
         kinds = window_kinds(rows, columns, x.device).repeat(B)  # [B * n]
         windows = self.attend(partition(x, self.window), kinds)  # [B * n, N, C], N = window * window
         x = merge(windows, self.window, h, w)
         if self.shift:
-            x = torch.roll(x, (self.shift, self.shift), dims=(1, 2))
+            x = roll(x, self.shift)
         projected: Tensor = self.projection(crop(x, h, w))
         return projected
 

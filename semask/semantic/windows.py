@@ -27,6 +27,17 @@ def pad_image(x: Tensor, multiple: int) -> Tensor:
     return F.pad(x, (0, padding(W, multiple), 0, padding(H, multiple)))
 
 
+def roll(x: Tensor, tokens: int) -> Tensor:
+    """Roll rows and columns of a map [B, h, w, C] by a number of tokens, towards the lower right.
+
+    Of two slices each: `torch.roll` is an index with remainders, which takes `torch.compile` minutes to simplify.
+    """
+    for dim in (1, 2):
+        kept = x.shape[dim] - tokens if tokens > 0 else -tokens
+        x = torch.cat([x.narrow(dim, kept, x.shape[dim] - kept), x.narrow(dim, 0, kept)], dim)
+    return x
+
+
 def partition(x: Tensor, window: int) -> Tensor:
     """Cut a map [B, h, w, C] of whole windows: -> [B * n, window * window, C], image by image, row by row."""
     B, h, w, C = x.shape

@@ -12,7 +12,7 @@ from semask.builder import build
 
 
 def nano(decoder: str = "fpn", **settings) -> SeMask:
-    model = build("swin_nano", decoder, num_classes=5, channels=16, semantic_window=(3, None, 2, None), **settings)
+    model = build("swin_nano", decoder, num_classes=5, channels=32, semantic_window=(3, None, 2, None), **settings)
     for layer in model.encoder.semantic_layers:
         for attention in layer.attentions:
             nn.init.ones_(attention.scale)
@@ -125,7 +125,7 @@ def test_copies_and_pickles():
 
 
 def test_traced_and_compiled_as_the_plain_form():
-    model, image = accelerate(nano()), torch.randn(1, 3, 64, 96)
+    model, image = accelerate(nano().requires_grad_(False)), torch.randn(1, 3, 64, 96)
 
     def function(x: torch.Tensor) -> torch.Tensor:
         return model(x).logits

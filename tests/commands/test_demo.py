@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from semask.synthetic.classes import CLASSES
 from semask.synthetic.dataset import write_synthetic
-from semask.synthetic.scene import CLASSES
 from semask.training import demo, demo_page
 
 
