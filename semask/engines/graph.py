@@ -22,6 +22,7 @@ class Graph(nn.Module):
     Args:
         model: In evaluation mode; it is not changed.
 
+    >>> from semask.builder import build
     >>> graph = Graph(build("swin_nano", num_classes=5, channels=32).eval())
     >>> [output.shape for output in graph(torch.randn(2, 3, 64, 96))]
     [torch.Size([2, 5, 16, 24])]

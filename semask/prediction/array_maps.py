@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 STRIP_VALUES = 2**21
 """Class scores at an image's size that are held at once."""
+FILL_VALUES = 2**18
+"""Class scores of single pixels that are mixed at once: what caches hold."""
 
 
 class Mixed(NamedTuple):
@@ -51,10 +53,10 @@ class ArrayView(NamedTuple):
 
 
 def sigmoid(x: Array) -> Array:
-    """Logistic function, without overflow."""
-    shrunk = np.exp(-np.abs(x))
-    share: Array = np.where(x >= 0, 1 / (1 + shrunk), shrunk / (1 + shrunk))
-    return share
+    """Logistic function; where the exponential overflows, its limit is right."""
+    with np.errstate(over="ignore"):
+        shares: Array = np.float32(1) / (np.float32(1) + np.exp(-x))
+    return shares
 
 
 def softmax(x: Array, axis: int) -> Array:
@@ -121,15 +123,89 @@ def probabilities(views: Sequence[ArrayView], size: tuple[int, int], rows: range
 def label_map(views: Sequence[ArrayView], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Choose the most probable class of each pixel: class indices [H, W]."""
     alone = len(views) == 1  # scores are as good as probabilities
+    if alone and views[0].kind == "logits" and not views[0].mirrored:
+        label, sure = agreed(views[0], size)
+        return fill(label, ~sure, views[0])
     label = np.zeros(size, dtype=np.uint8)
     for rows in strips(views, size):
         scores = resized(views[0], size, rows) if alone else probabilities(views, size, rows)
-        part, best = label[rows.start : rows.stop], scores[0].copy()
-        for k in range(1, len(scores)):
-            better = scores[k] > best
-            part[better] = k
-            np.maximum(best, scores[k], out=best)
+        label[rows.start : rows.stop] = best(scores)
     return label
+
+
+def best(scores: Array) -> NDArray[np.uint8]:
+    """Index of the highest score of each pixel: [K, h, w] -> [h, w]."""
+    label, highest = np.zeros(scores.shape[1:], dtype=np.uint8), scores[0].copy()
+    for k in range(1, len(scores)):
+        label[scores[k] > highest] = k
+        np.maximum(highest, scores[k], out=highest)
+    return label
+
+
+def agreed(view: ArrayView, size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Choose the class of each pixel whose score is a mixture of scores that all favor the same one.
+
+    Returns:
+        Class indices [H, W], right where they are sure, [H, W].
+    """
+    label = best(view.scores)
+    sure = np.ones_like(label, dtype=np.bool_)
+    for source, target in (((view.scores.shape[1], view.scores.shape[2]), view.padded), (view.size, size)):
+        label, sure = label[: source[0], : source[1]], sure[: source[0], : source[1]]
+        if source == target:
+            continue
+        # A pixel is mixed from two rows and two columns: of each location, those at its right and below.
+        corners = [(y, x) for y in (slice(-1), slice(1, None)) for x in (slice(-1), slice(1, None))]
+        (wide, certain) = (np.pad(x, ((0, 1), (0, 1)), mode="edge") for x in (label, sure))
+        sure = np.logical_and.reduce([certain[corner] & (wide[corner] == label) for corner in corners])
+        rows, columns = (mixed(range(target[axis]), source[axis], target[axis]).lower for axis in (0, 1))
+        label, sure = label[rows[:, None], columns], sure[rows[:, None], columns]
+    return label, sure
+
+
+def fill(label: NDArray[np.uint8], unsure: NDArray[np.bool_], view: ArrayView) -> NDArray[np.uint8]:
+    """Choose the classes of single pixels by their scores.
+
+    Args:
+        label: Class indices [H, W], which are changed.
+        unsure: Which of them to choose, [H, W].
+        view: Class scores.
+
+    Returns:
+        The label.
+    """
+    K, h, w = view.scores.shape
+    scores = np.ascontiguousarray(view.scores.transpose(1, 2, 0)).reshape(-1, K)  # [h w, K]
+    (row_cells, row_shares), (column_cells, column_shares) = (
+        mixtures((h, w)[axis], view.padded[axis], view.size[axis], label.shape[axis]) for axis in (0, 1)
+    )
+    places, step = np.flatnonzero(unsure), max(FILL_VALUES // K, 1)
+    for first in range(0, len(places), step):
+        y, x = np.divmod(places[first : first + step], label.shape[1])
+        sums = np.zeros((len(y), K), np.float32)
+        for n in range(row_cells.shape[1]):
+            for m in range(column_cells.shape[1]):
+                share = row_shares[y, n] * column_shares[x, m]
+                sums += scores[row_cells[y, n] * w + column_cells[x, m]] * share[:, None]
+        label[y, x] = sums.argmax(axis=1)
+    return label
+
+
+def mixtures(cells: int, padded: int, length: int, target: int) -> tuple[NDArray[np.intp], Array]:
+    """Follow rows of scores: `cells` are resized to `padded`, of which `length` are kept and resized to `target`.
+
+    Returns:
+        Rows of the scores that each row of the result is mixed from, and their shares, both [target, n].
+    """
+    outer, inner = mixed(range(target), length, target), mixed(range(padded), cells, padded)
+    rows, shares = [], []
+    for row, share in ((outer.lower, 1 - outer.share), (outer.upper, outer.share)):
+        rows += [inner.lower[row], inner.upper[row]]
+        shares += [share * (1 - inner.share[row]), share * inner.share[row]]
+    offsets = np.stack(rows, axis=1) - rows[0][:, None]
+    sums = np.zeros((target, int(offsets.max()) + 1), np.float32)
+    np.add.at(sums, (np.arange(target)[:, None], offsets), np.stack(shares, axis=1))
+    return np.minimum(rows[0][:, None] + np.arange(sums.shape[1]), cells - 1), sums
 
 
 def confidence(views: Sequence[ArrayView], size: tuple[int, int]) -> Array:

@@ -105,6 +105,8 @@ class Predictor:
         inference: How images are put through it; None: as the model's recipe evaluates it.
         device: Where to run; None: where the model is.
 
+    >>> import numpy as np
+    >>> from semask.builder import build
     >>> model = build("swin_nano", num_classes=4, channels=32)
     >>> prediction = Predictor(model)(np.zeros((50, 60, 3), dtype=np.uint8))
     >>> prediction.label.shape, len(prediction.classes)

@@ -1,6 +1,6 @@
 import pytest
 
-from semask.engines.processor import products_saturate
+from semask.engines.processor import default_threads, products_saturate
 
 
 @pytest.mark.parametrize(
@@ -20,5 +20,19 @@ def test_processors(flags, expected, tmp_path):
     assert products_saturate(file) is expected
 
 
-def test_elsewhere_torch_is_asked(tmp_path):
-    assert isinstance(products_saturate(tmp_path / "cpuinfo"), bool)
+def test_elsewhere_the_safe_answer_is_given(tmp_path, monkeypatch):
+    for machine, expected in {"x86_64": True, "AMD64": True, "arm64": False, "aarch64": False}.items():
+        monkeypatch.setattr("platform.machine", lambda machine=machine: machine)
+        assert products_saturate(tmp_path / "cpuinfo") is expected
+
+
+def test_threads(tmp_path, monkeypatch):
+    """One a core, of which each is two processors here; OMP_NUM_THREADS decides where it is set."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: range(4), raising=False)
+    file = tmp_path / "cpuinfo"
+    file.write_text("".join(f"processor\t: {i}\nphysical id\t: 0\ncore id\t\t: {i // 2}\n\n" for i in range(4)))
+    assert default_threads(file) == 2
+    assert default_threads(tmp_path / "nothing") == 4
+    monkeypatch.setenv("OMP_NUM_THREADS", "3,2")
+    assert default_threads(file) == 3

@@ -211,6 +211,9 @@ def test_probabilities_are_those_of_score_maps():
         part = range(size[0] // 3, size[0] // 2)
         np.testing.assert_allclose(probabilities(arrays, size, part), right[:, part.start : part.stop], atol=1e-5)
         assert (label_map(arrays, size) != right.argmax(0)).mean() < 1e-3
+        for view, array in zip(views, arrays, strict=True):  # one alone takes other ways
+            right = in_torch([view], size)[0].numpy().argmax(0)
+            assert (label_map([array], size) != right).mean() < 1e-3
 
 
 def test_the_memory_is_that_of_a_strip(monkeypatch):
@@ -224,7 +227,8 @@ def test_the_memory_is_that_of_a_strip(monkeypatch):
         return resized(self, rows)
 
     monkeypatch.setattr(ArrayView, "rows", rows)
-    label_map([ArrayView(np.random.default_rng(0).random((4, 8, 8), np.float32), (32, 32), (32, 32))], (500, 300))
+    scores = np.random.default_rng(0).random((4, 8, 8), np.float32)
+    label_map([ArrayView(scores, (32, 32), (32, 32), "probabilities")], (500, 300))
     assert len(seen) > 100
     assert max(seen) <= 4000
 
