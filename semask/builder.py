@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from semask.decoders.catalog import build_decoder
 from semask.decoders.decoder import Decoder
@@ -20,6 +21,8 @@ from semask.settings.model import ModelSettings, settings_of_file
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """Types of weights that are as good as the model's own."""
+FILLS = ("normal_", "uniform_", "zero_", "fill_", "erfinv_", "mul_", "add_", "clamp_", "copy_")
+"""Methods of a tensor that initializing weights takes."""
 
 
 def build(encoder: str | SemanticEncoder = "swin_tiny", decoder: str | Decoder = "fpn", **settings: Any) -> SeMask:
@@ -55,6 +58,21 @@ def build(encoder: str | SemanticEncoder = "swin_tiny", decoder: str | Decoder =
 def build_model(settings: ModelSettings) -> SeMask:
     """Build the model that settings describe, with fresh weights; see `build`."""
     return build(**asdict(settings))
+
+
+class Unfilled(TorchFunctionMode):
+    """Leaves out what would fill tensors without memory, which torch does in Python after loading its compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in FILLS and args[0].is_meta:
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+def build_plan(settings: ModelSettings) -> SeMask:
+    """Build a model whose weights have shapes but neither memory nor values (torch's meta device)."""
+    with torch.device("meta"), Unfilled():
+        return build_model(settings)
 
 
 def build_encoder(settings: ModelSettings) -> SemanticEncoder:
@@ -150,9 +168,7 @@ def build_for(values: Any, tensors: Mapping[str, Tensor], file: str | Path) -> S
         options = without_network(settings.encoder, settings.encoder_options, file)
         settings = replace(settings, encoder_options=options)
     try:
-        with torch.device("meta"):
-            plan = build_model(settings)
-        require_weights(plan.state_dict(), tensors, file)
+        require_weights(build_plan(settings).state_dict(), tensors, file)
         return build_model(settings)
     except ValueError as error:
         if str(error).startswith(one_line(file)):
@@ -172,8 +188,7 @@ def require_memory(settings: ModelSettings) -> None:
     Raises:
         ValueError: If weights, gradients and the optimizer's two moments would take more than all its memory.
     """
-    with torch.device("meta"):
-        weights = sum(parameter.numel() for parameter in build_model(settings).parameters())
+    weights = sum(parameter.numel() for parameter in build_plan(settings).parameters())
     needed, there = 16 * weights, machine_memory()
     if there is not None and needed > there:
         raise ValueError(

@@ -43,9 +43,7 @@ def open_model(source: str) -> "SeMask":
     Raises:
         ValueError: If there is neither.
     """
-    import torch
-
-    from semask.builder import build_model
+    from semask.builder import build_plan
     from semask.checkpoints.sources import load
     from semask.settings.model import settings_of_file
     from semask.settings.recipe import is_recipe, read_recipe
@@ -56,5 +54,4 @@ def open_model(source: str) -> "SeMask":
     if "model" not in recipe:
         raise ValueError(f"{one_line(source)}: a recipe without a section `model`: give one that has it")
     settings = settings_of_file(recipe["model"], source)
-    with torch.device("meta"):  # shapes are enough, whatever size the recipe asks for
-        return build_model(settings)
+    return build_plan(settings)  # shapes are enough, whatever size the recipe asks for

@@ -247,11 +247,17 @@ class WindowAttention(nn.Module):
         return f"heads={self.heads}, window={self.window}, shift={self.shift}"
 
 
+def token_places(window: int) -> tuple[Tensor, Tensor]:
+    """Row and column of each token of a window, [N] int64; on the CPU also where a model without memory is built."""
+    side = torch.arange(window, device="cpu")
+    return side.repeat_interleave(window), side.repeat(window)
+
+
 def relative_position_index(window: int) -> Tensor:
     """Row of the bias table for each pair of tokens of a window, [N, N] int64, N = window * window."""
-    tokens = torch.cartesian_prod(torch.arange(window), torch.arange(window))  # [N, 2] (row, column)
-    offset = tokens[:, None] - tokens[None] + window - 1  # [N, N, 2], 0 .. 2 * window - 2
-    return offset[..., 0] * (2 * window - 1) + offset[..., 1]
+    rows, columns = token_places(window)
+    down, right = rows[:, None] - rows + window - 1, columns[:, None] - columns + window - 1  # 0 .. 2 * window - 2
+    return down * (2 * window - 1) + right
 
 
 def window_kinds(rows: int, columns: int, device: torch.device) -> Tensor:
@@ -270,7 +276,6 @@ def shift_masks(window: int, shift: int) -> Tensor:
         [4, N, N], N = window * window: for windows inside, at the right, at the bottom, and at both; -100 between
         tokens that do not belong together and 0 elsewhere.
     """
-    wrapped = torch.arange(window) >= window - shift
-    rows, columns = wrapped.repeat_interleave(window), wrapped.repeat(window)  # [N]
+    rows, columns = (place >= window - shift for place in token_places(window))  # [N] bool: what wraps around
     below, right = rows[:, None] != rows, columns[:, None] != columns
     return torch.stack([torch.zeros_like(below), right, below, below | right]) * -100.0

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from semask.acceleration.accelerate import plain
 from semask.decoders.deformable import sampled_convolution
 from semask.encoders.backbone import LibraryBackbone
 from semask.engines.description import OUTPUTS
@@ -35,21 +36,24 @@ class Graph(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Segment normalized images [B, C, H, W]; gives what `outputs` names, in float32."""
-        with by_sampling(self.model):
-            prediction = self.model(image, masks_only=True).prediction
+        prediction = self.model(image, masks_only=True).prediction
         if isinstance(prediction, MaskOutput):
             return prediction.classes.float(), prediction.masks.float()
         return (prediction.logits.float(),)
 
 
 @contextlib.contextmanager
-def by_sampling(model: nn.Module) -> Iterator[None]:
-    """Let deformable convolutions be made of torch's own operations: other engines do not know torchvision's."""
+def recording(model: nn.Module) -> Iterator[None]:
+    """Let a model be recorded for another engine: plain layers, and deformable convolutions of torch's own operations.
+
+    Other engines do not know torchvision's.
+    """
     places: list[Any] = [module for module in model.modules() if hasattr(type(module), "convolve")]
     for module in places:
         module.convolve = sampled_convolution
     try:
-        yield
+        with torch.no_grad(), plain(model):
+            yield
     finally:
         for module in places:
             del module.convolve

@@ -14,14 +14,14 @@ def save(request: Request) -> list[Path]:
     """
     import torch
 
-    from semask.engines.graph import Graph
+    from semask.engines.graph import Graph, recording
     from semask.engines.torch_engine import DTYPES, InHalf
 
     graph: torch.nn.Module = Graph(request.model)
     if request.precision != "fp32":
         graph = InHalf(graph, DTYPES[request.precision], request.sample.device.type)
     images = request.sample.detach().float()[:1].repeat(2, 1, 1, 1)  # one would be taken for what always holds
-    with torch.no_grad():
+    with recording(request.model):
         program = torch.export.export(graph, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     torch._inductor.aoti_compile_and_package(
         program,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semask.acceleration.accelerate import plain
 from semask.engines import digest
 from semask.engines.description import KEY
 from semask.engines.format import Engine, Format, Options, Request
@@ -80,12 +79,12 @@ def record(model: "SeMask", sample: "Tensor") -> Any:
     import onnx
     import torch
 
-    from semask.engines.graph import Graph, example, image_axes, outputs
+    from semask.engines.graph import Graph, example, image_axes, outputs, recording
     from semask.engines.symbolics import register
 
     register(OPSET)
     names = outputs(model)
-    with temporary_folder() as folder, torch.no_grad(), plain(model), warnings.catch_warnings():
+    with temporary_folder() as folder, recording(model), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the exporter is the older one, and what it takes for constant
         file = folder / "graph.onnx"
         torch.onnx.export(

@@ -36,7 +36,7 @@ def program(model: "SeMask", precision: Precision, sample: "Tensor", *, least: i
     """
     import torch
 
-    from semask.engines.graph import Graph, example
+    from semask.engines.graph import Graph, example, recording
     from semask.engines.torch_engine import DTYPES, InHalf
 
     try:
@@ -47,7 +47,7 @@ def program(model: "SeMask", precision: Precision, sample: "Tensor", *, least: i
     image = example(model, sample)
     sides = (ShapeVar("height", min=least), ShapeVar("width", min=least))
     shape = TensorSpec([ShapeVar("batch", min=1), image.shape[1], *sides])
-    with torch.no_grad():  # the shapes are unknowns to torch, not numbers that it has seen
+    with recording(model):  # the shapes are unknowns to torch, not numbers that it has seen
         return torch.export.export(graph, (image,), dynamic_shapes=ShapesSpec(params=ParamsSpec({"image": shape})))
 
 
