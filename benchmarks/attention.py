@@ -1,6 +1,6 @@
-"""Global semantic attention alone, against the number of cells: the sides of `run.py attention`.
+"""Global semantic attention alone, against the number of tokens: the sides of `run.py attention`.
 
-"plain" holds the N x N weights, as the published code does; "ours" is `semask.semantic.attention.attend`.
+"plain" holds the N x N weights, as the published code does; "ours" is `semask.acceleration.semantic.attend`.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import harness
 import torch
 from torch import Tensor
 
-from semask.semantic.attention import attend
+from semask.acceleration.semantic import attend
 
 
 @dataclass(frozen=True)
@@ -19,14 +19,14 @@ class AttentionCase:
     """What is measured.
 
     Attributes:
-        cells: Cells N that attend to each other.
+        tokens: Tokens N that attend to each other.
         training: Forward and backward, or forward without gradients.
         classes: Width K of query and key.
         channels: Width C of the value.
         device: cpu or cuda.
     """
 
-    cells: int
+    tokens: int
     training: bool
     classes: int = 150
     channels: int = 384
@@ -34,8 +34,8 @@ class AttentionCase:
 
     @property
     def name(self) -> str:
-        """Cells and what is computed."""
-        return f"{self.cells:,}, forward{', backward' if self.training else ''}"
+        """Tokens and what is computed."""
+        return f"{self.tokens:,}, forward{', backward' if self.training else ''}"
 
 
 def plain(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ def plain(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 def build(case: AttentionCase, *, form: Callable[[Tensor, Tensor, Tensor], Tensor]) -> harness.Step:
     tensors = [
-        (0.3 * torch.randn(1, case.cells, width, device=case.device)).requires_grad_(case.training)
+        (0.3 * torch.randn(1, case.tokens, width, device=case.device)).requires_grad_(case.training)
         for width in (case.classes, case.classes, case.channels)
     ]
 

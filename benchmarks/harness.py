@@ -207,15 +207,15 @@ def free_memory() -> float:
 
 
 def exponent(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
-    """Fit y = a x^p by least squares in logarithms; returns p, and its least and greatest value between neighbours.
+    """Fit y = a x^p by least squares in logarithms; returns p, and its least and greatest value between neighbors.
 
     >>> [round(p, 3) for p in exponent([1, 2, 4], [3, 12, 48])]
     [2.0, 2.0, 2.0]
     """
     points = [(math.log(a), math.log(b)) for a, b in zip(x, y, strict=True)]
-    slope = statistics.linear_regression(*zip(*points, strict=True)).slope
-    slopes = [(d - b) / (c - a) for (a, b), (c, d) in itertools.pairwise(points)]
-    return slope, min(slopes), max(slopes)
+    fitted = statistics.linear_regression(*zip(*points, strict=True)).slope
+    steps = [(d - b) / (c - a) for (a, b), (c, d) in itertools.pairwise(points)]
+    return fitted, min(steps), max(steps)
 
 
 def matmul_rate(dtype: torch.dtype, settings: Settings) -> float:

@@ -1,10 +1,11 @@
 """One harness for time and memory: ours in all its forms, the published computation, models of other libraries.
 
-    python benchmarks/run.py latency --sides reference eager eager-bf16 --sizes 512x512 1024x2048 --threads 2
+    python benchmarks/run.py latency --sides reference plain eager eager-bf16 --sizes 512x512 1024x2048 --threads 2
     python benchmarks/run.py throughput --batches 1 2 4 8 --device cuda
-    python benchmarks/run.py train --sides reference eager eager-bf16 --threads 2
+    python benchmarks/run.py train --sides reference plain eager eager-bf16 --threads 2
     python benchmarks/run.py curves --sizes 256x256 512x512 1024x1024 --class-counts 19 150 1000
-    python benchmarks/run.py attention --cells 2048 4096 8192
+    python benchmarks/run.py optimisations --threads 2 --sizes 512x512 1024x2048
+    python benchmarks/run.py attention --tokens 2048 4096 8192
     python benchmarks/run.py data --workers 0 1 2 --images-per-second 60
 
 Each prints the machine and tables in Markdown. In a case (a size, a batch) all sides are in one process and take turns;
@@ -26,7 +27,7 @@ import loading
 import torch
 from attention import FORMS, AttentionCase
 from harness import COLUMNS, Builder, Columns, Result, Settings, compare, print_table
-from sides import SIDES, Case, choose
+from sides import OPTIMIZATIONS, SIDES, Case, choose, optimizations
 
 from semask.builder import build
 
@@ -101,7 +102,7 @@ def curve(against: str, cases: dict[int, Case], sides: dict[str, Builder], setti
     """Measure cases by what is varied, and print the exponent that time and memory grow with."""
     named = {f"{x:,} {against}": (x, case) for x, case in cases.items()}
     results = print_table(compare(name, case, sides, settings) for name, (_, case) in named.items())
-    print(f"\n| side | quantity | exponent of {against} | between neighbours | over |\n|---|---|---|---|---|")
+    print(f"\n| side | quantity | exponent of {against} | between neighbors | over |\n|---|---|---|---|---|")
     for side in sides:
         for quantity in ("median", "growth"):
             points = [(named[r.case][0], getattr(r, quantity)) for r in results if r.side == side]
@@ -118,11 +119,26 @@ def curve(against: str, cases: dict[int, Case], sides: dict[str, Builder], setti
 def attention(options: argparse.Namespace, settings: Settings) -> list[Result]:
     """Global semantic attention alone."""
     cases = [
-        AttentionCase(cells, training, options.classes, options.channels, options.device)
+        AttentionCase(tokens, training, options.classes, options.channels, options.device)
         for training in (False, True)
-        for cells in options.cells
+        for tokens in options.tokens
     ]
     return print_table(compare(case.name, case, FORMS, settings) for case in cases)
+
+
+def optimisations(options: argparse.Namespace, settings: Settings) -> list[Result]:
+    """Each faster form by itself: a model with all of them against all but one, or the plain one against one."""
+    results = []
+    for kind in options.kinds:
+        sizes, batch = (options.sizes, 1) if kind == "predict" else (options.train_sizes, options.batch)
+        for precision in options.precisions:
+            sides = optimizations(options.only, alone=options.alone, bf16=precision == "bf16")
+            print(f"\n{kind}, {precision}:")
+            options.batches = [batch]
+            options.exports = ""
+            found = cases(argparse.Namespace(**{**vars(options), "sizes": sizes}), kind)
+            results += print_table(compare(case.name, case, sides, settings) for case in found)
+    return results
 
 
 def pixels(text: str) -> tuple[int, int]:
@@ -154,8 +170,19 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     growth.add_argument("--class-counts", nargs="+", type=int, default=[19, 50, 150, 400, 1000])
     growth.add_argument("--class-size", type=pixels, default=(512, 512), help="HEIGHTxWIDTH for --class-counts")
     growth.set_defaults(run=curves, sides=["reference", "eager"])
+    faster = command("optimisations", "each faster form by itself: time and memory with and without it")
+    faster.add_argument("--only", nargs="+", default=list(OPTIMIZATIONS), help="of these; all by default")
+    faster.add_argument("--alone", action="store_true", help="the plain model and one; else all and all but one")
+    faster.add_argument("--kinds", nargs="+", choices=("predict", "train"), default=["predict", "train"])
+    faster.add_argument("--precisions", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"])
+    faster.add_argument("--sizes", nargs="+", type=pixels, default=[(512, 512)], help="HEIGHTxWIDTH, of predict")
+    faster.add_argument("--train-sizes", nargs="+", type=pixels, default=[(512, 512)], help="HEIGHTxWIDTH, of train")
+    faster.add_argument("--batch", type=int, default=2, help="images of a training step")
+    faster.add_argument("--encoder", default="swin_tiny")
+    faster.add_argument("--classes", type=int, default=150)
+    faster.set_defaults(run=optimisations)
     alone = command("attention", "global semantic attention alone")
-    alone.add_argument("--cells", nargs="+", type=int, default=[2048, 4096, 8192])
+    alone.add_argument("--tokens", nargs="+", type=int, default=[2048, 4096, 8192])
     alone.add_argument("--classes", type=int, default=150)
     alone.add_argument("--channels", type=int, default=384)
     alone.set_defaults(run=attention)
@@ -187,7 +214,7 @@ def model_options() -> argparse.ArgumentParser:
 
 def add_data_command(commands: Any) -> None:
     data = commands.add_parser("data", help="decoding and augmentation")
-    data.add_argument("--data", help="root of a data set; drawn scenes without")
+    data.add_argument("--data", help="root of a data set; synthetic scenes without")
     data.add_argument("--format", default="folder", help="layout of --data: folder, ade20k, cityscapes, coco_stuff")
     data.add_argument("--scale", nargs=2, type=int, default=[2048, 512], help="long and short side")
     data.add_argument("--crop", nargs=2, type=int, default=[512, 512], help="height and width")

@@ -1,17 +1,18 @@
 """The sides that can be compared, by name: a function each that builds a step for a case.
 
 reference, reference-bf16    the published computation, written plainly (reference.py)
-eager, compiled, ...-bf16    ours in PyTorch
+plain, compiled, ...-bf16    ours in PyTorch, one form of each layer
+eager, eager-bf16            ours with the faster layers of `semask.acceleration`, as `Predictor` and `train` run it
 onnx, openvino, ...          ours exported; the file is written once, by a process of its own
 transformers/..., smp/...    models of other libraries with random weights, each to the same kind of result
 
 In prediction the reference gives class scores at the image's size, which is what the published code was timed with; all
 others go on to the label map. A training step is forward, loss, backward and AdamW, with dropout and stochastic depth.
-bf16 is `SeMask.use_bfloat16` in prediction, `torch.autocast` in training and for the reference.
+bf16 is `use_bfloat16` in prediction, `torch.autocast` in training and for the reference.
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,11 +27,17 @@ from torchvision.transforms.v2 import functional as TF
 
 from semask import Inference, PixelLoss, SeMask
 from semask.builder import build
+from semask.acceleration.accelerate import FASTER, accelerate
+from semask.acceleration.bfloat16 import use_bfloat16
+from semask.acceleration.cross_entropy import accelerate_loss
 from semask.data.normalization import Normalization
 from semask.outputs import resize
 from semask.prediction.predictor import look
 from semask.prediction.score_maps import label_map
 from semask.synthetic.scene import draw_scene
+
+OPTIMIZATIONS = (*FASTER, "cross_entropy")
+"""Every faster form by name: layers, and the loss."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +128,13 @@ def reference(case: Case, *, bf16: bool = False) -> harness.Step:
     return predicting(case, lambda images: published.resize(model(images).logits, case.size), bf16=bf16)
 
 
-def ours(case: Case, *, compiled: bool = False, bf16: bool = False) -> harness.Step:
-    """SeMask in PyTorch, as `Predictor` and `semask train` run it."""
-    model = semask(case)
+def ours(
+    case: Case, *, faster: Collection[str] = OPTIMIZATIONS, compiled: bool = False, bf16: bool = False
+) -> harness.Step:
+    """SeMask in PyTorch, with some of the faster forms or all, as `Predictor` and `semask train` run it."""
+    model = accelerate(semask(case), only=[name for name in faster if name in FASTER])
     if bf16 and case.kind == "predict":
-        model.use_bfloat16()
+        use_bfloat16(model)
     if compiled:
         model.compile()
     if case.kind == "predict":
@@ -134,6 +143,8 @@ def ours(case: Case, *, compiled: bool = False, bf16: bool = False) -> harness.S
     from semask.training.loop import parameter_groups  # needs the extra `train`
 
     loss = PixelLoss(average="all")
+    if "cross_entropy" in faster:
+        loss = accelerate_loss(loss)
     optimizer = torch.optim.AdamW(parameter_groups(model, Training()), lr=1e-4)
     return training(case, model, lambda output, label: loss(output, label).total, optimizer, bf16=bf16)
 
@@ -246,10 +257,12 @@ def smp_model(case: Case, *, decoder: str, encoder: str) -> nn.Module:
 SIDES: dict[str, harness.Builder] = {
     "reference": reference,
     "reference-bf16": partial(reference, bf16=True),
+    "plain": partial(ours, faster=()),
+    "plain-bf16": partial(ours, faster=(), bf16=True),
     "eager": ours,
     "eager-bf16": partial(ours, bf16=True),
-    "compiled": partial(ours, compiled=True),
-    "compiled-bf16": partial(ours, compiled=True, bf16=True),
+    "compiled": partial(ours, faster=(), compiled=True),
+    "compiled-bf16": partial(ours, faster=(), compiled=True, bf16=True),
     "onnx": partial(exported, format="onnx"),
     "onnx-int8": partial(exported, format="onnx", precision="int8"),
     "openvino": partial(exported, format="openvino"),
@@ -264,6 +277,27 @@ SIDES: dict[str, harness.Builder] = {
     "smp/upernet-mit-b2": partial(other, make=partial(smp_model, decoder="upernet", encoder="mit_b2")),
     "smp/segformer-b2": partial(other, make=partial(smp_model, decoder="segformer", encoder="mit_b2")),
 }
+
+
+def optimizations(names: Sequence[str], *, alone: bool, bf16: bool) -> dict[str, harness.Builder]:
+    """Sides with and without each of some optimizations.
+
+    Args:
+        names: Of `OPTIMIZATIONS`.
+        alone: Compare the plain model with each optimization by itself; otherwise all of them with all but one.
+        bf16: Whether to compute in bfloat16.
+
+    Raises:
+        ValueError: If there is no optimization of a name.
+    """
+    if unknown := [name for name in names if name not in OPTIMIZATIONS]:
+        raise ValueError(f"no optimization {', '.join(unknown)}: choose from {', '.join(OPTIMIZATIONS)}")
+    if alone:
+        sets = {"plain": (), **{f"only {name}": (name,) for name in names}}
+    else:
+        others = {f"without {name}": tuple(x for x in OPTIMIZATIONS if x != name) for name in names}
+        sets = {"all": OPTIMIZATIONS, **others}
+    return {side: partial(ours, faster=faster, bf16=bf16) for side, faster in sets.items()}
 
 
 def choose(names: list[str]) -> dict[str, harness.Builder]:

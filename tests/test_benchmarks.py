@@ -177,9 +177,32 @@ def test_curves(capsys):
 
 @pytest.mark.usefixtures("in_this_process")
 def test_attention(capsys):
-    run.main(["attention", "--cells", "64", "--classes", "4", "--channels", "8", "--no-memory", "--rounds", "1"])
+    run.main(["attention", "--tokens", "64", "--classes", "4", "--channels", "8", "--no-memory", "--rounds", "1"])
     rows = table(capsys.readouterr().out)[2:]
     assert [row[0] for row in rows] == 2 * ["64, forward"] + 2 * ["64, forward, backward"]
+
+
+@pytest.mark.usefixtures("in_this_process")
+@pytest.mark.parametrize("alone", [True, False])
+def test_optimisations(alone, capsys):
+    options = ["optimisations", *SMALL[:4], "--sizes", "64x64", "--train-sizes", "32x64", "--rounds", "1"]
+    options += ["--warmups", "0", "--threads", "1", "--no-memory", "--only", "block", "cross_entropy"]
+    run.main([*options, *(["--alone"] if alone else [])])
+    rows = [row for row in table(capsys.readouterr().out) if "x" in row[0]]
+    sides = ["plain", "only block", "only cross_entropy"]
+    sides = sides if alone else ["all", "without block", "without cross_entropy"]
+    assert [row[:2] for row in rows] == [
+        [f"{case}", side] for case in 2 * ["1 x 64 x 64"] + 2 * ["2 x 32 x 64"] for side in sides
+    ]
+
+
+def test_each_optimization_can_be_left_out():
+    every = sides.optimizations(sides.OPTIMIZATIONS, alone=False, bf16=False)
+    assert len(every) == 1 + len(sides.OPTIMIZATIONS)
+    for name, build in list(every.items())[1:]:
+        assert set(sides.OPTIMIZATIONS) - set(build.keywords["faster"]) == {name.removeprefix("without ")}
+    with pytest.raises(ValueError, match="no optimization bands: choose from linear, "):
+        sides.optimizations(["bands"], alone=True, bf16=False)
 
 
 def test_data(capsys, scenes, monkeypatch):
