@@ -31,7 +31,7 @@ SMALL = {"num_classes": 3, "channels": 32, "queries": 5, "decoder_layers": 1}
 
 
 def build(encoder: str, decoder: str, **settings) -> SeMask:
-    return build(encoder, decoder, encoder_options=ENCODERS[encoder], **SMALL, **settings)
+    return package.build(encoder, decoder, encoder_options=ENCODERS[encoder], **SMALL, **settings)
 
 
 @pytest.fixture(autouse=True)
