@@ -44,7 +44,7 @@ def test_version(semask):
     [
         ([], "(see semask --help)"),
         (["bake"], "(see semask --help)"),
-        (["trian"], "trian is no command: did you mean train? (see semask --help)"),
+        (["trainn"], "trainn is no command: did you mean train? (see semask --help)"),
         (["predict", "--scael", "512"], "--scael; did you mean --scale? (see semask predict --help)"),
         (["predict"], "(see semask predict --help)"),
         (["train", "--out", "x"], "(see semask train --help)"),
@@ -137,7 +137,7 @@ HEAVY = {"torch", "torchvision", "numpy", "PIL", "timm", "accelerate", "rich"}
     [
         (["--help"], 0, {"jsonargparse", "yaml"}),
         (["--version"], 0, {"jsonargparse", "yaml"}),
-        (["trian"], 2, {"jsonargparse", "yaml"}),
+        (["trainn"], 2, {"jsonargparse", "yaml"}),
         (["predict", "--scael", "512"], 2, set()),
         (["train", "--help"], 0, None),
         *((([verb, "--help"]), 0, set()) for verb in ("convert", "demo", "evaluate", "export", "info", "predict")),
