@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from semask.commands.console import ConsoleReporter, make_console
 from semask.files.text import shown
-from semask.settings.inference import InferenceOptions
+from semask.settings.inference import Options
 from semask.settings.precision import Precision
 
 SHARED = True
@@ -22,7 +22,7 @@ def evaluate(
     format: Literal["folder", "ade20k", "cityscapes", "coco_stuff"] | None = None,
     split: str | None = None,
     object_255: bool | None = None,
-    inference: InferenceOptions,
+    inference: Options,
     native: bool = False,
     multiscale: bool = False,
     workers: int = 2,
