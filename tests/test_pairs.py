@@ -31,7 +31,7 @@ SMALL = {"num_classes": 3, "channels": 32, "queries": 5, "decoder_layers": 1}
 
 
 def build(encoder: str, decoder: str, **settings) -> SeMask:
-    return build(encoder, decoder, encoder_options=ENCODERS[encoder], **SMALL, **settings)
+    return package.build(encoder, decoder, encoder_options=ENCODERS[encoder], **SMALL, **settings)
 
 
 @pytest.fixture(autouse=True)
@@ -180,14 +180,13 @@ def test_two_processes_with_a_decoder_that_reads_some_of_the_maps(recipe, tmp_pa
 DROPPED_IN = """
 from torch import nn
 
+from semask.decoders.decoder import Decoder
 from semask.outputs import PixelOutput
 
 
-class Pointwise(nn.Module):
-    size_divisor, makes_masks, prior_align_corners = 1, False, False
-
+class Pointwise(Decoder):
     def __init__(self, in_channels, strides, *, num_classes):
-        super().__init__()
+        super().__init__(num_classes)
         self.classifier = nn.Conv2d(in_channels[0], num_classes, 1)
 
     def forward(self, maps):

@@ -8,7 +8,7 @@ from typing import Any
 from semask.commands.console import ConsoleReporter, make_console
 from semask.data.catalog import FormatName
 from semask.files.text import shown
-from semask.settings.inference import InferenceOptions
+from semask.settings.inference import Options
 from semask.settings.precision import Precision
 
 SHARED = True
@@ -23,7 +23,7 @@ def evaluate(
     format: FormatName | None = None,
     split: str | None = None,
     object_255: bool | None = None,
-    inference: InferenceOptions,
+    inference: Options,
     native: bool = False,
     multiscale: bool = False,
     workers: int = 2,

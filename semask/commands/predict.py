@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from semask.commands.console import ConsoleReporter
 from semask.files.text import one_line, shown
-from semask.settings.inference import InferenceOptions
+from semask.settings.inference import Options
 from semask.settings.precision import Precision, tell
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def predict(
     weights: str,
     images: list[str],
     *,
-    inference: InferenceOptions,
+    inference: Options,
     out: str = "predictions",
     overlays: bool = True,
     priors: bool = False,

@@ -50,7 +50,7 @@ class Inference:
 
 Given = Inference | Mapping[str, Any] | None
 """What is asked for: all settings, some fields of `Inference` in place of the recipe's, or the recipe's (None)."""
-InferenceOptions = Annotated[dict[str, Any], Inference]
+Options = Annotated[dict[str, Any], Inference]
 """Fields of `Inference` as options of a command; those that are not given are not in it."""
 
 
