@@ -26,10 +26,10 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as TF
 
 from semask import Inference, PixelLoss, SeMask
-from semask.builder import build
 from semask.acceleration.accelerate import FASTER, accelerate
 from semask.acceleration.bfloat16 import use_bfloat16
 from semask.acceleration.cross_entropy import accelerate_loss
+from semask.builder import build
 from semask.data.normalization import Normalization
 from semask.outputs import resize
 from semask.prediction.predictor import look

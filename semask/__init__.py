@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from semask.acceleration.accelerate import accelerate as accelerate
     from semask.builder import build as build
     from semask.checkpoints.converting import convert as convert
     from semask.checkpoints.hub import from_pretrained as from_pretrained
@@ -81,6 +82,7 @@ _HOMES = {
     "SemanticEncoder": "semask.encoders.encoder",
     "SemanticLayer": "semask.semantic.layer",
     "Training": "semask.settings.training",
+    "accelerate": "semask.acceleration.accelerate",
     "attach": "semask.encoders.library",
     "build": "semask.builder",
     "convert": "semask.checkpoints.converting",

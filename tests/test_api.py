@@ -31,6 +31,7 @@ PUBLIC = [
     "SemanticEncoder",
     "SemanticLayer",
     "Training",
+    "accelerate",
     "attach",
     "build",
     "convert",

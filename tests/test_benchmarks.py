@@ -199,8 +199,8 @@ def test_optimisations(alone, capsys):
 def test_each_optimization_can_be_left_out():
     every = sides.optimizations(sides.OPTIMIZATIONS, alone=False, bf16=False)
     assert len(every) == 1 + len(sides.OPTIMIZATIONS)
-    for name, build in list(every.items())[1:]:
-        assert set(sides.OPTIMIZATIONS) - set(build.keywords["faster"]) == {name.removeprefix("without ")}
+    for name, builder in list(every.items())[1:]:
+        assert set(sides.OPTIMIZATIONS) - set(builder.keywords["faster"]) == {name.removeprefix("without ")}
     with pytest.raises(ValueError, match="no optimization bands: choose from linear, "):
         sides.optimizations(["bands"], alone=True, bf16=False)
 

@@ -152,8 +152,6 @@ def test_what_is_imported(arguments, code, further):
         assert not {name.partition(".")[0] for name in modules} & (HEAVY | further)
     else:
         slow = {"torch._dynamo", "torchvision.ops", "accelerate", "timm", "transformers"} & modules
-        if slow <= {"torch._dynamo", "torchvision.ops"} and slow:
-            pytest.xfail("the rooms of the data still import torchvision when they are loaded")
         assert not slow
 
 

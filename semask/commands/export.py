@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
+from semask.commands.console import make_console
+from semask.engines.catalog import FormatName
 from semask.engines.description import Precision
-from semask.files.text import make_console, shown
+from semask.files.text import shown
+from semask.settings.inference import InferenceOptions
 
 if TYPE_CHECKING:
     from semask.engines.export import ExportReport
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 def export(
     weights: str,
     *,
-    format: str = "onnx",
+    format: FormatName = "onnx",
     precision: Precision = "fp32",
     out: str | None = None,
     overwrite: bool = False,
@@ -25,6 +26,7 @@ def export(
     licence: str | None = None,
     size: tuple[int, int] | None = None,
     device: str = "cpu",
+    inference: InferenceOptions,
 ) -> None:
     """Export a checkpoint, compare the file with the model on images, and keep it if they agree.
 
@@ -34,7 +36,7 @@ def export(
     Args:
         weights: Checkpoint: a .safetensors file, the folder of a run, OWNER/NAME on the Hugging Face Hub, or the name
             of a published model.
-        format: onnx, openvino, torch (torch.export), aotinductor or tensorrt.
+        format: Format of the file; docs/export.md compares them.
         precision: fp32, fp16, bf16 or int8 (calibrated on images).
         out: File to write, which is replaced; null for a new one with the name of the checkpoint, in this folder.
         overwrite: Replace a file with the name of the checkpoint too.
@@ -48,6 +50,7 @@ def export(
         size: Height and width of the windows that an aotinductor file takes, which has one size only; larger images go
             through it window by window. Null for the windows of the recipe. Other formats take any size.
         device: Where to run the model, and what torch, aotinductor and tensorrt files are for: cpu or cuda.
+        inference: How images are put through the file; what is not given is as the checkpoint's recipe says.
 
     Raises:
         ValueError: If the checkpoint or an image can't be read, the format can't hold the model, something that it
@@ -75,6 +78,7 @@ def export(
             license=licence,
             size=size,
             device=device,
+            inference=inference,
             tell=tell,
         )
     except Rejected as error:
@@ -86,6 +90,8 @@ def export(
 
 def print_report(report: "ExportReport") -> None:
     """Print a report as a table."""
+    from rich.table import Table
+
     check, latency = report.check, report.latency
     before, after = report.weights["bytes"], sum(report.files.values())
     table = Table(title=f"{shown(report.file)}, {report.precision}, {report.engine['engine']}")

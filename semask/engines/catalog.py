@@ -6,19 +6,29 @@ untrusted file is called selects among these rows, and nothing else.
 
 from importlib import import_module
 from pathlib import Path
+from typing import Annotated
 
 from semask.engines.description import Precision
 from semask.engines.format import Format
+from semask.files.schema import OneOf
 from semask.files.text import one_line
 
 FOLDER = Path(__file__).parent / "formats"
 
 
+def names() -> list[str]:
+    """Names of the files of formats; none is imported."""
+    return sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
+
+
 def formats() -> dict[str, Format]:
     """All formats by name."""
-    stems = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
-    rows: list[Format] = [import_module(f"semask.engines.formats.{stem}").FORMAT for stem in stems]
+    rows: list[Format] = [import_module(f"semask.engines.formats.{name}").FORMAT for name in names()]
     return {row.name: row for row in rows}
+
+
+FormatName = Annotated[str, OneOf(tuple(sorted(formats())))]
+"""Name of a format, as a setting."""
 
 
 def find(name: str) -> Format:

@@ -1,10 +1,6 @@
 """Text from outside (file names, class names, libraries' messages) made safe to show, and short enough to read."""
 
 import unicodedata
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 LONGEST = 300
 """Characters of somebody else's message that are worth showing."""
@@ -42,10 +38,3 @@ def out_of_memory(error: Exception) -> bool:
     """Whether an exception says that a device or the system had no memory left."""
     words = ("out of memory", "can't allocate memory", "bad_alloc", "not enough memory")
     return isinstance(error, MemoryError) or any(word in str(error) for word in words)
-
-
-def make_console(*, stderr: bool = True, quiet: bool = False) -> "Console":
-    """Make a console of rich that leaves :smile: as it is; what is shown of others goes through `shown`."""
-    from rich.console import Console
-
-    return Console(stderr=stderr, quiet=quiet, emoji=False, highlight=False)

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from semask.acceleration.accelerate import accelerate
+from semask.acceleration.cross_entropy import accelerate_loss
 from semask.builder import build
 from semask.checkpoints.sources import load
 from semask.data.dataset import SegmentationDataset
@@ -138,7 +140,8 @@ def schedule(steps: int, seed: int) -> Training:
 def seconds_per_step(model: SeMask, data: Data, loss: PixelLoss, *, seed: int) -> float:
     """Time steps on a model that is thrown away, with the batches of the training, for about `TRIAL` seconds."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device).train()
+    accelerate(model.to(device).train())
+    loss = accelerate_loss(loss)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     transform = training_transform(AUGMENTATION, Normalization())
     batches = training_loader(
