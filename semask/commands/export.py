@@ -6,7 +6,7 @@ from semask.commands.console import make_console
 from semask.engines.catalog import FormatName
 from semask.engines.description import Precision
 from semask.files.text import shown
-from semask.settings.inference import InferenceOptions
+from semask.settings.inference import Options
 
 if TYPE_CHECKING:
     from semask.engines.export import ExportReport
@@ -26,7 +26,7 @@ def export(
     licence: str | None = None,
     size: tuple[int, int] | None = None,
     device: str = "cpu",
-    inference: InferenceOptions,
+    inference: Options,
 ) -> None:
     """Export a checkpoint, compare the file with the model on images, and keep it if they agree.
 
