@@ -64,7 +64,7 @@ class Unfilled(TorchFunctionMode):
     """Leaves out what would fill tensors without memory, which torch does in Python after loading its compiler."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__name__", "") in FILLS and args[0].is_meta:
+        if getattr(func, "__name__", "") in FILLS and args and args[0].is_meta:
             return args[0]
         return func(*args, **(kwargs or {}))
 
