@@ -21,8 +21,14 @@ from semask.settings.model import ModelSettings, settings_of_file
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """Types of weights that are as good as the model's own."""
-FILLS = ("normal_", "uniform_", "zero_", "fill_", "erfinv_", "mul_", "add_", "clamp_", "copy_")
-"""Methods of a tensor that initializing weights takes."""
+FILLS = frozenset(
+    f"{name}_"
+    for name in (
+        *("normal", "uniform", "zero", "fill", "erfinv", "mul", "add", "clamp", "copy", "zeros", "ones", "constant"),
+        *("trunc_normal", "kaiming_normal", "kaiming_uniform", "xavier_normal", "xavier_uniform", "orthogonal"),
+    )
+)
+"""Methods of a tensor, and functions of torch.nn.init, that fill a tensor."""
 
 
 def build(encoder: str | SemanticEncoder = "swin_tiny", decoder: str | Decoder = "fpn", **settings: Any) -> SeMask:
@@ -64,9 +70,11 @@ class Unfilled(TorchFunctionMode):
     """Leaves out what would fill tensors without memory, which torch does in Python after loading its compiler."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__name__", "") in FILLS and args and args[0].is_meta:
-            return args[0]
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        tensor = args[0] if args else kwargs.get("tensor")
+        if getattr(func, "__name__", "") in FILLS and isinstance(tensor, Tensor) and tensor.is_meta:
+            return tensor
+        return func(*args, **kwargs)
 
 
 def build_plan(settings: ModelSettings) -> SeMask:
