@@ -33,7 +33,7 @@ class FastMLP(nn.Sequential):
     its result is the largest tensor of a transformer block, and so is the norm before the MLP where it is given.
     """
 
-    def forward(self, x: Tensor, *, norm: nn.Module | None = None) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, *, norm: nn.Module | None = None) -> Tensor:
         """Apply `norm` to x [..., C], if it is given, then the three layers."""
         first, gelu, second = self
         usual = not recorded() and untouched(gelu, nn.GELU) and gelu.approximate == "none"

@@ -32,7 +32,8 @@ class FastBlock(Block):
         if sliced(x) and not self.training and self._is_usual():
             return self._by_bands(x)
         x = x + self.drop_path(self.attention(self.norm1(x)))
-        return x + self.drop_path(self._mlp(x))
+        x = x + self.drop_path(self._mlp(x))
+        return x
 
     def _is_usual(self) -> bool:
         """Whether the attention can be computed without calling the module."""
