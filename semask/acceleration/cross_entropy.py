@@ -30,7 +30,8 @@ def accelerate_loss(loss: L) -> L | FastPixelLoss:
     """Give the faster form of a `PixelLoss`; every other loss as it is."""
     if not isinstance(loss, PixelLoss) or type(loss) is not PixelLoss:
         return loss
-    return FastPixelLoss(**{field.name: getattr(loss, field.name) for field in fields(loss)})
+    settings = {field.name: getattr(loss, field.name) for field in fields(PixelLoss)}
+    return FastPixelLoss(**settings)
 
 
 class CrossEntropySum(torch.autograd.Function):

@@ -21,7 +21,7 @@ class SemanticEncoder(nn.Module):
     Args:
         backbone: Stem, stages, channels and strides; see `Backbone`.
         num_classes: Classes K of the semantic priors.
-        semantic_window: Scope of the semantic attention of each stage: side of its windows in cells, None for global.
+        semantic_window: Scope of the semantic attention of each stage: side of its windows in tokens, None for global.
         semantic_depths: Semantic attention blocks of each stage, one number for all or one a stage; 0 leaves the stage
             without a semantic layer, 0 everywhere is the plain backbone.
         residual: What semantic layers add to, see `SemanticLayer`.
@@ -88,7 +88,7 @@ class SemanticEncoder(nn.Module):
         """Encode an image.
 
         Args:
-            image: Normalised image [B, C, H, W] of any size.
+            image: Normalized image [B, C, H, W] of any size.
             with_priors: Whether to keep the priors; without, there are none in what is returned.
 
         Returns:
@@ -121,7 +121,7 @@ class SemanticEncoder(nn.Module):
 
 
 def init_linear(module: nn.Module) -> None:
-    """Initialise a Linear as the encoder's are: truncated normal, std 0.02, bias 0.
+    """Initialize a Linear as the encoder's are: truncated normal, std 0.02, bias 0.
 
     This holds for the projection of the semantic attention too: with scale and projection both at zero, neither would
     ever get a gradient.

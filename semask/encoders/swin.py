@@ -108,8 +108,7 @@ class PatchMerging(nn.Module):
         self.reduction = nn.Linear(4 * channels, 2 * channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.gather(x)
-        merged: Tensor = self.reduction(self.norm(x))
+        merged: Tensor = self.reduction(self.norm(self.gather(x)))
         return merged
 
     def gather(self, x: Tensor) -> Tensor:
@@ -235,7 +234,7 @@ class WindowAttention(nn.Module):
         bias = self.bias()
         weights = (scores + (bias[kinds] if self.shift else bias)).softmax(dim=-1)
         mixed: Tensor = weights @ value  # [B * n, heads, N, C / heads]
-        return mixed.transpose(1, 2).flatten(2)  # [B * n, N, C]
+        return mixed.transpose(1, 2).flatten(2)  # [B * n, N, heads, C / heads] -> [B * n, N, C]
 
     def bias(self) -> Tensor:
         """What is added to the scores of a window of each kind, [1 or 4, heads, N, N]."""

@@ -1,13 +1,18 @@
+import subprocess
+import sys
+
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torchvision.ops import StochasticDepth
 
 from semask.builder import build
 from semask.checkpoints.pretrained import load_pretrained
 from semask.encoders.swin import (
     SIZES,
+    DropPath,
     Swin,
     SwinSize,
     WindowAttention,
@@ -140,3 +145,23 @@ def test_gradient_checkpointing_computes_the_same():
 def test_stochastic_depth_rises_linearly():
     rates = [block.drop_path.p for stage in Swin(SMALL).stages for block in stage.blocks]
     assert rates == pytest.approx([0, 0.04, 0.08, 0.12, 0.16, 0.2])
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("shape", [(6, 5), (6, 3, 4, 2)])
+def test_drop_path_draws_as_torchvision_does(p, shape):
+    x = torch.randn(shape)
+    results = []
+    for layer in (DropPath(p), StochasticDepth(p, mode="row")):
+        torch.manual_seed(3)
+        results.append(layer.train()(x))
+        assert layer.eval()(x) is x
+    assert results[0].equal(results[1])
+
+
+def test_importing_swin_loads_no_compiler():
+    code = (
+        "import sys, semask.encoders.swin; print([m for m in ('torch._dynamo', 'torchvision.ops') if m in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
