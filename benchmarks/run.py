@@ -6,6 +6,7 @@
     python benchmarks/run.py curves --sizes 256x256 512x512 1024x1024 --class-counts 19 150 1000
     python benchmarks/run.py optimisations --threads 2 --sizes 512x512 1024x2048
     python benchmarks/run.py attention --tokens 2048 4096 8192
+    python benchmarks/run.py startup --rounds 5
     python benchmarks/run.py data --workers 0 1 2 --images-per-second 60
 
 Each prints the machine and tables in Markdown. In a case (a size, a batch) all sides are in one process and take turns;
@@ -20,10 +21,12 @@ import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import harness
 import loading
+import startup
 import torch
 from attention import FORMS, AttentionCase
 from harness import COLUMNS, Builder, Columns, Result, Settings, compare, print_table
@@ -141,6 +144,14 @@ def optimisations(options: argparse.Namespace, settings: Settings) -> list[Resul
     return results
 
 
+def starts(options: argparse.Namespace, settings: Settings) -> list[startup.Start]:
+    """Commands from the shell, next to `import torch`."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = startup.measure(Path(folder), rounds=settings.rounds, warmups=settings.warmups)
+    startup.print_starts(found)
+    return found
+
+
 def pixels(text: str) -> tuple[int, int]:
     """Read HEIGHTxWIDTH.
 
@@ -181,6 +192,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     faster.add_argument("--encoder", default="swin_tiny")
     faster.add_argument("--classes", type=int, default=150)
     faster.set_defaults(run=optimisations)
+    started = command("startup", "commands from the shell, next to import torch")
+    started.set_defaults(run=starts)
     alone = command("attention", "global semantic attention alone")
     alone.add_argument("--tokens", nargs="+", type=int, default=[2048, 4096, 8192])
     alone.add_argument("--classes", type=int, default=150)

@@ -34,6 +34,8 @@ def advice(package: str) -> str:
 
 
 def explained(error: ImportError) -> str | None:
-    """The line for a package that could not be imported; None if it is none of an extra."""
+    """The line for a package that could not be imported; None if it is none that semask names."""
     words = [(error.name or "").partition(".")[0], *str(error).replace("'", " ").split()]
+    if "torch" in words[:1]:
+        return "torch is not installed: only .onnx files are predicted without it; pip install semask"
     return next((advice(word) for word in words if word in EXTRAS), None)

@@ -54,4 +54,7 @@ def test_lines(monkeypatch):
         require("onnx")
     assert explained(ModuleNotFoundError("No module named 'nncf.x'", name="nncf.x")) == line("nncf")
     assert explained(ImportError("Matcher requires the scipy library but it was not found")) == line("scipy")
+    assert explained(ModuleNotFoundError("No module named 'torch'", name="torch")) == (
+        "torch is not installed: only .onnx files are predicted without it; pip install semask"
+    )
     assert explained(ImportError("libGL.so.1: cannot open shared object file")) is None
