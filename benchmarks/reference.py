@@ -4,7 +4,7 @@ Written from the papers (SeMask, arXiv 2112.12782; Swin, 2103.14030; Semantic FP
 for dense prediction in 2021. Features are tokens [B, L, C] that become a map [B, H, W, C] inside each block and tokens
 again after it; H and W are then those of the map, as n is the number of windows and N that of cells in one. In every
 forward pass the shift's mask is built, the position bias gathered, every intermediate is a new tensor, and the semantic
-attention holds all its N x N weights. Nothing is optimised, and nothing is slower than that way of writing asks for.
+attention holds all its N x N weights. Nothing is optimized, and nothing is slower than that way of writing asks for.
 
 Of semask only the weights are used (`Reference.from_ours`): no line here runs code of the package.
 """

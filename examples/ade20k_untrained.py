@@ -17,6 +17,6 @@ dataset = Data(root=sys.argv[1], format="ade20k").dataset("val")
 pixels = dataset.check().pixels
 model = build("swin_nano", num_classes=len(dataset.classes), channels=64)
 result = evaluate_model(Predictor(model, Inference(scale=(2048, 512))), dataset, workers=0)
-print(f"{result.images} images, {pixels.sum():,} labelled pixels of {(pixels > 0).sum()} classes")
+print(f"{result.images} images, {pixels.sum():,} labeled pixels of {(pixels > 0).sum()} classes")
 print(f"untrained: mIoU {percent(result.scores.miou)} %, {percent(result.scores.overall_accuracy)} % of the pixels")
-assert sum(result.scores.pixels) == pixels.sum(), "every labelled pixel has to be counted once"
+assert sum(result.scores.pixels) == pixels.sum(), "every labeled pixel has to be counted once"

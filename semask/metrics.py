@@ -71,7 +71,7 @@ class Scores:
         overall_accuracy: Share of the pixels that are right.
         iou: Intersection over union of each class, [K].
         accuracy: Share of each class' pixels that are right, [K].
-        pixels: Labelled pixels of each class, [K].
+        pixels: Labeled pixels of each class, [K].
     """
 
     miou: float

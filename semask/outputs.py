@@ -11,7 +11,7 @@ class Features(NamedTuple):
     """What an encoder gives: one map a stage, and one semantic prior a stage that has a semantic layer."""
 
     maps: tuple[Tensor, ...]
-    """Normalised features of each stage, [B, C_i, h_i, w_i]."""
+    """Normalized features of each stage, [B, C_i, h_i, w_i]."""
     priors: tuple[Tensor, ...]
     """Semantic priors (logits), [B, K, h_i, w_i]; empty for a plain backbone."""
 
@@ -46,7 +46,7 @@ class SeMaskOutput(NamedTuple):
     """Everything that one pass of `SeMask` computes."""
 
     features: tuple[Tensor, ...]
-    """Normalised features of each stage, [B, C_i, h_i, w_i]."""
+    """Normalized features of each stage, [B, C_i, h_i, w_i]."""
     priors: tuple[Tensor, ...]
     """Semantic prior of each stage (logits), [B, K, h_i, w_i]."""
     prediction: PixelOutput | MaskOutput

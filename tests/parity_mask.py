@@ -154,7 +154,7 @@ def hidden_cells(model: SeMask, images: list[Tensor]) -> list[Tensor]:
 
 
 def network_photo(seed: int, facts: dict[str, Any]) -> Tensor:
-    """Image of the end-to-end check, normalised, [1, 3, H, W]."""
+    """Image of the end-to-end check, normalized, [1, 3, H, W]."""
     photo = rng(seed, "image").integers(0, 256, (3, *facts["image_hw"])).astype(np.float32)
     mean, std = (torch.tensor(facts[name]).view(3, 1, 1) for name in ("pixel_mean", "pixel_std"))
     return ((torch.from_numpy(photo) - mean) / std)[None]

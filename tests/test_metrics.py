@@ -17,10 +17,10 @@ def test_against_a_loop():
     scores = matrix.scores()
     for k in range(4):
         hits = pairs.count((k, k))
-        labelled, union = sum(a == k for a, _ in pairs), sum(k in pair for pair in pairs)
+        labeled, union = sum(a == k for a, _ in pairs), sum(k in pair for pair in pairs)
         assert scores.iou[k] == pytest.approx(hits / union)
-        assert scores.accuracy[k] == pytest.approx(hits / labelled)
-        assert scores.pixels[k] == labelled
+        assert scores.accuracy[k] == pytest.approx(hits / labeled)
+        assert scores.pixels[k] == labeled
     assert scores.miou == pytest.approx(sum(scores.iou) / 4)
     assert scores.mean_accuracy == pytest.approx(sum(scores.accuracy) / 4)
     assert scores.overall_accuracy == pytest.approx(sum(a == b for a, b in pairs) / len(pairs))
@@ -39,7 +39,7 @@ def test_absent_classes_are_no_number_and_left_out_of_the_mean():
     assert scores.iou[:3] == [0.5, 0.0, 0.0]
     assert math.isnan(scores.iou[3])
     assert scores.miou == pytest.approx(0.5 / 3)
-    assert math.isnan(scores.accuracy[2])  # predicted, but never labelled
+    assert math.isnan(scores.accuracy[2])  # predicted, but never labeled
     assert scores.mean_accuracy == 0.5
 
 

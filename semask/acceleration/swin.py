@@ -30,7 +30,7 @@ class FastBlock(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         if sliced(x) and not self.training and self._is_usual():
-            return self._by_bands(x)
+            return self._by_strips(x)
         x = x + self.drop_path(self.attention(self.norm1(x)))
         x = x + self.drop_path(self._mlp(x))
         return x
@@ -44,18 +44,18 @@ class FastBlock(Block):
         y: Tensor = self.mlp(x, norm=self.norm2) if untouched(self.mlp, FastMLP) else self.mlp(self.norm2(x))
         return y
 
-    def _by_bands(self, x: Tensor) -> Tensor:
+    def _by_strips(self, x: Tensor) -> Tensor:
         """Compute the same for some rows of windows of a map [B, h, w, C] at a time."""
         result = torch.empty_like(x)
-        for band in bands(self.attention, x):
-            part = x.index_select(1, band.rows)  # [B, n, w, C]
-            part += attend_band(self.attention, self.norm1(part), band)
+        for strip in strips(self.attention, x):
+            part = x.index_select(1, strip.rows)  # [B, n, w, C]
+            part += attend_strip(self.attention, self.norm1(part), strip)
             part += self._mlp(part)
-            result.index_copy_(1, band.rows, part)
+            result.index_copy_(1, strip.rows, part)
         return result
 
 
-class Band(NamedTuple):
+class Strip(NamedTuple):
     """Some rows of windows of a map."""
 
     rows: Tensor
@@ -68,8 +68,8 @@ class Band(NamedTuple):
     """Which of the shift masks each window has."""
 
 
-def bands(attention: WindowAttention, x: Tensor) -> Iterator[Band]:
-    """Cut a map [B, h, w, C] into bands of about `TOKENS` tokens; the shift wraps around in the last one."""
+def strips(attention: WindowAttention, x: Tensor) -> Iterator[Strip]:
+    """Cut a map [B, h, w, C] into strips of about `TOKENS` tokens; the shift wraps around in the last one."""
     B, h, w, _ = x.shape
     window = attention.window
     rows, columns = windows_along(h, window), windows_along(w, window)
@@ -81,20 +81,20 @@ def bands(attention: WindowAttention, x: Tensor) -> Iterator[Band]:
         at %= rows * window
         places = (at < h).nonzero().flatten()
         part = kinds[first * columns : last * columns].repeat(B)
-        yield Band(at[places], places, (last - first) * window, part)
+        yield Strip(at[places], places, (last - first) * window, part)
 
 
-def attend_band(attention: WindowAttention, x: Tensor, band: Band) -> Tensor:
-    """Compute the rows of a band [B, n, w, C] of what the attention gives for the map."""
+def attend_strip(attention: WindowAttention, x: Tensor, strip: Strip) -> Tensor:
+    """Compute the rows of a strip [B, n, w, C] of what the attention gives for the map."""
     B, _, w, C = x.shape
     window, shift = attention.window, attention.shift
-    padded = x.new_zeros(B, band.height, windows_along(w, window) * window, C)
-    padded[:, :, :w].index_copy_(1, band.places, x)
+    padded = x.new_zeros(B, strip.height, windows_along(w, window) * window, C)
+    padded[:, :, :w].index_copy_(1, strip.places, x)
     padded = padded.roll(-shift, dims=2) if shift else padded
-    windows = attention.attend(partition(padded, window), band.kinds)  # [B * n, N, C]
-    y = merge(windows, window, band.height, padded.shape[2])
+    windows = attention.attend(partition(padded, window), strip.kinds)  # [B * n, N, C]
+    y = merge(windows, window, strip.height, padded.shape[2])
     y = y.roll(shift, dims=2) if shift else y
-    projected: Tensor = attention.projection(y[:, :, :w].index_select(1, band.places))
+    projected: Tensor = attention.projection(y[:, :, :w].index_select(1, strip.places))
     return projected
 
 

@@ -1,6 +1,6 @@
 """Published weights: from Google Drive into the usual cache, and converted there.
 
-A file lies in the cache under its name only when it is complete. What was downloaded when a process ended lies beside
+A file lies in the cache under its name only when it is complete. What was downloaded when a process ended is next to
 it and is continued by the next one.
 """
 

@@ -266,9 +266,9 @@ def _summary(model: SeMask) -> str:
     if not model.encoder.semantic_strides:
         what = "The plain backbone without semantic layers, the baseline of SeMask (arXiv 2112.12782)"
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
-    bands = "RGB images" if config["in_channels"] == 3 else f"images of {config['in_channels']} bands"
+    images = "RGB images" if config["in_channels"] == 3 else f"images of {config['in_channels']} channels"
     return (
-        f"Semantic segmentation: the class of each pixel, for {config['num_classes']} classes, from {bands}. {what}; "
+        f"Semantic segmentation: the class of each pixel, for {config['num_classes']} classes, from {images}. {what}; "
         f"encoder `{config['encoder']}`, decoder `{config['decoder']}`, {parameters:.1f} million parameters."
     )
 

@@ -23,7 +23,7 @@ class Layout(NamedTuple):
     """Brings tensors of the file that others keep in another form to that form, before they are looked up."""
 
 
-def recognise(tensors: Mapping[str, Tensor]) -> Layout:
+def recognize(tensors: Mapping[str, Tensor]) -> Layout:
     """Find the layout of a file's tensors.
 
     Raises:
@@ -67,8 +67,8 @@ def openmmlab_name(name: str) -> Source | None:
 def concatenated(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Reorder the input channels of OpenMMLab's patch merging as all others have them.
 
-    Its four neighbours come from an unfolding: channel by channel, each (0, 0), (0, 1), (1, 0), (1, 1) by row and
-    column. Elsewhere they are concatenated: neighbour by neighbour, (0, 0), (1, 0), (0, 1), (1, 1).
+    Its four neighbors come from an unfolding: channel by channel, each (0, 0), (0, 1), (1, 0), (1, 1) by row and
+    column. Elsewhere they are concatenated: neighbor by neighbor, (0, 0), (1, 0), (0, 1), (1, 1).
     """
 
     def reorder(x: Tensor) -> Tensor:

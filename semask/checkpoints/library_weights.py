@@ -8,13 +8,13 @@ from semask.files.text import one_line, reason
 
 
 def load_library_weights(backbone: LibraryBackbone, source: str, *, in_channels: int) -> list[str]:
-    """Load weights by the library's own means: timm's or the Hub's download, its conversion, its adaptation of bands.
+    """Load weights by the library's own means: timm's or the Hub's download, its conversion and adaptation.
 
     Args:
         backbone: Backbone to fill.
         source: Name of a model with weights in timm (with or without tag), or OWNER/NAME of transformers weights;
             "library" for those of the backbone's own name.
-        in_channels: Bands of the image.
+        in_channels: Channels of the image.
 
     Returns:
         Names of the tensors that were loaded.
@@ -43,7 +43,7 @@ def load_library_weights(backbone: LibraryBackbone, source: str, *, in_channels:
 
 
 def with_bands(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Adapt a first convolution over RGB to the bands of our own, as timm does: repeated and scaled, or summed."""
+    """Adapt a first convolution over RGB to our channels, as timm does: repeated and scaled, or summed."""
     from timm.models import adapt_input_conv
 
     adapted = dict(state)

@@ -1,4 +1,4 @@
-"""What a file says of itself beside its weights: checked, every value, before anything else looks at it.
+"""What a file says of itself besides its weights: checked, every value, before anything else looks at it.
 
 Checkpoints and exported files may come from anybody. Known entries have to be of their form; entries that this version
 does not know are kept as they are and not used.

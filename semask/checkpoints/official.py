@@ -208,7 +208,7 @@ def count(tensors: Mapping[str, Tensor], pattern: str) -> int:
 
 
 def file_classes(content: WeightFile, num_classes: int) -> Classes | None:
-    """Names and colours that an mmsegmentation checkpoint carries; None if it has none that fit."""
+    """Names and colors that an mmsegmentation checkpoint carries; None if it has none that fit."""
     meta = content.about.get("meta") or {}
     values = {"classes": meta.get("CLASSES"), "palette": meta.get("PALETTE")}
     try:

@@ -12,7 +12,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 from torch import Tensor, nn
 
-from semask.checkpoints.layouts import LAYOUTS, recognise
+from semask.checkpoints.layouts import LAYOUTS, recognize
 from semask.checkpoints.names import BACKBONE, DROPPED, take
 from semask.checkpoints.published import PUBLISHED
 from semask.checkpoints.sources import IN_FOLDER
@@ -36,7 +36,7 @@ class LoadReport:
     Attributes:
         loaded: Tensors of the model that were taken over as they are.
         resized: Tensors that were resized to fit: relative position tables of another window, the first convolution of
-            another number of bands.
+            another number of channels.
         fresh: Tensors of the model that the source does not have, or has for other classes; they keep their values.
         unused: Tensors of the source that the model has no place for.
     """
@@ -87,7 +87,7 @@ def load_pretrained(model: nn.Module, source: str) -> LoadReport:
         raise ValueError(f"pretrained weights are for Swin backbones, this one is a {type(backbone).__name__}")
     tensors = read_weights(source)
     try:
-        layout = recognise(tensors)
+        layout = recognize(tensors)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
     if not isinstance(backbone, Swin) and layout is not LAYOUTS[0]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MULTISCALE: dict[str, Any] = {"ratios": (0.5, 0.75, 1.0, 1.25, 1.5, 1.75), "flip": True}
-"""Settings of `Inference` for the published multi-scale numbers, beside those of a single scale."""
+"""Settings of `Inference` for the published multi-scale numbers, in addition to those of a single scale."""
 
 _LICENCES = {
     "fpn": "Apache-2.0",

@@ -1,7 +1,7 @@
 """Checkpoints: the weights and all that using them takes, in one safetensors file.
 
 The header of the file carries the JSON (recipe, classes, metrics, versions) and a digest of everything; a copy of the
-JSON lies beside the file for people to read. Files are written beside their place and moved there when complete, so a
+JSON is next to the file for people to read. Files are written next to their place and moved there when complete, so a
 half-written one never replaces a good one.
 """
 

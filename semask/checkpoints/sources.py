@@ -65,7 +65,7 @@ def load(source: str | Path, *, device: torch.device | str = "cpu", into: SeMask
         into: Model to fill, for one with an encoder or decoder object of your own, which no recipe can build.
 
     Returns:
-        The model in evaluation mode; `metadata` holds what the checkpoint says beside the weights.
+        The model in evaluation mode; `metadata` holds what the checkpoint says besides the weights.
 
     Raises:
         ValueError: If there is no such checkpoint, it is damaged or not one of ours, or there is no such device.

@@ -40,12 +40,12 @@ from torch import Tensor
 REFUSED = 3
 """Exit code when stderr explains in one line why there is nothing."""
 MAX_BYTES = 8 << 30
-"""All tensors together. Checkpoints of SeMask have at most 3 GB with their optimiser, and views of one number, expanded
+"""All tensors together. Checkpoints of SeMask have at most 3 GB with their optimizer, and views of one number, expanded
 to gigabytes, take no room in a file."""
 MEMORY = 4 << 30
-"""What may be allocated beside four times the file: for one tensor at a time that is larger than the file."""
+"""What may be allocated in addition to four times the file: for one tensor at a time that is larger than the file."""
 ABOUT_ITEMS, ABOUT_DEPTH = 1_000_000, 32
-"""Values and characters beside the tensors, and how deep they are nested; the text of a recipe has 50,000."""
+"""Values and characters in addition to the tensors, and how deep they are nested; the text of a recipe has 50,000."""
 STATE_KEYS = ("state_dict", "model", "model_state", "module")
 LEGACY = bytes.fromhex("6cfc9c46f9206aa85019")
 """The number that files of torch before 1.6 begin with, as a pickle writes it."""
@@ -62,7 +62,7 @@ class Unreadable(Exception):
 
 
 class NotPlain(Exception):
-    """A value beside the tensors is none that JSON could hold."""
+    """A value next to the tensors is none that JSON could hold."""
 
 
 def foreign(name: str) -> Unreadable:
@@ -249,7 +249,7 @@ def refuse_other_archives(file: BinaryIO) -> None:
 
 
 def select(content: object) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Find the state dict in what a file holds: its tensors, and the plain values beside it.
+    """Find the state dict in what a file holds: its tensors, and the plain values next to it.
 
     Raises:
         Unreadable: If there are no tensors.
@@ -263,7 +263,7 @@ def select(content: object) -> tuple[dict[str, Tensor], dict[str, Any]]:
     room, about = [ABOUT_ITEMS], {}
     for name in content:
         if isinstance(name, str) and name != key and name not in tensors:
-            with contextlib.suppress(NotPlain):  # an optimiser, mostly
+            with contextlib.suppress(NotPlain):  # an optimizer, mostly
                 about[name] = plain(content[name], room)
     return tensors, about
 

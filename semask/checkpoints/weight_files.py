@@ -23,7 +23,7 @@ class WeightFile(NamedTuple):
 
     Attributes:
         tensors: Its state dict; a leading "module." that all names share is removed.
-        about: Plain JSON values that lay beside the tensors, e.g. {"meta": {"CLASSES": [...]}, "iter": 1}; of a
+        about: Plain JSON values next to the tensors, e.g. {"meta": {"CLASSES": [...]}, "iter": 1}; of a
             .safetensors file the texts of its header.
     """
 

@@ -1,4 +1,4 @@
-"""AlignSeg: maps are moved into place before they are summed, and each cell picks its own context."""
+"""AlignSeg: maps are moved into place before they are summed, and each location picks its own context."""
 
 from collections.abc import Sequence
 
@@ -20,12 +20,12 @@ class AlignSeg(Decoder):
     Aligned Context Modeling, between residual refinement blocks as in the authors' network. In training the sum up to
     the map before the last one gives auxiliary class scores.
 
-    Where we depart from it: ReLU in place of its leaky ReLU, offsets count cells with corners not aligned, and start
+    Where we depart from it: ReLU in place of its leaky ReLU, offsets count locations, corners not aligned, and start
     near 0 but not at it. No published parameters or FLOPs were compared.
 
     Args:
         in_channels: Channels of the maps.
-        strides: Image pixels per cell of the maps; any will do.
+        strides: Image pixels per location of the maps; any will do.
         num_classes: Classes K.
         channels: Width of the decoder.
         dropout: Share of the channels that is dropped in training.
@@ -61,7 +61,7 @@ class AlignSeg(Decoder):
         """Decode the maps [B, C_i, h_i, w_i] to class scores [B, K, h_0, w_0].
 
         Raises:
-            ValueError: If the coarsest map is a single cell of a single image, in training.
+            ValueError: If the coarsest map is a single location of a single image, in training.
         """
         if self.training:
             refuse_single_cell(maps[-1])
@@ -95,7 +95,7 @@ class AlignedAggregation(nn.Module):
 
 
 class AlignedContext(nn.Module):
-    """Aligned Context Modeling: adds to each cell the context from the place that the cell picks in a pooled map.
+    """Aligned Context Modeling: adds to each location the context from the place that it picks in a pooled map.
 
     Args:
         in_channels: Channels of the map.
@@ -113,13 +113,13 @@ class AlignedContext(nn.Module):
         context = self.pool(x)  # [B, C, 3, 3]
         x = self.project(x)
         h, w = x.shape[-2:]
-        moves = self.offsets(torch.cat([x, resize(context, (h, w))], dim=1))  # in cells of the pooled map
+        moves = self.offsets(torch.cat([x, resize(context, (h, w))], dim=1))  # in locations of the pooled map
         right, down = moves.unbind(1)
         return x + warp(context, torch.stack([right * w, down * h], dim=1) / POOLED_SIDE)
 
 
 class Refinement(nn.Module):
-    """Residual refinement block: 1 x 1 convolution to the width of the decoder, narrow 3 x 3 convolutions beside it.
+    """Residual refinement block: 1 x 1 convolution to the width of the decoder, narrow 3 x 3 convolutions next to it.
 
     Args:
         in_channels: Channels of the map.

@@ -56,12 +56,12 @@ def refuse_single_cell(x: Tensor) -> None:
     """Refuse a map [B, C, h, w] that BatchNorm can't be trained with.
 
     Raises:
-        ValueError: If the map has one cell in all.
+        ValueError: If the map has one location in all.
     """
     B, _, h, w = x.shape
     if B * h * w == 1:
         raise ValueError(
-            "the coarsest map of the batch is a single cell, of which BatchNorm can't take a variance: "
+            "the coarsest map of the batch is a single location, of which BatchNorm can't take a variance: "
             "train with larger crops, or more than 1 image per process"
         )
 
@@ -71,7 +71,7 @@ class GatheredMaps(nn.Module):
 
     Args:
         in_channels: Channels of the maps.
-        strides: Image pixels per cell of the maps, rising.
+        strides: Image pixels per location of the maps, rising.
         channels: Channels of the result.
     """
 
@@ -87,7 +87,7 @@ class GatheredMaps(nn.Module):
         """Gather the maps [B, C_i, h_i, w_i]: -> [B, channels, h, w].
 
         Raises:
-            ValueError: If the coarsest map is a single cell of a single image, in training.
+            ValueError: If the coarsest map is a single location of a single image, in training.
         """
         if self.training:
             refuse_single_cell(maps[-1])
@@ -107,18 +107,18 @@ class PointNormReLU(nn.Sequential):
 
 
 def warp(x: Tensor, flow: Tensor) -> Tensor:
-    """Sample a map bilinearly at the cells of another grid, each moved by its flow.
+    """Sample a map bilinearly at the locations of another grid, each moved by its flow.
 
     Args:
         x: Map [B, C, h', w'] of the same scene.
-        flow: How far each cell looks to the right and down, [B, 2, h, w] (x, y), in cells of its own grid; 0 is the
-            same as resizing. Beyond the border the nearest cell counts.
+        flow: How far each location looks to the right and down, [B, 2, h, w] (x, y), in locations of its own grid; 0
+            is the same as resizing. Beyond the border the nearest location counts.
 
     Returns:
         The map on the grid of the flow, [B, C, h, w].
     """
     h, w = flow.shape[-2:]
-    dtype = torch.promote_types(x.dtype, torch.float32)  # bfloat16 can't tell the cells of a large map apart
+    dtype = torch.promote_types(x.dtype, torch.float32)  # bfloat16 can't tell the locations of a large map apart
     right, down = flow.to(dtype).unbind(1)  # [B, h, w]
     column = torch.arange(w, device=x.device, dtype=dtype)
     row = torch.arange(h, device=x.device, dtype=dtype)[:, None]
@@ -134,7 +134,7 @@ def convolution(in_channels: int, out_channels: int, kernel: int, *, bias: bool 
 
 
 def init_convolution(convolution: nn.Conv2d) -> None:
-    """Initialise a convolution as those of detectron2 are: uniform, Kaiming with a = 1, no bias."""
+    """Initialize a convolution as those of detectron2 are: uniform, Kaiming with a = 1, no bias."""
     nn.init.kaiming_uniform_(convolution.weight, a=1)
     if convolution.bias is not None:
         nn.init.zeros_(convolution.bias)
@@ -159,5 +159,5 @@ def check_widths(*, channels: int, pixel_channels: int, heads: int) -> None:
 
 
 def tokens(x: Tensor) -> Tensor:
-    """Flatten a map [B, C, h, w] to its cells [B, h * w, C]."""
+    """Flatten a map [B, C, h, w] to its locations [B, h * w, C]."""
     return x.flatten(2).transpose(1, 2)

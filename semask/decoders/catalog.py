@@ -39,7 +39,7 @@ def build_decoder(
     Args:
         name: One of `names()`.
         in_channels: Channels of the maps.
-        strides: Image pixels per cell of the maps.
+        strides: Image pixels per location of the maps.
         num_classes: Classes K.
         channels: Width of the decoder.
         dropout: Dropout probability of the channels in training.

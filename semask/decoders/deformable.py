@@ -55,7 +55,7 @@ def sampled_convolution(x: Tensor, offsets: Tensor, mask: Tensor, weight: Tensor
 
 
 class DeformableAttention(nn.Module):
-    """Each cell of several maps looks at a few places of all of them, near its own.
+    """Each location of several maps looks at a few places of all of them, near its own.
 
     Deformable DETR (Zhu et al., arXiv 2010.04159), equation 3. It stands in for the attention in a layer of
     `transformers`, which takes the sizes of the maps for constants; parameters have the same names.
@@ -77,7 +77,7 @@ class DeformableAttention(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialise as the paper does: each head looks 1, 2, ... cells in its own direction."""
+        """Initialize as the paper does: each head looks 1, 2, ... locations in its own direction."""
         angles = torch.arange(self.heads) * (2 * math.pi / self.heads)
         ways = torch.stack([angles.cos(), angles.sin()], dim=-1)  # [heads, (x, y)]
         ways = ways / ways.abs().amax(-1, keepdim=True)
@@ -103,9 +103,9 @@ class DeformableAttention(nn.Module):
         """Attend; what else the layer passes is for others.
 
         Args:
-            hidden_states: Cells of the maps, one map after the other, [B, N, C].
+            hidden_states: Locations of the maps, one map after the other, [B, N, C].
             position_embeddings: What to add to them for deciding where to look, [B, N, C].
-            reference_points: Where each cell is, (x, y) as a share of its map, [N, 2].
+            reference_points: Where each location is, (x, y) as a share of its map, [N, 2].
             spatial_shapes_list: Height and width of each map.
 
         Returns:
@@ -130,7 +130,7 @@ class DeformableAttention(nn.Module):
 
 
 def reference_points(sizes: Sequence[tuple[int, int]], like: Tensor) -> Tensor:
-    """Where the centres of the cells of maps of these sizes (h, w) are, (x, y) as a share of the map, [N, 2]."""
+    """Where the centers of the locations of maps of these sizes (h, w) are, (x, y) as a share of the map, [N, 2]."""
     points = []
     for h, w in sizes:
         y, x = ((torch.arange(side, device=like.device, dtype=like.dtype) + 0.5) / side for side in (h, w))
@@ -144,7 +144,7 @@ def extent(like: Tensor, side: int) -> Tensor:
 
 
 class SinePositions(nn.Module):
-    """Positions of a map's cells as waves, half of the channels for the row and half for the column.
+    """Positions of a map's locations as waves, half of the channels for the row and half for the column.
 
     DETR (Carion et al., arXiv 2005.12872), appendix A.4, with positions from 0 to 2 pi.
 

@@ -14,7 +14,7 @@ from semask.outputs import PixelOutput
 
 
 class EncNet(Decoder):
-    """Context Encoding: the image's features are encoded as one vector, which weighs the channels of all cells.
+    """Context Encoding: the image's features are encoded as one vector, which weighs the channels of all locations.
 
     Context Encoding for Semantic Segmentation (Zhang et al., arXiv 1803.08904), section 3. In training the same vector
     tells which classes are in the image (`PixelOutput.presence`, the SE-loss), and a small FCN head on the map before
@@ -25,7 +25,7 @@ class EncNet(Decoder):
 
     Args:
         in_channels: Channels of the maps.
-        strides: Image pixels per cell of the maps, rising.
+        strides: Image pixels per location of the maps, rising.
         num_classes: Classes K.
         channels: Width of the decoder; the paper's is 512.
         dropout: Share of the channels that is dropped in training.
@@ -62,7 +62,7 @@ class EncNet(Decoder):
         """Decode the maps [B, C_i, h_i, w_i] to class scores [B, K, h, w], at stride 8 where there is such a map.
 
         Raises:
-            ValueError: If the coarsest map is a single cell of a single image, in training.
+            ValueError: If the coarsest map is a single location of a single image, in training.
         """
         x, code = self.context(self.gather(maps))
         logits = self.classifier(self.dropout(x))
@@ -74,7 +74,7 @@ class EncNet(Decoder):
 class ContextEncoding(nn.Module):
     """The Context Encoding Module: encodes a map as one vector and weighs its channels by it.
 
-    The normalised residual encoders are averaged over the codewords, not summed: the next layer's weights
+    The normalized residual encoders are averaged over the codewords, not summed: the next layer's weights
     absorb the factor, and the sigmoid does not start saturated.
 
     Args:
@@ -102,13 +102,13 @@ class ContextEncoding(nn.Module):
 
 
 class Encoding(nn.Module):
-    """Residual encoding: N cells become one residual vector a codeword.
+    """Residual encoding: N locations become one residual vector a codeword.
 
-    Equation 1 of the paper: a cell belongs to codeword d_k by the share softmax_k(-s_k |x - d_k|²), and the residual of
+    Equation 1 of the paper: x belongs to codeword d_k by the share softmax_k(-s_k |x - d_k|²), and the residual of
     the codeword is the sum of the shares times x - d_k.
 
     Args:
-        channels: Channels C of cells and codewords.
+        channels: Channels C of locations and codewords.
         codewords: Number of codewords D.
     """
 
@@ -119,7 +119,7 @@ class Encoding(nn.Module):
         self.smoothing = nn.Parameter(torch.rand(codewords))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encode cells [B, N, C]: -> [B, D, C]."""
+        """Encode locations [B, N, C]: -> [B, D, C]."""
         device = "cpu" if x.is_meta else x.device.type  # torch has no autocast for the device that counts FLOPs
         with torch.autocast(device, enabled=False):  # the distance is a difference of large numbers
             x = x.to(self.codewords.dtype)
@@ -127,7 +127,7 @@ class Encoding(nn.Module):
             return shares.mT @ x - shares.sum(1)[..., None] * self.codewords
 
     def shares(self, x: Tensor) -> Tensor:
-        """How much each cell of [B, N, C] belongs to each codeword, [B, N, D]; each cell's shares sum to 1."""
+        """How much each location of [B, N, C] belongs to each codeword, [B, N, D]; each location's shares sum to 1."""
         # |x - d|² without the [B, N, D, C] of all differences
         distances = x.square().sum(-1, keepdim=True) - 2 * x @ self.codewords.T + self.codewords.square().sum(-1)
         return (-self.smoothing * distances).softmax(-1)

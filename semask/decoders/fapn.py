@@ -173,13 +173,13 @@ class DeformablePixelDecoder(nn.Module):
         return self.mask_features(self.level(finest, scales[-1])), scales
 
     def attend(self, scales: Sequence[Tensor]) -> list[Tensor]:
-        """Let each cell of the scales [B, channels, h_i, w_i] look at a few cells of all: new scales, shaped alike."""
+        """Let each location of the scales [B, channels, h_i, w_i] attend to a few locations of all: new scales."""
         sizes = [(x.shape[-2], x.shape[-1]) for x in scales]
         places = [  # of the parameters' dtype: bfloat16, which autocast may have left, counts no further than 256
             tokens(self.positions(x.shape, x.device, embed.dtype)) + embed
             for x, embed in zip(scales, self.level_embed, strict=True)
         ]
-        attended = torch.cat([tokens(x) for x in scales], dim=1)  # [B, N, channels], N cells of all scales
+        attended = torch.cat([tokens(x) for x in scales], dim=1)  # [B, N, channels], N locations of all scales
         for layer in self.encoder["layers"].children():
             attended = layer(
                 attended,

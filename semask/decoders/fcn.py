@@ -15,7 +15,7 @@ from semask.outputs import PixelOutput
 class FCN(Decoder):
     """The plain head that others are measured against.
 
-    `convs` times (3 x 3 convolution, BatchNorm, ReLU) on the coarsest map, one more on the result beside the map
+    `convs` times (3 x 3 convolution, BatchNorm, ReLU) on the coarsest map, one more on the result next to the map
     itself, channel-wise dropout and a 1 x 1 convolution; in training also an `AuxiliaryHead` of half the width on the
     map before, if there is one.
 
@@ -26,7 +26,7 @@ class FCN(Decoder):
 
     Args:
         in_channels: Channels of the maps.
-        strides: Image pixels per cell of the maps.
+        strides: Image pixels per location of the maps.
         num_classes: Classes K.
         channels: Width of the decoder.
         dropout: Share of the channels that is dropped in training.
@@ -70,7 +70,7 @@ class FCN(Decoder):
             Class scores [B, K, h, w] of the coarsest map's size; in training also those of the map before.
 
         Raises:
-            ValueError: In training, if the coarsest map of the whole batch is a single cell.
+            ValueError: In training, if the coarsest map of the whole batch is a single location.
         """
         x = maps[-1]
         if self.training:

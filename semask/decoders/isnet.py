@@ -1,4 +1,4 @@
-"""ISNet: each cell looks at the whole image, and at the cells of its own class."""
+"""ISNet: each location looks at the whole image, and at the locations of its own class."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -17,7 +17,7 @@ class ISNet(Decoder):
     """Image-level and semantic-level context, one after the other, then the finest map for detail.
 
     ISNet: Integrate Image-Level and Semantic-Level Context for Semantic Segmentation (Jin et al., arXiv 2108.12382).
-    Coarse class scores group the cells by class; in training they are auxiliary scores. The paper weighs their loss
+    Coarse class scores group the locations by class; in training they are auxiliary scores. The paper weighs their loss
     0.4.
 
     Where we depart from it: the paper's backbone is dilated and its last map has stride 8, ours comes from
@@ -25,7 +25,7 @@ class ISNet(Decoder):
 
     Args:
         in_channels: Channels of the maps.
-        strides: Image pixels per cell of the maps, rising.
+        strides: Image pixels per location of the maps, rising.
         num_classes: Classes K.
         channels: Width of the decoder, of which attention uses half; the paper's is 512.
         dropout: Share of the channels that is dropped in training.
@@ -61,7 +61,7 @@ class ISNet(Decoder):
         """Decode the maps [B, C_i, h_i, w_i] to class scores [B, K, h_0, w_0].
 
         Raises:
-            ValueError: If the coarsest map is a single cell of a single image, in training.
+            ValueError: If the coarsest map is a single location of a single image, in training.
         """
         x = self.gather(maps)
         scores = self.coarse(x)
@@ -72,7 +72,7 @@ class ISNet(Decoder):
 
 
 class ImageLevelContext(nn.Module):
-    """Image-Level Context Module: every cell attends to all cells, each beside the average of the image.
+    """Image-Level Context Module: every location attends to all locations, each next to the average of the image.
 
     Args:
         channels: Channels of the map.
@@ -92,7 +92,7 @@ class ImageLevelContext(nn.Module):
 
 
 class SemanticLevelContext(nn.Module):
-    """Semantic-Level Context Module: every cell attends to all cells, each stood for by its class in this image.
+    """Semantic-Level Context Module: every location attends to all, each stood for by its class in this image.
 
     Args:
         channels: Channels of the map.
@@ -119,7 +119,7 @@ class SemanticLevelContext(nn.Module):
 
 
 class ContextAttention(nn.Module):
-    """Dot-product attention of the cells of one map to those of another, at half the width.
+    """Dot-product attention of the locations of one map to those of another, at half the width.
 
     Args:
         channels: Channels of the map that asks, and of the result.
@@ -166,11 +166,11 @@ class CoarseScores(nn.Module):
 
 
 def class_averages(x: Tensor, scores: Tensor) -> Tensor:
-    """Put in the place of each cell the average over the cells of its class, the class with the highest score.
+    """Put in the place of each location the average over the locations of its class, the class with the highest score.
 
     Args:
         x: Map [B, C, h, w].
-        scores: Class scores [B, K, h, w]; in the average of a class, cells weigh as the softmax of its score over them.
+        scores: Class scores [B, K, h, w]; in a class's average locations weigh as the softmax of its score over them.
 
     Returns:
         Map [B, C, h, w].
@@ -178,7 +178,7 @@ def class_averages(x: Tensor, scores: Tensor) -> Tensor:
     rows = scores.flatten(2)  # [B, K, N]
     label = rows.argmax(1, keepdim=True)  # [B, 1, N]
     own = label == torch.arange(rows.shape[1], device=rows.device)[:, None]  # [B, K, N]
-    # A class without a cell gets even weights and not NaN; nobody asks for its average.
+    # A class without a location gets even weights and not NaN; nobody asks for its average.
     weights = rows.masked_fill(~own, torch.finfo(rows.dtype).min).softmax(-1)
     averages = weights.to(x.dtype) @ x.flatten(2).mT  # [B, K, C]
     return (averages.mT @ own.to(averages.dtype)).reshape(x.shape)

@@ -33,7 +33,7 @@ class LibraryDecoder(Decoder):
 
     Args:
         in_channels: Channels of the maps, from fine to coarse; 2 to 4 maps.
-        strides: Image pixels per cell of the maps; only their number counts, sizes are taken from the maps.
+        strides: Image pixels per location of the maps; only their number counts, sizes are taken from the maps.
         num_classes: Classes K.
         channels: Width of the decoder: of all of it, or of the coarsest block of a U-Net, whose finer ones have half of
             it each; linknet has the widths of the maps and does not use it.
@@ -81,12 +81,12 @@ class LibraryDecoder(Decoder):
             maps: Features [B, C_i, h_i, w_i], from fine to coarse.
 
         Returns:
-            Class scores [B, K, h, w]: h x w is h_0 x w_0 for most, rounded up to whole cells of the coarsest map (of
-            4 x 4 cells for deeplabv3plus) where the decoder doubles; twice that for unetplusplus and dpt; the size of
-            the coarsest map for pspnet.
+            Class scores [B, K, h, w]: h x w is h_0 x w_0 for most, rounded up to whole locations of the coarsest map
+            (of 4 x 4 locations for deeplabv3plus) where the decoder doubles; twice that for unetplusplus and dpt; the
+            size of the coarsest map for pspnet.
 
         Raises:
-            ValueError: If a BatchNorm has a single value to normalise over, in training.
+            ValueError: If a BatchNorm has a single value to normalize over, in training.
         """
         try:
             features = self.decoder(*ROWS[self.name].feed(maps))
@@ -116,7 +116,7 @@ def doubling(maps: Sequence[Tensor]) -> list[Tensor]:
 
 
 def pan_features(maps: Sequence[Tensor]) -> tuple[list[Tensor]]:
-    """Feature pyramid attention halves the coarsest map three times, so that has at least 8 x 8 cells."""
+    """Feature pyramid attention halves the coarsest map three times, so that has at least 8 x 8 locations."""
     h, w = maps[-1].shape[-2:]
     return pyramid([*maps[:-1], resize(maps[-1], (at_least_8(h), at_least_8(w)))])
 

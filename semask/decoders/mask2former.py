@@ -23,7 +23,7 @@ class Mask2Former(MaskDecoder):
 
     Args:
         in_channels: Channels of the maps.
-        strides: Image pixels per cell of the maps: 4, 8, 16, 32.
+        strides: Image pixels per location of the maps: 4, 8, 16, 32.
         num_classes: Classes K, without "no object".
         channels: Width of the transformer.
         queries: Number of masks Q.

@@ -23,11 +23,11 @@ class MaskFormer(MaskDecoder):
     """The decoder of SeMask MaskFormer.
 
     MaskFormer (Cheng et al., arXiv 2107.06278), section 3. Pixel decoder, layers and heads are those of `transformers`;
-    the loop is ours, since theirs normalises what goes on to the next layer when all layers are supervised.
+    the loop is ours, since theirs normalizes what goes on to the next layer when all layers are supervised.
 
     Args:
         in_channels: Channels of the maps.
-        strides: Image pixels per cell of the maps: 4, 8, 16, 32.
+        strides: Image pixels per location of the maps: 4, 8, 16, 32.
         num_classes: Classes K, without "no object".
         channels: Width of the transformer.
         dropout: Share of the transformer's activations that is dropped in training.

@@ -1,4 +1,4 @@
-"""Non-local head: the convolutions of FCN with self-attention over all cells between them."""
+"""Non-local head: the convolutions of FCN with self-attention over all locations between them."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -19,7 +19,7 @@ class NonLocal(FCN):
 
     Args:
         in_channels: Channels of the maps.
-        strides: Image pixels per cell of the maps.
+        strides: Image pixels per location of the maps.
         num_classes: Classes K.
         channels: Width of the decoder.
         dropout: Share of the channels that is dropped in training.
@@ -50,7 +50,7 @@ class NonLocal(FCN):
 
 
 class NonLocalBlock(nn.Module):
-    """Every cell gets what all cells say, weighted by how they fit: [B, C, h, w] -> [B, C, h, w].
+    """Every location gets what all locations say, weighted by how they fit: [B, C, h, w] -> [B, C, h, w].
 
         y = softmax(theta(x)^T phi(x)) g(x),  z = x + BatchNorm(W y)
 

@@ -16,8 +16,8 @@ class PriorDecoder(nn.Module):
     SeMask (arXiv 2112.12782), section 3.3.
 
     Args:
-        strides: Image pixels per cell of each prior.
-        first_stride: Image pixels per cell of the result.
+        strides: Image pixels per location of each prior.
+        first_stride: Image pixels per location of the result.
         align_corners: How maps are resized; the published mask models align corners, the per-pixel ones do not.
 
     >>> import torch

@@ -1,4 +1,4 @@
-"""Segmenter: one token a class goes through a transformer with the cells of a map; their products are the masks."""
+"""Segmenter: one token a class goes through a transformer with the locations of a map; their products are the masks."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -16,15 +16,15 @@ from semask.outputs import PixelOutput
 class Segmenter(Decoder):
     """The mask transformer of Segmenter.
 
-    The cells of one map and a learned token for each class pass through transformer layers together; the score of a
-    class in a cell is the scalar product of the two, see `ClassMasks`.
+    The locations of one map and a learned token for each class pass through transformer layers together; the score of a
+    class in a location is the scalar product of the two, see `ClassMasks`.
 
     Segmenter (Strudel et al., arXiv 2105.05633), section 3.2 and figure 2. The paper's encoder is a ViT, whose only map
     has a stride of 16. No published figure was compared: those in the paper are for the encoder.
 
     Args:
         in_channels: Channels of the maps.
-        strides: Image pixels per cell of the maps.
+        strides: Image pixels per location of the maps.
         num_classes: Classes K.
         channels: Width of the decoder; above 64 a multiple of its number of attention heads, one for every 64 channels.
         dropout: Share of attention weights and of activations that is dropped in training.
@@ -86,10 +86,10 @@ class Segmenter(Decoder):
 
 
 class ClassMasks(nn.Module):
-    """The class tokens, and how their products with the cells become class scores.
+    """The class tokens, and how their products with the locations become class scores.
 
-    Cells and classes are projected without bias and brought to length 1; their products, cosines, are normalised over
-    the classes of each cell (a LayerNorm; of 2 classes it leaves hardly more than the sign of their difference).
+    Cells and classes are projected without bias and brought to length 1; their products, cosines, are normalized over
+    the classes of each location (a LayerNorm; of 2 classes it leaves hardly more than the sign of their difference).
     Where the text of the paper puts the softmax before that norm, its code takes it after, in the loss, as here.
 
     Args:
@@ -109,7 +109,7 @@ class ClassMasks(nn.Module):
         """Score the classes.
 
         Args:
-            cells: Cells [B, N, C] after the transformer.
+            cells: Locations [B, N, C] after the transformer.
             classes: Class tokens [B, K, C] after the transformer.
 
         Returns:

@@ -14,7 +14,7 @@ class SETR(Decoder):
     """What both variants share: dropout, the class scores, and an `AuxiliaryHead` on each map for training.
 
     Rethinking Semantic Segmentation with Transformers (Zheng et al., arXiv 2012.15840), section 3.2. The paper's
-    encoder is a ViT, all of whose maps have a stride of 16; here the maps may have any strides, and come normalised
+    encoder is a ViT, all of whose maps have a stride of 16; here the maps may have any strides, and come normalized
     from the encoder. No published figure was compared: those in the paper include its encoder.
 
     Args:
@@ -42,7 +42,7 @@ class SETR(Decoder):
             Class scores [B, K, h, w]; in training also those of each map, of its size.
 
         Raises:
-            ValueError: In training, if the coarsest map of the whole batch is a single cell.
+            ValueError: In training, if the coarsest map of the whole batch is a single location.
         """
         if self.training:
             refuse_single_cell(maps[-1])
@@ -68,7 +68,7 @@ class SETRPUP(SETR):
 
     Args:
         in_channels: Channels of the maps.
-        strides: Image pixels per cell of the maps.
+        strides: Image pixels per location of the maps.
         num_classes: Classes K.
         channels: Width of the decoder.
         dropout: Share of the channels that is dropped in training.
@@ -114,7 +114,7 @@ class SETRMLA(SETR):
 
     Args:
         in_channels: Channels of the maps.
-        strides: Image pixels per cell of the maps.
+        strides: Image pixels per location of the maps.
         num_classes: Classes K.
         channels: Width of the decoder, at least 2.
         dropout: Share of the channels that is dropped in training.

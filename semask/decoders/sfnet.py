@@ -26,11 +26,11 @@ class SFNet(Decoder):
 
     Args:
         in_channels: Channels of the maps.
-        strides: Image pixels per cell of the maps; any will do.
+        strides: Image pixels per location of the maps; any will do.
         num_classes: Classes K.
         channels: Width of the decoder; the paper's is 256, for ResNet-18 128.
         dropout: Share of the channels that is dropped in training.
-        bins: Sides of the pooled maps, in cells.
+        bins: Sides of the pooled maps, in locations.
 
     >>> import torch
     >>> decoder = SFNet((8, 16), (4, 8), num_classes=5, channels=4)
@@ -64,7 +64,7 @@ class SFNet(Decoder):
         """Decode the maps [B, C_i, h_i, w_i] to class scores [B, K, h_0, w_0].
 
         Raises:
-            ValueError: If the coarsest map is a single cell of a single image, in training.
+            ValueError: If the coarsest map is a single location of a single image, in training.
         """
         if self.training:
             refuse_single_cell(maps[-1])
@@ -103,14 +103,14 @@ class FlowAlignment(nn.Module):
 
 
 class PyramidPooling(nn.Module):
-    """A map beside its own averages over coarse grids, fused by a 1 x 1 convolution.
+    """A map next to its own averages over coarse grids, fused by a 1 x 1 convolution.
 
     Pyramid Scene Parsing Network (Zhao et al., arXiv 1612.01105), section 3.2, with the fusion of SFNet.
 
     Args:
         in_channels: Channels of the map.
         channels: Channels of each pooled map and of the result.
-        bins: Sides of the pooled maps, in cells.
+        bins: Sides of the pooled maps, in locations.
         dropout: Share of the result's channels that is dropped in training.
     """
 

@@ -52,7 +52,7 @@ class Plan(NamedTuple):
     channels: tuple[int, ...]
     """Channels after each stage."""
     strides: tuple[int, ...]
-    """Image pixels per cell after each stage."""
+    """Image pixels per location after each stage."""
     read: Callable[[nn.Module, Any, int], Tensor] = channels_to_back
     """State after a stage (its index comes last) -> map [B, h, w, C]."""
     write: Callable[[nn.Module, Any, Tensor, int], Any] = channels_to_front
@@ -70,7 +70,7 @@ class Backbone(nn.Module):
         stem: Image [B, in_channels, H, W] -> state; unless `read` says otherwise a state is a map [B, h, w, C].
         stages: State -> state, one for each stage; each begins with its own downsampling.
         channels: Channels after each stage.
-        strides: Image pixels per cell after each stage.
+        strides: Image pixels per location after each stage.
         size_divisor: Images are padded with zeros, at the right and the bottom, to a multiple of this.
         output_norms: Whether the map of each stage gets a LayerNorm of its own, as Swin for dense prediction does.
         plain: Whether all stages have the same size, as in a plain ViT, so that a pyramid is made of their maps.
@@ -110,7 +110,7 @@ class LibraryBackbone(Backbone):
         model: The model; its weights keep their names below `model.`.
         plan: How it is run.
         name: What messages call it.
-        options: What its library's constructor was given beside the usual.
+        options: What its library's constructor was given besides the usual.
     """
 
     output_norms = False
@@ -190,7 +190,7 @@ def sequence(
         names: Paths of its modules, in order.
         ends: Those that end a stage. The first stage is the one module that ends it; all before is the stem.
         channels: Channels after each end.
-        strides: Image pixels per cell after each end.
+        strides: Image pixels per location after each end.
         channels_last: Whether maps are [B, h, w, C].
 
     Raises:
@@ -266,7 +266,7 @@ def difference(
     Args:
         model: The model.
         modules: Those of its modules that are run one after another, by their names in messages.
-        in_channels: Bands of the image.
+        in_channels: Channels of the image.
         sizes: Sides of the image, of which the first is taken that the model's forward accepts.
 
     Returns:

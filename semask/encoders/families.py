@@ -235,7 +235,7 @@ def vit_read(model: Any, tokens: Tokens, stage: int) -> Tensor:
 
 
 def vit_write(model: Any, tokens: Tokens, map: Tensor, stage: int) -> Tokens:
-    """Map [B, h, w, C] -> tokens, beside the old prefix."""
+    """Map [B, h, w, C] -> tokens, next to the old prefix."""
     return tokens._replace(x=torch.cat([tokens.x[:, : model.num_prefix_tokens], map.flatten(1, 2)], dim=1))
 
 

@@ -237,12 +237,12 @@ def attach(
             model whose modules are run one after another in the order of their registration and pass maps [B, C, h, w]
             on. What is registered after the last of them (pooling, head) is not run. That this is what the model's own
             forward computes is tried on an image of noise.
-        semantic_window: Scope of the semantic attention of each stage, None for global; by default 7 cells, and global
-            in the last two stages.
+        semantic_window: Scope of the semantic attention of each stage, None for global; by default 7 locations, and
+            global in the last two stages.
         semantic_depths: Semantic attention blocks of each stage.
         residual: What a semantic layer adds to. By default its input, so that a fresh layer leaves what the model
             computes untouched; "normed" is the published form.
-        in_channels: Bands of the image, to find out the channels of `stages`.
+        in_channels: Channels of the image, to find out the channels of `stages`.
 
     Raises:
         ValueError: If the model can't be run stage by stage, or its own forward computes something else.

@@ -46,7 +46,7 @@ class Swin(Backbone):
 
     Args:
         size: Channels, depths, heads, window and stochastic depth.
-        in_channels: Bands of the image.
+        in_channels: Channels of the image.
 
     >>> swin = Swin(SIZES["swin_nano"])
     >>> swin.stages[0](swin.stem(torch.randn(1, 3, 50, 62))).shape

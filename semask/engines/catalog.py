@@ -1,7 +1,7 @@
 """Formats of exported files: found by the names of the files in formats/, which import neither torch nor an engine.
 
-A new format is a new file there, with a row `FORMAT` that says how it is written and opened (docs/export.md). What an
-untrusted file is called selects among these rows, and nothing else.
+A new format is a new file there, with a row `FORMAT` that says how it is written and opened (docs/add-a-format.md).
+The name of an untrusted file selects among these rows, and nothing else.
 """
 
 from importlib import import_module

@@ -23,7 +23,7 @@ LIMITS = {"fp32": 0.1, "fp16": 0.5, "bf16": 0.5, "int8": 2.0}
 NEAR_TIE = 0.01
 """Below this lead of one class over another, in probability, either is as good an answer."""
 ODD_SHARE, ODD_LEAST = 0.7, 65
-"""Share of the usual sides, and pixels: at least two cells of the coarsest map a side."""
+"""Share of the usual sides, and pixels: at least two locations of the coarsest map a side."""
 TURNS = 5
 
 

@@ -23,7 +23,7 @@ def adaptive_average(g: Any, x: Any, sides: list[int]) -> Any:
 
 
 def averages(g: Any, x: Any, axis: int, side: int) -> Any:
-    """The matrix [side, n] that averages n cells of an axis to `side` cells, from floor(i n / side) on."""
+    """The matrix [side, n] that averages n locations of an axis to `side` locations, from floor(i n / side) on."""
 
     def constant(*values: int) -> Any:
         return g.op("Constant", value_t=torch.tensor(values))

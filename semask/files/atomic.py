@@ -19,7 +19,7 @@ from semask.files.text import one_line, reason
 
 @contextlib.contextmanager
 def written_whole(path: Path, *, keep: Path | None = None) -> Iterator[Path]:
-    """Give a temporary path beside `path`, and move it there when it was written without an error.
+    """Give a temporary path next to `path`, and move it there when it was written without an error.
 
     What killed processes left half-written in that folder is removed first.
 

@@ -34,7 +34,7 @@ class Span(NamedTuple):
         return range(pixels.start - self.tile.start, pixels.stop - self.tile.start)
 
 
-class Bands(Protocol):
+class Overlaps(Protocol):
     """What is kept of the tiles [row, column] for the row of tiles below; a dict will do."""
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]: ...
@@ -78,7 +78,7 @@ def rising(ramp: range, part: range, device: torch.device) -> Tensor:
 
 
 def blend(
-    predictor: Predictor, pixels: Tensor, rows: Sequence[Span], columns: Sequence[Span], row: int, bands: Bands
+    predictor: Predictor, pixels: Tensor, rows: Sequence[Span], columns: Sequence[Span], row: int, overlaps: Overlaps
 ) -> Iterator[tuple[range, range, Tensor]]:
     """Segment a row of tiles.
 
@@ -88,7 +88,7 @@ def blend(
         rows: Tiles from top to bottom.
         columns: Tiles from left to right.
         row: Which of the rows; the one above must have been segmented before.
-        bands: What is kept of the tiles above; those of this row are added.
+        overlaps: What is kept of the tiles above; those of this row are added.
 
     Yields:
         Rows and columns in the image, and the class probabilities [1, K, rows, columns] there; strip by strip, tile by
@@ -96,7 +96,7 @@ def blend(
     """
     seam: list[Tensor] = []
     for number in range(len(columns)):
-        yield from _blend_tile(predictor, pixels, rows, columns, (row, number), bands, seam)
+        yield from _blend_tile(predictor, pixels, rows, columns, (row, number), overlaps, seam)
 
 
 def _blend_tile(
@@ -105,7 +105,7 @@ def _blend_tile(
     rows: Sequence[Span],
     columns: Sequence[Span],
     at: tuple[int, int],
-    bands: Bands,
+    overlaps: Overlaps,
     seam: list[Tensor],
 ) -> Iterator[tuple[range, range, Tensor]]:
     """Segment the tile at a row and a column; `seam` are the last columns of each strip, of the one before, then its.
@@ -119,9 +119,9 @@ def _blend_tile(
         require_numbers(views)
         above: list[View] = []
         if row.rise:
-            above = restored(bands[at[0] - 1, at[1]], views, before.inside(row.rise), size)
+            above = restored(overlaps[at[0] - 1, at[1]], views, before.inside(row.rise), size)
         if row.fall:
-            bands[at] = cut(views, row.inside(row.fall), size)
+            overlaps[at] = cut(views, row.inside(row.fall), size)
     own, rise, fall = (_slice(column.inside(x)) for x in (column.own, column.rise, column.fall))
     for strip, part in enumerate(_strips(row, views)):
         with torch.inference_mode():

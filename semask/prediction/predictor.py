@@ -37,7 +37,7 @@ def look(
 
     Args:
         model: In evaluation mode.
-        image: Normalised images [B, C, H, W].
+        image: Normalized images [B, C, H, W].
         inference: Whole or slide, and the windows.
         mirrored: Whether `image` is mirrored; the scores are mirrored back.
         priors: Whether the semantic priors count as further maps of class scores.
@@ -69,7 +69,7 @@ def slide(run: Callable[[Tensor], list[View]], image: Tensor, inference: Inferen
 
     Args:
         run: Gives views of images [B, C, H, W].
-        image: Normalised images [B, C, H, W].
+        image: Normalized images [B, C, H, W].
         inference: Crop, stride and window_batch.
 
     Returns:
@@ -138,7 +138,7 @@ class Predictor:
 
         Args:
             image: Path of a file; PIL image; array [H, W, C] or [H, W], uint8 or float in [0, 1]; or tensor [C, H, W],
-                likewise. Colours are RGB. Or several: a list, tuple or generator of these in any mixture, an array
+                likewise. Colors are RGB. Or several: a list, tuple or generator of these in any mixture, an array
                 [B, H, W, C] or a tensor [B, C, H, W].
             confidence: Whether to give the probability of the chosen classes; for a large image it takes longer than
                 the classes.
@@ -190,13 +190,13 @@ class Predictor:
         size = (images[0].shape[-2], images[0].shape[-1])
         maps = self.views(images, priors=priors)
         require_numbers(maps[0])
-        labels, *favoured = (label_map(views, size).cpu().numpy() for views in maps)
+        labels, *favored = (label_map(views, size).cpu().numpy() for views in maps)
         sure = confidence_of(maps[0], size).cpu().numpy() if confidence else None
         return [
             Prediction(
                 label=labels[i],
                 confidence=None if sure is None else sure[i],
-                priors=tuple(prior[i] for prior in favoured),
+                priors=tuple(prior[i] for prior in favored),
                 classes=self.classes,
                 image=images[i].permute(1, 2, 0).cpu().numpy(),  # a view: nothing is copied
             )
@@ -222,7 +222,7 @@ class Predictor:
         return [list(views) for views in zip(*seen, strict=True)]
 
     def _inputs(self, *images: Tensor) -> Iterator[tuple[Tensor, bool]]:
-        """Normalised [B, C, h, w] at every ratio, plain and mirrored."""
+        """Normalized [B, C, h, w] at every ratio, plain and mirrored."""
         for ratio in self.inference.ratios:
             size, antialias = self._size(images[0].shape, ratio), self.inference.antialias
             require_pixels(size)

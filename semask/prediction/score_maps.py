@@ -1,7 +1,7 @@
 """What a model says of an image, brought to the size of the image: probabilities, labels, confidence.
 
 The class probabilities of a large image at its own size are huge (150 classes of a 12-megapixel photo: 7 GB), so they
-are never held: the scores stay at the decoder's size and are resized, normalised and compared strip by strip.
+are never held: the scores stay at the decoder's size and are resized, normalized and compared strip by strip.
 """
 
 from collections.abc import Iterator, Sequence
@@ -118,7 +118,7 @@ def label_map(views: Sequence[View], size: tuple[int, int]) -> Tensor:
 
 
 def agreed(view: View, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Choose the class of each pixel whose score is a mixture of scores that all favour the same one.
+    """Choose the class of each pixel whose score is a mixture of scores that all favor the same one.
 
     Returns:
         Class indices [B, H, W] uint8, right where they are sure, [B, H, W] bool.
@@ -130,7 +130,7 @@ def agreed(view: View, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
             continue
         highest = label[:, None].float()
         lowest = torch.where(sure[:, None], highest, -1.0)
-        # A pixel is mixed from two rows and two columns: of each cell, those at its right and below.
+        # A pixel is mixed from two rows and two columns: of each location, those at its right and below.
         highest, negative = (F.max_pool2d(F.pad(x, (0, 1, 0, 1), mode="replicate"), 2, 1) for x in (highest, -lowest))
         label, sure = highest[:, 0].to(torch.uint8), (highest == -negative)[:, 0]
         for axis in (0, 1):

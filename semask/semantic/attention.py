@@ -14,7 +14,7 @@ class SemanticAttention(nn.Module):
         weights = softmax(prior key^T)               [B, N, N], no 1/sqrt(d)
         refinement = scale * dropout((weights value) Wp + bp)
 
-    SeMask (arXiv 2112.12782), section 3.2, equations 1 to 3; `scale` is the paper's lambda and starts at zero.
+    SeMask (arXiv 2112.12782), section 3.2, equations 1 to 3; `scale` is the paper's learned scalar and starts at zero.
 
     Args:
         channels: Channels C of a token.

@@ -20,7 +20,7 @@ def run(swin: Swin, image: torch.Tensor) -> list[torch.Tensor]:
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("size", [(90, 70), (5, 130), (130, 5), (64, 64)])
-def test_prediction_by_bands_equals_the_plain_form(batch, size, dtype, monkeypatch):
+def test_prediction_by_strips_equals_the_plain_form(batch, size, dtype, monkeypatch):
     monkeypatch.setattr("semask.acceleration.swin.TOKENS", 50)  # one row of windows at once, or two
     swin, image = Swin(SMALL).to(dtype).eval(), torch.randn(batch, 3, *size, dtype=dtype)
     for parameter in swin.parameters():

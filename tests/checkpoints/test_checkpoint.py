@@ -139,7 +139,7 @@ def test_other_files(tmp_path):
             {"encoder": "swin_nano", "num_classes": 2, "channels": 8, "semantic_depths": 0},
             "tensors are missing, unknown",
         ),
-        ({"encoder": "swin_nano", "colour": "red"}, "its recipe does not describe a model"),
+        ({"encoder": "swin_nano", "color": "red"}, "its recipe does not describe a model"),
         (None, "it has no recipe with a model"),
     ],
 )

@@ -311,7 +311,7 @@ def test_a_fresh_model_claims_nothing():
     card = hub.model_card(build("swin_nano", num_classes=2, channels=8, in_channels=1, mean=(0,), std=(1,)))
     assert "Nothing is known of a training" in card
     assert "2 classes whose names are not known" in card
-    assert "images of 1 bands" in card
+    assert "images of 1 channels" in card
     assert "model-index" not in card_of(card)
 
 

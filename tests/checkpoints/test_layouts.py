@@ -6,7 +6,7 @@ from torch import nn
 
 from semask import SeMask
 from semask.builder import build
-from semask.checkpoints.layouts import LAYOUTS, recognise
+from semask.checkpoints.layouts import LAYOUTS, recognize
 from semask.checkpoints.names import official_names, to_official
 from semask.checkpoints.pretrained import load_pretrained
 
@@ -14,7 +14,7 @@ SMALL = {"encoder": "swin_nano", "num_classes": 4, "channels": 32}
 MASKS = {**SMALL, "decoder": "mask2former", "queries": 6, "decoder_layers": 2}
 
 
-def randomised(**settings) -> SeMask:
+def randomized(**settings) -> SeMask:
     model = build(**settings).eval()
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)
@@ -88,7 +88,7 @@ def test_mask2former_of_transformers_as_a_start_for_other_classes(tmp_path, tran
 @pytest.mark.parametrize("decoder", ["fpn", "maskformer", "mask2former", "mask2former_fapn", "mask2former_msfapn"])
 def test_plain_models_of_detectron2_and_mmsegmentation_as_a_start(tmp_path, decoder):
     settings = {**MASKS, "decoder": decoder}
-    plain, model = randomised(**settings, semantic_depths=0), build(**settings)
+    plain, model = randomized(**settings, semantic_depths=0), build(**settings)
     before = {name: x.clone() for name, x in model.state_dict().items()}
     tensors = to_official(plain) | {"criterion.empty_weight": torch.ones(5)}
     torch.save(
@@ -102,7 +102,7 @@ def test_plain_models_of_detectron2_and_mmsegmentation_as_a_start(tmp_path, deco
 
 
 def test_early_name_of_the_query_features(tmp_path):
-    plain, model = randomised(**MASKS, semantic_depths=0), build(**MASKS, semantic_depths=0)
+    plain, model = randomized(**MASKS, semantic_depths=0), build(**MASKS, semantic_depths=0)
     early = {name.replace("query_feat", "static_query"): x for name, x in to_official(plain).items()}
     assert any("static_query" in name for name in early)
     assert load_pretrained(model, write(tmp_path, early)).fresh == []
@@ -110,7 +110,7 @@ def test_early_name_of_the_query_features(tmp_path):
 
 
 def test_another_decoder_stays_fresh_as_a_whole(tmp_path):
-    plain, model = randomised(**MASKS, semantic_depths=0), build(**{**MASKS, "decoder": "mask2former_fapn"})
+    plain, model = randomized(**MASKS, semantic_depths=0), build(**{**MASKS, "decoder": "mask2former_fapn"})
     decoder = {name: x.clone() for name, x in model.decoder.state_dict().items()}
     report = load_pretrained(model, write(tmp_path, to_official(plain)))
     assert all(x.equal(decoder[name]) for name, x in model.decoder.state_dict().items())
@@ -118,7 +118,7 @@ def test_another_decoder_stays_fresh_as_a_whole(tmp_path):
 
 
 def test_own_checkpoint_as_a_start_for_other_classes(tmp_path):
-    trained = randomised(**SMALL)
+    trained = randomized(**SMALL)
     path = write(tmp_path, trained.state_dict())
     same = build(**SMALL)
     assert load_pretrained(same, path).fresh == []
@@ -150,7 +150,7 @@ def openmmlab(model: SeMask) -> dict[str, torch.Tensor]:
 
 
 def test_swin_of_openmmlab(tmp_path):
-    plain, model = randomised(**SMALL, semantic_depths=0), build(**SMALL, semantic_depths=0).eval()
+    plain, model = randomized(**SMALL, semantic_depths=0), build(**SMALL, semantic_depths=0).eval()
     tensors = openmmlab(plain)
     tensors["backbone.stages.0.blocks.0.attn.w_msa.relative_position_index"] = torch.zeros(49, 49, dtype=torch.long)
     report = load_pretrained(model, write(tmp_path, tensors))
@@ -167,19 +167,19 @@ def test_swin_of_openmmlab(tmp_path):
 def test_marks_tell_the_layouts_apart(layout):
     model = build(**MASKS, semantic_depths=0)
     places = [layout.rename(name) for name in model.state_dict()]
-    assert recognise({place.name: torch.ones(1) for place in places if place is not None}) is layout
+    assert recognize({place.name: torch.ones(1) for place in places if place is not None}) is layout
 
 
 def test_strangers():
     with pytest.raises(
         ValueError, match=r"^no known names of tensors in it \(found e\.g\. fc\.weight, fc\.bias\): give a"
     ):
-        recognise({"fc.weight": torch.ones(1), "fc.bias": torch.ones(1)})
+        recognize({"fc.weight": torch.ones(1), "fc.bias": torch.ones(1)})
 
 
 @pytest.mark.parametrize("decoder", ["fpn", "maskformer", "mask2former", "mask2former_fapn", "mask2former_msfapn"])
 def test_official_names_both_ways(decoder):
-    model = randomised(**{**MASKS, "decoder": decoder, "semantic_depths": (1, 2, 0, 1)})
+    model = randomized(**{**MASKS, "decoder": decoder, "semantic_depths": (1, 2, 0, 1)})
     names, tensors = official_names(model), to_official(model)
     assert {place.name for place in names.values()} == set(tensors)
     for ours, (name, part, parts) in names.items():

@@ -42,7 +42,7 @@ OWN_WIDTHS = {
 TRANSFORMER_ENC_LAYERS and NHEADS."""
 
 
-def randomised(**settings) -> SeMask:
+def randomized(**settings) -> SeMask:
     model = build(**settings).eval()
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)
@@ -73,7 +73,7 @@ def write(path: Path, tensors: dict[str, torch.Tensor], *, names: tuple[str, ...
 
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_every_decoder(tmp_path, semask, decoder):
-    model = randomised(**SMALL, **DECODERS[decoder], decoder=decoder)
+    model = randomized(**SMALL, **DECODERS[decoder], decoder=decoder)
     source = write(tmp_path / "theirs.pth", official(model), names=("road", "sky", "tree", "car"))
     output = semask("convert", source, "--semantic_window", "[5,7,null,null]")
     assert "4 classes, priors of 4, semantic scope 5, 7, global, global, its learned scale " in output.out
@@ -99,7 +99,7 @@ def test_every_decoder(tmp_path, semask, decoder):
 def test_mask_decoders_of_other_widths(tmp_path, decoder, options):
     width = 256 if options == {"input_projection": False} else 32
     settings = {**SMALL, **DECODERS[decoder], "channels": width, "decoder_options": options}
-    model = randomised(**settings, decoder=decoder)
+    model = randomized(**settings, decoder=decoder)
     tensors = official(model)
     if options.get("pixel_channels") and decoder != "maskformer":
         assert tensors["sem_seg_head.predictor.input_proj.0.weight"].shape == (32, 64, 1, 1)
@@ -136,13 +136,13 @@ def test_what_the_file_decides(settings):
 
 
 def test_plain_swin_needs_no_scope(tmp_path):
-    model = randomised(**SMALL, semantic_depths=0)
+    model = randomized(**SMALL, semantic_depths=0)
     path = convert(str(write(tmp_path / "plain.pth", official(model))), out=str(tmp_path / "plain.safetensors"))
     assert package.load(path).config["semantic_depths"] == 0
 
 
 def test_scope_is_never_guessed(tmp_path, semask):
-    source = write_plain(tmp_path / "theirs.safetensors", official(randomised(**SMALL)))
+    source = write_plain(tmp_path / "theirs.safetensors", official(randomized(**SMALL)))
     message = semask.refused("convert", source, "--out", tmp_path / "new.safetensors")
     assert "which scope has its semantic attention? The file can't tell: give --published NAME" in message
     assert list(tmp_path.iterdir()) == [source]
@@ -165,7 +165,7 @@ def test_priors_of_published_coco_models_are_read_from_the_file(tmp_path, monkey
 
 
 def test_another_published_model(tmp_path, semask):
-    source = write_plain(tmp_path / "nano.safetensors", official(randomised(**SMALL)))
+    source = write_plain(tmp_path / "nano.safetensors", official(randomized(**SMALL)))
     out = tmp_path / "new.safetensors"
     message = semask.refused("convert", source, "--published", "semask-tiny-fpn-ade20k", "--out", out)
     assert (
@@ -213,7 +213,7 @@ def reshape(tensors):
     ],
 )
 def test_other_tensors_are_named(tmp_path, semask, change, message):
-    tensors = copy.copy(official(randomised(**SMALL)))
+    tensors = copy.copy(official(randomized(**SMALL)))
     change(tensors)
     source = write_plain(tmp_path / "changed.safetensors", tensors)
     refusal = semask.refused("convert", source, "--semantic_window", "[7,7,7,7]", "--out", tmp_path / "new.safetensors")
@@ -223,7 +223,7 @@ def test_other_tensors_are_named(tmp_path, semask, change, message):
 
 
 def test_classes_of_a_public_data_set(tmp_path, semask):
-    source = write_plain(tmp_path / "mine.safetensors", official(randomised(**{**SMALL, "num_classes": 19})))
+    source = write_plain(tmp_path / "mine.safetensors", official(randomized(**{**SMALL, "num_classes": 19})))
     assert "mine.safetensors: would replace the source" in semask.refused("convert", source)
     settings = ["convert", source, "--semantic_window=[7,7,7,7]", "--out", tmp_path / "out.safetensors"]
     semask(*settings, "--format", "cityscapes")
@@ -235,6 +235,6 @@ def test_what_is_no_checkpoint(tmp_path, semask):
     (tmp_path / "page.pth").write_text("<html>too many downloads</html>")
     assert "page.pth: " in semask.refused("convert", tmp_path / "page.pth", "--semantic_window=[7,7,7,7]")
     assert "nowhere.pth: no such file: give a .pth or .pkl file" in semask.refused("convert", "nowhere.pth")
-    message = semask.refused("convert", write(tmp_path / "x.pth", official(randomised(**SMALL))), "--out", "x.bin",
+    message = semask.refused("convert", write(tmp_path / "x.pth", official(randomized(**SMALL))), "--out", "x.bin",
                              "--semantic_window=[7,7,7,7]")  # fmt: skip
     assert "checkpoints are .safetensors files" in message

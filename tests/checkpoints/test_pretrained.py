@@ -101,11 +101,11 @@ def test_tables_of_another_window_are_resized(tmp_path, window):
 def test_first_convolution_of_other_bands(tmp_path):
     rgb, tensors = source(timm_name)
     path = write(tmp_path / "weights.safetensors", tensors)
-    grey = Swin(SMALL, in_channels=1)
-    report = load_pretrained(around(grey), path)
+    gray = Swin(SMALL, in_channels=1)
+    report = load_pretrained(around(gray), path)
     assert report.resized == ["encoder.backbone.stem.projection.weight"]
     image = torch.randn(1, 1, 16, 16)
-    torch.testing.assert_close(grey.stem(image), rgb.stem(image.expand(-1, 3, -1, -1)), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(gray.stem(image), rgb.stem(image.expand(-1, 3, -1, -1)), atol=1e-4, rtol=1e-4)
     four = Swin(SMALL, in_channels=4)
     assert load_pretrained(around(four), path).resized == ["encoder.backbone.stem.projection.weight"]
     weight, reference = four.stem.projection.weight, rgb.stem.projection.weight

@@ -457,7 +457,7 @@ def test_mmsegmentation(legitimate, form):
     tensors, about = done[f"mmseg.{form}"].result()
     assert tensors.keys() == {"weight", "bias"}
     assert all(x.equal(contents["mmseg"]["state_dict"][name]) for name, x in tensors.items())
-    assert about.keys() == {"meta", "iter"}  # no optimiser
+    assert about.keys() == {"meta", "iter"}  # no optimizer
     configurations = about["meta"].pop("cfg")
     assert about["meta"] == {
         "CLASSES": ["wall", "空"],

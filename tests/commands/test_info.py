@@ -77,7 +77,7 @@ def test_checkpoint_and_recipe(tmp_path):
     [
         ("training: {}", "a recipe without a section `model`"),
         ("[1, 2]", "not a recipe: expected sections"),
-        ("model: {colour: red}", "model has no setting 'colour'"),
+        ("model: {color: red}", "model has no setting 'color'"),
         ("model: {num_classes: 1}", "two classes: background and object"),
         ("model: {encoder: transformers/../folder}", "a file can name no path"),
         ("a: b: c", "not a readable recipe"),

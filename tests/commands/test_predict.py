@@ -444,8 +444,8 @@ def test_an_overlay_that_no_jpeg_can_hold_is_made_smaller(semask, trained, tmp_p
 @pytest.mark.parametrize("tiles", [[], TILES], ids=["whole", "tiles"])
 def test_dark_images_are_told_once(semask, trained, tmp_path, tiles):
     for name, highest in (("a", 3000), ("b", 2000), ("c", 65535)):
-        grey = np.linspace(1, highest, 40 * 52).astype(np.uint16).reshape(40, 52)
-        Image.fromarray(grey).save(tmp_path / f"{name}.png")
+        gray = np.linspace(1, highest, 40 * 52).astype(np.uint16).reshape(40, 52)
+        Image.fromarray(gray).save(tmp_path / f"{name}.png")
     output = semask("predict", trained, tmp_path, "--out", tmp_path / "out", *tiles)
     lines = [line for line in output.err.splitlines() if "warning" in line]
     assert lines == [

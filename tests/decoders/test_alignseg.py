@@ -82,7 +82,7 @@ def test_every_map_counts():
 def test_one_image_of_few_cells():
     decoder = AlignSeg(CHANNELS, STRIDES, num_classes=5, channels=8)
     assert decoder(maps(64, 32, images=1)).logits.isfinite().all()
-    with pytest.raises(ValueError, match="coarsest map of the batch is a single cell"):
+    with pytest.raises(ValueError, match="coarsest map of the batch is a single location"):
         decoder(maps(32, 32, images=1))
 
 

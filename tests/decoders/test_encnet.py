@@ -66,7 +66,7 @@ def test_any_number_of_maps(levels):
 
 def test_a_single_cell_can_not_be_trained_on():
     decoder, features = EncNet(CHANNELS, STRIDES, num_classes=5, channels=8), maps(32, 32, images=1)
-    with pytest.raises(ValueError, match="coarsest map of the batch is a single cell"):
+    with pytest.raises(ValueError, match="coarsest map of the batch is a single location"):
         decoder(features)
     assert decoder.eval()(features).logits.isfinite().all()
 

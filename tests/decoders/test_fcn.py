@@ -78,7 +78,7 @@ def test_bfloat16():
 
 def test_refusals():
     features = maps(32, 32, batch=1)
-    with pytest.raises(ValueError, match=r"single cell.*larger crops"):
+    with pytest.raises(ValueError, match=r"single location.*larger crops"):
         decoder().train()(features)
     assert decoder().eval()(features).logits.shape == (1, 5, 1, 1)
     with pytest.raises(ValueError, match="convs is 0: give at least 1"):

@@ -94,7 +94,7 @@ def test_shapes(levels):
 
 
 def test_a_single_cell_can_not_be_trained_on():
-    with pytest.raises(ValueError, match="coarsest map of the batch is a single cell"):
+    with pytest.raises(ValueError, match="coarsest map of the batch is a single location"):
         ISNet(CHANNELS, STRIDES, num_classes=5, channels=8)(maps(32, 32, images=1))
 
 

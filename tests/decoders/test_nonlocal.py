@@ -90,5 +90,5 @@ def test_refusals():
     for reduction in (0, 9):
         with pytest.raises(ValueError, match=f"reduction is {reduction}: give 1 to 8"):
             module.NonLocal((8,), (16,), num_classes=3, channels=8, reduction=reduction)
-    with pytest.raises(ValueError, match="single cell"):
+    with pytest.raises(ValueError, match="single location"):
         module.NonLocal((8,), (16,), num_classes=3, channels=8).train()([torch.randn(1, 8, 1, 1)])

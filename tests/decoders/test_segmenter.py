@@ -50,7 +50,7 @@ def test_gradients_reach_every_parameter():
 
 
 def test_masks_equal_the_equation():
-    """Score of class k in cell n: the scalar product of the two unit vectors, normalised over the classes."""
+    """Score of class k in cell n: the scalar product of the two unit vectors, normalized over the classes."""
     masks = ClassMasks(8, 5)
     cells, classes = torch.randn(2, 6, 8), torch.randn(2, 5, 8)
     product = torch.empty(2, 6, 5)

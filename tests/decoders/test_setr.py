@@ -102,7 +102,7 @@ def test_bfloat16(make):
 @BOTH
 def test_a_single_cell(make):
     features = maps(32, 32, batch=1)
-    with pytest.raises(ValueError, match="single cell"):
+    with pytest.raises(ValueError, match="single location"):
         decoder(make).train()(features)
     assert decoder(make).eval()(features).logits.isfinite().all()
 

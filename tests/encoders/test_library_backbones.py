@@ -306,7 +306,7 @@ def test_first_convolution_of_other_bands(downloaded, bands):
     load_pretrained(model, "library")
     weight, rgb = model.encoder.backbone.model.conv1.weight, downloaded.conv1.weight
     image = torch.randn(1, 1 if bands == 1 else 3, 64, 64)
-    if bands == 1:  # a grey image is an RGB image of three times the same
+    if bands == 1:  # a gray image is an RGB image of three times the same
         assert weight.shape[1] == 1
         image, ours = image.repeat(1, 3, 1, 1), image
     elif bands == 6:  # the same image twice is the image

@@ -165,10 +165,10 @@ def test_a_mask_decoder_predicts_several_images_as_one_by_one():
 
 
 def test_grey_images(model, tmp_path):
-    grey = photo(bands=1)[..., 0]
-    Image.fromarray(grey).save(tmp_path / "grey.png")
-    reference = Predictor(model)(np.stack([grey] * 3, axis=-1)).label
-    for image in (grey, Image.fromarray(grey), tmp_path / "grey.png"):
+    gray = photo(bands=1)[..., 0]
+    Image.fromarray(gray).save(tmp_path / "gray.png")
+    reference = Predictor(model)(np.stack([gray] * 3, axis=-1)).label
+    for image in (gray, Image.fromarray(gray), tmp_path / "gray.png"):
         np.testing.assert_array_equal(Predictor(model)(image).label, reference)
 
 

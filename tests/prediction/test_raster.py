@@ -24,7 +24,7 @@ pytestmark = [
 
 
 def photo() -> np.ndarray:
-    """Smooth colours [H, W, C]."""
+    """Smooth colors [H, W, C]."""
     y, x = np.mgrid[:100, :150]
     return np.stack([127 + 120 * np.sin((i + 1) * x / 40 + i * y / 30) for i in range(3)], -1).astype(np.uint8)
 
@@ -50,8 +50,8 @@ def sixteen_bit(path: Path) -> Path:
 
 def negative(bits: int):
     def make(path: Path) -> Path:
-        grey = photo()[..., 0]
-        stored = 255 - grey if bits == 8 else (255 - grey).astype(np.uint16) * 257
+        gray = photo()[..., 0]
+        stored = 255 - gray if bits == 8 else (255 - gray).astype(np.uint16) * 257
         kind = {"driver": "GTiff", "dtype": stored.dtype, "count": 1, "photometric": "MINISWHITE"}
         with rasterio.open(path.with_suffix(".tif"), "w", height=100, width=150, **kind) as file:
             file.write(stored, 1)
@@ -63,11 +63,11 @@ def negative(bits: int):
 KINDS = {
     "negative of 8 bits": negative(8),
     "negative of 16 bits": negative(16),
-    "grey": saved(".png", "L"),
+    "gray": saved(".png", "L"),
     "one bit": saved(".png", "1"),
     "one bit TIFF": saved(".tif", "1"),
     "palette": saved(".png", "P"),
-    "grey with alpha": saved(".png", "LA"),
+    "gray with alpha": saved(".png", "LA"),
     "16 bits": sixteen_bit,
     "CMYK": saved(".jpg", "CMYK"),
     "BMP": saved(".bmp"),

@@ -56,7 +56,7 @@ def predictor() -> Predictor:
 
 
 def photo(height: int = 100, width: int = 150, bands: int = 3) -> np.ndarray:
-    """Smooth colours with some noise."""
+    """Smooth colors with some noise."""
     y, x = np.mgrid[:height, :width]
     smooth = np.stack([127 + 120 * np.sin((i + 1) * x / 40 + i * y / 30) for i in range(bands)], -1)
     return (smooth + np.random.default_rng(0).integers(0, 8, smooth.shape)).astype(np.uint8)

@@ -331,8 +331,8 @@ def test_what_is_odd_about_the_data_is_told_before_the_first_step(semask, recipe
     (root / "classes.json").write_text('{"classes": ["ground", "plant", "[/b] stone"], "ignore_index": 1}')
     (root / "images/train/0.heic").touch()
     shutil.copy(root / "images/train/0.png", root / "images/val/0.png")
-    grey = np.linspace(1, 3000, 1600).astype(np.uint16).reshape(40, 40)
-    Image.fromarray(grey).save(root / "images/train/1.png")
+    gray = np.linspace(1, 3000, 1600).astype(np.uint16).reshape(40, 40)
+    Image.fromarray(gray).save(root / "images/train/1.png")
     for check in ("full", "labels", "none"):
         settings = {"data.root": root, "model.num_classes": 3, "data.check": check, "steps": 1}
         output = semask(*recipe(tmp_path / check, **settings))
