@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TORCH = "import torch"
+MISTYPED = "--scael"
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "import semask": [sys.executable, "-c", "import semask"],
         "semask --help": [*semask, "--help"],
         "semask --version": [*semask, "--version"],
-        "semask predict --scael (a mistyped option)": [*semask, "predict", "--scael", "512"],
+        f"semask predict {MISTYPED} (a mistyped option)": [*semask, "predict", MISTYPED, "512"],
         "semask train --help": [*semask, "train", "--help"],
         "semask predict CHECKPOINT PHOTO": [*semask, "predict", str(checkpoint), str(photo), *out],
         "semask predict MODEL.onnx PHOTO": [*semask, "predict", str(exported), str(photo), *out],
@@ -69,7 +70,7 @@ def measure(folder: Path, *, rounds: int, warmups: int = 1) -> list[Start]:
     peaks = dict.fromkeys(found, 0.0)
     for number in range(warmups + rounds):
         for name, command in found.items():
-            taken, peak = start(command)
+            taken, peak = start(command, status=2 if MISTYPED in command else 0)
             peaks[name] = max(peaks[name], peak)
             if number >= warmups:
                 seconds[name].append(taken)
@@ -80,12 +81,20 @@ def measure(folder: Path, *, rounds: int, warmups: int = 1) -> list[Start]:
     ]
 
 
-def start(command: Sequence[str]) -> tuple[float, float]:
-    """Seconds and peak memory in MiB of one process."""
+def start(command: Sequence[str], *, status: int = 0) -> tuple[float, float]:
+    """Seconds and peak memory in MiB of one process.
+
+    Raises:
+        RuntimeError: If it ends with another exit status than this.
+    """
     begin = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, _, usage = os.wait4(process.pid, 0)
-    return time.perf_counter() - begin, usage.ru_maxrss / 1024
+    _, found, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - begin
+    process.returncode = os.waitstatus_to_exitcode(found)
+    if process.returncode != status:
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}, not {status}")
+    return seconds, usage.ru_maxrss / 1024
 
 
 def print_starts(starts: Sequence[Start]) -> None:

@@ -25,7 +25,7 @@ def official_names(model: nn.Module) -> dict[str, Source]:
 
     Published names that no tensor of ours answers to match `DROPPED`.
 
-    >>> from semask import SeMask
+    >>> from semask import build
     >>> names = official_names(build("swin_nano", num_classes=3))
     >>> names["encoder.semantic_layers.2.attentions.0.scale"].name
     'backbone.layers.2.semantic_layer.class_injection.0.gamma'

@@ -96,6 +96,10 @@ class Backbone(nn.Module):
         """State after a stage and the refined map [B, h, w, C] -> state for the next stage."""
         return map
 
+    def size_errors(self, image: Tensor) -> contextlib.AbstractContextManager[None]:
+        """A context that explains why the backbone does not take an image [B, in_channels, H, W], if it does not."""
+        return contextlib.nullcontext()
+
     def set_gradient_checkpointing(self, enabled: bool) -> None:
         """Keep no activations inside the stages in training, compute them again."""
         raise ValueError(
@@ -157,14 +161,23 @@ class LibraryBackbone(Backbone):
         """Keep no activations inside the stages in training, compute them again."""
         self.checkpointing = enabled
 
-    def size_error(self, image: Tensor, error: Exception) -> ValueError:
-        """Say in one line that the model does not take images of this size."""
-        said = reason(error, longest=200)
-        return ValueError(
-            f"{self.name} does not take images of {image.shape[-2]} x {image.shape[-1]} ({said}): choose another "
-            "backbone, give model.encoder_options its size (e.g. img_size: 512), or cut images to that size "
-            "(augmentation.crop; evaluation.mode slide with that crop)"
-        )
+    @contextlib.contextmanager
+    def _size_errors(self, image: Tensor) -> Iterator[None]:
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise
+        except (AssertionError, RuntimeError, IndexError) as error:
+            said = reason(error, longest=200)
+            raise ValueError(
+                f"{self.name} does not take images of {image.shape[-2]} x {image.shape[-1]} ({said}): choose another "
+                "backbone, give model.encoder_options its size (e.g. img_size: 512), or cut images to that size "
+                "(augmentation.crop; evaluation.mode slide with that crop)"
+            ) from error
+
+    def size_errors(self, image: Tensor) -> contextlib.AbstractContextManager[None]:
+        """Say in one line that the model does not take images of this size: libraries have some for one size only."""
+        return contextlib.nullcontext() if torch.compiler.is_compiling() else self._size_errors(image)
 
 
 def run(model: nn.Module, state: Any, *, names: Sequence[str]) -> Any:

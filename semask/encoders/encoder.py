@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from semask.encoders.backbone import Backbone, LibraryBackbone
+from semask.encoders.backbone import Backbone
 from semask.encoders.pyramid import SimpleFeaturePyramid
 from semask.outputs import Features
 from semask.semantic.layer import SemanticLayer
@@ -94,29 +93,19 @@ class SemanticEncoder(nn.Module):
         Returns:
             A map [B, C_i, h_i, w_i] of every stage, and a prior [B, K, h_i, w_i] of every semantic layer.
         """
-        if not isinstance(self.backbone, LibraryBackbone) or torch.compiler.is_compiling():
-            return self.encode(image, with_priors=with_priors)
-        try:
-            return self.encode(image, with_priors=with_priors)
-        except torch.OutOfMemoryError:
-            raise
-        except (AssertionError, RuntimeError, IndexError) as error:  # libraries have models for one size of image only
-            raise self.backbone.size_error(image, error) from error
-
-    def encode(self, image: Tensor, *, with_priors: bool = True) -> Features:
-        """Encode an image, as `forward` does; faults of the backbone come as they are."""
         maps, priors = [], []
-        state = self.backbone.stem(image)
-        for i, stage in enumerate(self.backbone.stages):
-            state = stage(state)
-            x = self.backbone.read(state, i)  # [B, h, w, C]
-            semantic_layer = self.semantic_layers[i]
-            if isinstance(semantic_layer, SemanticLayer):
-                x, prior = semantic_layer(x, with_prior=with_priors)
-                state = self.backbone.write(state, x, i)  # the next stage gets the refined features
-                if prior is not None:
-                    priors.append(prior)
-            maps.append(self.norms[i](x).permute(0, 3, 1, 2))
+        with self.backbone.size_errors(image):
+            state = self.backbone.stem(image)
+            for i, stage in enumerate(self.backbone.stages):
+                state = stage(state)
+                x = self.backbone.read(state, i)  # [B, h, w, C]
+                semantic_layer = self.semantic_layers[i]
+                if isinstance(semantic_layer, SemanticLayer):
+                    x, prior = semantic_layer(x, with_prior=with_priors)
+                    state = self.backbone.write(state, x, i)  # the next stage gets the refined features
+                    if prior is not None:
+                        priors.append(prior)
+                maps.append(self.norms[i](x).permute(0, 3, 1, 2))
         return Features(tuple(maps) if self.pyramid is None else self.pyramid(maps), tuple(priors))
 
 

@@ -63,14 +63,14 @@ class Swin(Backbone):
         rates = [size.drop_path * i / max(blocks - 1, 1) for i in range(blocks)]
         self.stages = nn.ModuleList(
             Stage(
-                channels,
+                self.channels[i],
                 depth=depth,
-                heads=heads,
+                heads=size.heads[i],
                 window=size.window,
                 drop_path=[rates.pop(0) for _ in range(depth)],
                 downsample=i > 0,
             )
-            for i, (channels, depth, heads) in enumerate(zip(self.channels, size.depths, size.heads, strict=True))
+            for i, depth in enumerate(size.depths)
         )
         self.apply(init_linear)
 

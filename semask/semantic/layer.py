@@ -30,6 +30,7 @@ class SemanticLayer(nn.Module):
     Raises:
         ValueError: If `window` or `depth` is below 1, or `residual` is unknown.
 
+    >>> import torch
     >>> features, prior = SemanticLayer(16, num_classes=3, window=7)(torch.randn(2, 10, 12, 16))
     >>> features.shape, prior.shape
     (torch.Size([2, 10, 12, 16]), torch.Size([2, 3, 10, 12]))

@@ -15,6 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch._dynamo.utils import counters
 from uneven import STEPS, compare_runs, train_uneven, write_uneven
 
+from semask.acceleration.accelerate import accelerate
+from semask.acceleration.cross_entropy import accelerate_loss
 from semask.builder import build
 from semask.checkpoints.sources import load
 from semask.data.loader import training_loader
@@ -108,7 +110,8 @@ def test_a_step_is_adamw_on_the_mean_gradient_of_the_passes(semask, recipe, scen
     semask(*recipe(tmp_path / "run", steps=1, batch_size=4, warmup_steps=0, seed=3, **settings))
 
     torch.manual_seed(3)
-    model = build("swin_nano", num_classes=11, channels=16).train()
+    model = accelerate(build("swin_nano", num_classes=11, channels=16)).train()  # rounds as training does
+    loss = accelerate_loss(PixelLoss())
     optimizer = torch.optim.AdamW(parameter_groups(model, training), lr=1e-3, betas=training.betas)
     passes = training.accumulate
     batches = training_loader(
@@ -121,7 +124,7 @@ def test_a_step_is_adamw_on_the_mean_gradient_of_the_passes(semask, recipe, scen
     share = LabelCounts(*(x / passes for x in counted))
     for number, batch in enumerate(batches):
         seed_dropout(3, number, 0)
-        (PixelLoss()(model(batch.image), batch.label, counts=share).total / passes).backward()
+        (loss(model(batch.image), batch.label, counts=share).total / passes).backward()
     if training.clip_norm is not None:
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), training.clip_norm)
         assert norm > training.clip_norm
