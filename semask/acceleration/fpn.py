@@ -1,4 +1,4 @@
-"""Semantic FPN in less memory in prediction: rows of the largest map at a time, BatchNorm inside the convolution."""
+"""Semantic FPN in prediction, faster and in less memory: rows of the largest map at a time, BatchNorm inside the convolution."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -23,13 +23,12 @@ class FastSemanticFPN(SemanticFPN):
 
     def forward(self, maps: Sequence[Tensor]) -> PixelOutput:
         """Decode the maps [B, C_i, h_i, w_i] to class scores [B, K, h_0, w_0]."""
-        return PixelOutput(self._by_rows(maps)) if self._is_large(maps[0]) else super().forward(maps)
+        return PixelOutput(self._by_rows(maps)) if self._is_usual(maps[0]) else super().forward(maps)
 
-    def _is_large(self, x: Tensor) -> bool:
-        """Whether it is worth while to go through the rows of the first map in slices."""
+    def _is_usual(self, x: Tensor) -> bool:
         usual = type(self.classifier) is nn.Conv2d
         doubled = all(isinstance(chain[-1], nn.Upsample) for chain in cast(list[nn.Sequential], self.levels[1:]))
-        return usual and doubled and not self.training and sliced(x) and x.shape[-2] * x.shape[-1] > LOCATIONS
+        return usual and doubled and not self.training and sliced(x)
 
     def _by_rows(self, maps: Sequence[Tensor]) -> Tensor:
         """Compute the same, but what is as large as the first map in slices of its rows: [B, K, h_0, w_0].
