@@ -1,4 +1,4 @@
-"""Semantic FPN in prediction, faster and in less memory: rows of the largest map at a time, BatchNorm inside the convolution."""
+"""Semantic FPN with fewer doublings, in prediction by rows of the largest map; BatchNorm inside the convolution."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -8,45 +8,61 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from semask.acceleration.guards import predicts, sliced, untouched
+from semask.acceleration.guards import predicts, recorded, sliced, untouched
 from semask.acceleration.strips import resize_rows, source_rows
 from semask.decoders.blocks import ConvNormReLU
 from semask.decoders.fpn import SemanticFPN
-from semask.outputs import PixelOutput
+from semask.outputs import PixelOutput, resize
 
 LOCATIONS = 2**14
 """Locations of the first map that are decoded at once; 256 channels of them are 16 MiB."""
 
 
 class FastSemanticFPN(SemanticFPN):
-    """Semantic FPN, in prediction rows of the first map at a time."""
+    """Semantic FPN: levels of one size are summed before their last doubling; prediction goes by rows of the map."""
 
     def forward(self, maps: Sequence[Tensor]) -> PixelOutput:
         """Decode the maps [B, C_i, h_i, w_i] to class scores [B, K, h_0, w_0]."""
-        return PixelOutput(self._by_rows(maps)) if self._is_usual(maps[0]) else super().forward(maps)
-
-    def _is_usual(self, x: Tensor) -> bool:
-        usual = type(self.classifier) is nn.Conv2d
         doubled = all(isinstance(chain[-1], nn.Upsample) for chain in cast(list[nn.Sequential], self.levels[1:]))
-        return usual and doubled and not self.training and sliced(x)
+        if recorded() or not doubled:
+            return super().forward(maps)
+        if sliced(maps[0]) and not self.training and type(self.classifier) is nn.Conv2d:
+            return PixelOutput(self._by_rows(maps))
+        total = self.levels[0](maps[0])  # [B, channels, h_0, w_0]
+        for part in self._summed(maps, classify=False):
+            x = F.interpolate(part, scale_factor=2, mode="bilinear", align_corners=False)
+            total = total + (x if x.shape == total.shape else resize(x, total.shape[-2:]))
+        return PixelOutput(self.classifier(self.dropout(total)))
 
-    def _by_rows(self, maps: Sequence[Tensor]) -> Tensor:
-        """Compute the same, but what is as large as the first map in slices of its rows: [B, K, h_0, w_0].
+    def _summed(self, maps: Sequence[Tensor], *, classify: bool) -> list[Tensor]:
+        """All levels but the first before their last doubling, which is linear: those of one size are summed.
 
-        The last doubling and the classifier are linear. So levels of one size are summed before it, and where there
-        are fewer classes than channels it is the scores that are doubled.
+        Args:
+            maps: Features [B, C_i, h_i, w_i].
+            classify: Whether to apply the classifier, which is linear too, but for its bias.
+
+        Returns:
+            [B, channels or K, h, w] for every size.
         """
-        (first,), *others = cast(list[nn.Sequential], list(self.levels))
-        size = (maps[0].shape[-2], maps[0].shape[-1])
-        classify = self.classifier.out_channels < self.classifier.in_channels
         parts: list[Tensor] = []
-        for chain, x in zip(others, maps[1:], strict=True):
+        for chain, x in zip(cast(list[nn.Sequential], self.levels[1:]), maps[1:], strict=True):
             part = chain[:-1](x)
             part = F.conv2d(part, self.classifier.weight) if classify else part
             if parts and part.shape == parts[-1].shape:
-                parts[-1] += part
+                parts[-1] = parts[-1] + part
             else:
                 parts.append(part)
+        return parts
+
+    def _by_rows(self, maps: Sequence[Tensor]) -> Tensor:
+        """Compute the scores [B, K, h_0, w_0], and what is as large as the first map in slices of its rows.
+
+        Where there are fewer classes than channels it is the scores that are doubled.
+        """
+        (first,) = cast(nn.Sequential, self.levels[0])
+        size = (maps[0].shape[-2], maps[0].shape[-1])
+        classify = self.classifier.out_channels < self.classifier.in_channels
+        parts = self._summed(maps, classify=classify)
         step = max(LOCATIONS // size[1], 1)
         scores: Tensor | None = None
         for start in range(0, size[0], step):

@@ -2,13 +2,14 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Size, Tensor
 
 from semask.acceleration.guards import predicts, recorded, sliced
 from semask.acceleration.slices import TOKENS, by_slices
+from semask.acceleration.windows import crop, pad_to_windows
 from semask.semantic.attention import SemanticAttention
 from semask.semantic.layer import SemanticLayer
-from semask.semantic.windows import windows_along
+from semask.semantic.windows import merge, partition, windows_along
 
 WEIGHTS = 2**20
 """Attention weights of an image, N x N, up to which they are held at once."""
@@ -40,6 +41,16 @@ class FastSemanticLayer(SemanticLayer):
             row = x.shape[0] * windows_along(x.shape[2], self.window) * self.window**2  # tokens of a row of windows
             refined, *priors = by_slices(refine, x, length=max(TOKENS // row, 1) * self.window, dim=1)
         return refined, priors[0].permute(0, 3, 1, 2) if priors else None
+
+    def cut(self, x: Tensor) -> Tensor:
+        """Group tokens that attend to each other; see `SemanticLayer.cut`."""
+        return x.flatten(1, 2) if self.window is None else partition(pad_to_windows(x, self.window), self.window)
+
+    def join(self, tokens: Tensor, shape: Size) -> Tensor:
+        """Undo `cut`; see `SemanticLayer.join`."""
+        if self.window is None:
+            return super().join(tokens, shape)
+        return crop(merge(tokens, self.window, *shape[1:3]), *shape[1:3])
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

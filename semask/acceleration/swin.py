@@ -10,6 +10,7 @@ from torch import Tensor
 from semask.acceleration.guards import recorded, sliced, untouched
 from semask.acceleration.linear import FastMLP, norm_linear
 from semask.acceleration.slices import TOKENS
+from semask.acceleration.windows import crop, pad_to_windows, roll
 from semask.encoders.swin import Block, PatchMerging, WindowAttention, window_kinds
 from semask.semantic.windows import merge, partition, windows_along
 
@@ -18,6 +19,7 @@ class FastPatchMerging(PatchMerging):
     """Patch merging, in prediction some rows at a time: the largest tensor of a whole model would be in here."""
 
     def forward(self, x: Tensor) -> Tensor:
+        x = pad_to_windows(x, 2)
         if not sliced(x):
             return norm_linear(self.norm, self.reduction, self.gather(x))
         rows = 2 * max(TOKENS // (2 * x.shape[0] * x.shape[2]), 1)
@@ -101,6 +103,19 @@ def attend_strip(attention: WindowAttention, x: Tensor, strip: Strip) -> Tensor:
 class FastWindowAttention(WindowAttention):
     """Window attention with the position bias added by the product itself, on a GPU by torch's fused kernel."""
 
+    def forward(self, x: Tensor) -> Tensor:
+        if recorded():
+            return super().forward(x)
+        B, h, w, _ = x.shape
+        rows, columns = windows_along(h, self.window), windows_along(w, self.window)
+        kinds = window_kinds(rows, columns, x.device).repeat(B)  # [B * n]
+        x = pad_to_windows(x, self.window)
+        x = roll(x, -self.shift) if self.shift else x
+        y = merge(self.attend(partition(x, self.window), kinds), self.window, h, w)
+        y = roll(y, self.shift) if self.shift else y
+        projected: Tensor = self.projection(crop(y, h, w))
+        return projected
+
     def attend(self, windows: Tensor, kinds: Tensor) -> Tensor:
         """Attend within each window [B * n, N, C], before the projection; see `WindowAttention.attend`."""
         if recorded():
@@ -109,11 +124,11 @@ class FastWindowAttention(WindowAttention):
         qkv = self.qkv(windows).unflatten(-1, (3, self.heads, C // self.heads))  # [B * n, N, 3, heads, C / heads]
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [B * n, heads, N, C / heads]
         bias = self.bias().to(query.dtype)  # [1 or 4, heads, N, N]
+        bias = bias.index_select(0, kinds) if self.shift else bias  # bias[kinds] has a slow gradient
         if query.is_cuda:
-            bias = bias[kinds] if self.shift else bias
             mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         else:
-            mixed = biased_attention(query, key, value, bias[kinds] if self.shift else bias)
+            mixed = biased_attention(query, key, value, bias)
         return mixed.transpose(1, 2).flatten(2)  # [B * n, heads, N, C / heads] -> [B * n, N, C]
 
 

@@ -31,8 +31,9 @@ def test_batchnorm_that_goes_on_learning_without_gradients():
     assert not any(norm.running_mean.equal(mean) for norm, mean in zip(norms, before, strict=True))
 
 
-def test_training_equals_the_plain_form():
-    module, features = decoder(dropout=0.0).train(), maps(61, 83)
+@pytest.mark.parametrize("size", [(64, 96), (61, 83)])  # levels that fit each other, and others
+def test_training_equals_the_plain_form(size):
+    module, features = decoder(dropout=0.0).train(), maps(*size)
     gradients = []
     for _ in range(2):
         loss = module(features).logits.sin().sum()
