@@ -9,7 +9,7 @@ ENGINES := tests/engines tests/test_examples.py
 # The fast half of the tests, for the oldest dependencies and for other versions of Python.
 FAST := tests/test_model.py tests/test_api.py tests/test_cli.py tests/semantic tests/losses tests/acceleration tests/data \
 	tests/files tests/decoders tests/encoders/test_swin.py tests/encoders/test_encoder.py tests/checkpoints \
-	tests/prediction/test_predictor.py tests/prediction/test_score_maps.py tests/engines/test_onnx.py
+	tests/prediction/test_predictor.py tests/prediction/test_score_maps.py tests/engines/formats/test_onnx.py
 
 .PHONY: demo test oldest other dist lint types format setup constraints clean
 
