@@ -82,6 +82,8 @@ class Mask2Former(MaskDecoder):
             enforce_input_projection=input_projection,
         )
         self.transformer = Mask2FormerTransformerModule(pixel_channels, config)
+        # Older versions of transformers have a plain list, whose weights would be neither trained nor saved.
+        self.transformer.input_projections = nn.ModuleList(self.transformer.input_projections)
         projections = [x for x in self.transformer.input_projections if isinstance(x, nn.Conv2d)]
         for projection in projections:
             init_convolution(projection)
