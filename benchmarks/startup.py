@@ -4,17 +4,23 @@ Each command runs in a process of its own, in turns with `python -c "import torc
 time is that of the whole process by the clock, memory its peak.
 """
 
-import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 TORCH = "import torch"
 MISTYPED = "--scael"
+WATCH = """
+import os, subprocess, sys, time
+begin = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+print(os.waitstatus_to_exitcode(status), time.perf_counter() - begin, usage.ru_maxrss)
+"""
+"""Starts a command in a small process: the peak that Linux reports includes the memory of the starting process."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +93,11 @@ def start(command: Sequence[str], *, status: int = 0) -> tuple[float, float]:
     Raises:
         RuntimeError: If it ends with another exit status than this.
     """
-    begin = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, found, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - begin
-    process.returncode = os.waitstatus_to_exitcode(found)
-    if process.returncode != status:
-        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}, not {status}")
-    return seconds, usage.ru_maxrss / 1024
+    result = subprocess.run([sys.executable, "-I", "-c", WATCH, *command], check=True, capture_output=True, text=True)
+    found, seconds, kibibytes = result.stdout.split()
+    if int(found) != status:
+        raise RuntimeError(f"{' '.join(command)} ended with {found}, not {status}")
+    return float(seconds), int(kibibytes) / 1024
 
 
 def print_starts(starts: Sequence[Start]) -> None:

@@ -231,7 +231,7 @@ class WindowAttention(nn.Module):
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [B * n, heads, N, C / heads]
         scores = (query * (C // self.heads) ** -0.5) @ key.transpose(-2, -1)  # [B * n, heads, N, N]
         bias = self.bias()
-        weights = (scores + (bias[kinds] if self.shift else bias)).softmax(dim=-1)
+        weights = (scores + (bias.index_select(0, kinds) if self.shift else bias)).softmax(dim=-1)
         mixed: Tensor = weights @ value  # [B * n, heads, N, C / heads]
         return mixed.transpose(1, 2).flatten(2)  # [B * n, N, heads, C / heads] -> [B * n, N, C]
 

@@ -164,7 +164,7 @@ def prior_loss(prior_logits: Tensor, label: Tensor, *, counts: LabelCounts | Non
         counts: What to divide by, if not by the valid pixels of this label.
     """
     label = label.masked_fill(label >= prior_logits.shape[1], IGNORE_INDEX)
-    logits = prior_logits.to(torch.promote_types(prior_logits.dtype, torch.float32))
+    logits = prior_logits.contiguous().to(torch.promote_types(prior_logits.dtype, torch.float32))  # see losses/pixel.py
     logits = F.interpolate(logits, size=label.shape[-2:], mode="bilinear", align_corners=True)
     total = F.cross_entropy(logits, label, ignore_index=IGNORE_INDEX, reduction="sum")
     valid = (label != IGNORE_INDEX).sum() if counts is None else counts.weight(prior_logits.shape[1])

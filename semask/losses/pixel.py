@@ -142,5 +142,6 @@ def cross_entropy(
     Returns:
         The scores [B, K, H, W] and the loss of each pixel [B, H, W], 0 where it is ignored.
     """
-    scores = resize(logits, size)[..., : label.shape[-2], : label.shape[-1]]  # without what the padding got
+    scores = resize(logits.contiguous(), size)  # the layout of F.cross_entropy, which would copy the large scores
+    scores = scores[..., : label.shape[-2], : label.shape[-1]]  # without what the padding got
     return scores, F.cross_entropy(scores, label, weights, ignore_index=IGNORE_INDEX, reduction="none")
