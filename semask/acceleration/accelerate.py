@@ -6,11 +6,10 @@ from typing import TypeVar
 
 from torch import nn
 
-from semask.acceleration.fpn import FastConvNormReLU, FastSemanticFPN
+from semask.acceleration.fpn import FastSemanticFPN
 from semask.acceleration.linear import FastLinear, FastMLP
 from semask.acceleration.semantic import FastSemanticAttention, FastSemanticLayer
-from semask.acceleration.swin import FastBlock, FastPatchMerging, FastWindowAttention
-from semask.decoders.blocks import ConvNormReLU
+from semask.acceleration.swin import FastBlock, FastWindowAttention
 from semask.decoders.fpn import SemanticFPN
 from semask.encoders.swin import Block, PatchMerging, WindowAttention
 from semask.semantic.attention import SemanticAttention
@@ -22,12 +21,10 @@ FASTER: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
     "linear": (nn.Linear, FastLinear),
     "mlp": (nn.Sequential, FastMLP),
     "block": (Block, FastBlock),
-    "patch_merging": (PatchMerging, FastPatchMerging),
     "window_attention": (WindowAttention, FastWindowAttention),
     "semantic_attention": (SemanticAttention, FastSemanticAttention),
     "semantic_layer": (SemanticLayer, FastSemanticLayer),
     "fpn": (SemanticFPN, FastSemanticFPN),
-    "conv_norm_relu": (ConvNormReLU, FastConvNormReLU),
 }
 """Each optimization by name: the plain layer and the faster one, a subclass with the same parameters."""
 PLAIN = {fast: slow for slow, fast in FASTER.values()}

@@ -1,4 +1,4 @@
-"""Semantic FPN with fewer doublings, in prediction by rows of the largest map; BatchNorm inside the convolution."""
+"""Semantic FPN with fewer doublings, in prediction by rows of the largest map."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -6,11 +6,9 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from semask.acceleration.guards import predicts, recorded, sliced, untouched
+from semask.acceleration.guards import recorded, sliced
 from semask.acceleration.strips import resize_rows, source_rows
-from semask.decoders.blocks import ConvNormReLU
 from semask.decoders.fpn import SemanticFPN
 from semask.outputs import PixelOutput, resize
 
@@ -26,7 +24,8 @@ class FastSemanticFPN(SemanticFPN):
         doubled = all(isinstance(chain[-1], nn.Upsample) for chain in cast(list[nn.Sequential], self.levels[1:]))
         if recorded() or not doubled:
             return super().forward(maps)
-        if sliced(maps[0]) and not self.training and type(self.classifier) is nn.Conv2d:
+        learning = any(module.training for module in self.modules())  # a BatchNorm that learns needs whole maps
+        if sliced(maps[0]) and not learning and type(self.classifier) is nn.Conv2d:
             return PixelOutput(self._by_rows(maps))
         total = self.levels[0](maps[0])  # [B, channels, h_0, w_0]
         for part in self._summed(maps, classify=False):
@@ -93,21 +92,3 @@ def doubled_rows(x: Tensor, size: tuple[int, int], rows: range) -> Tensor:
     doubled = (2 * x.shape[-2], 2 * x.shape[-1])
     needed = source_rows(rows, doubled[0], size[0])
     return resize_rows(resize_rows(x, doubled, needed), size, rows, source=(needed.start, doubled[0]))
-
-
-class FastConvNormReLU(ConvNormReLU):
-    """Convolution, BatchNorm, ReLU; in prediction BatchNorm, which would need another large map, is in the weights."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        conv, norm, relu = self
-        y: Tensor
-        if (
-            predicts(x)
-            and untouched(conv, nn.Conv2d)
-            and untouched(norm, nn.BatchNorm2d)
-            and not (conv.training or norm.training)
-        ):
-            y = relu(fuse_conv_bn_eval(conv, norm)(x))
-            return y
-        y = super().forward(x)  # type: ignore[no-untyped-call]
-        return y

@@ -1,4 +1,4 @@
-"""Swin's layers in less time and memory: blocks and patch merging by rows of windows, attention with a fused sum."""
+"""Swin's layers in less time and memory: blocks by rows of windows, attention with a fused sum."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -8,23 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semask.acceleration.guards import recorded, sliced, untouched
-from semask.acceleration.linear import FastMLP, norm_linear
+from semask.acceleration.linear import FastMLP
 from semask.acceleration.slices import TOKENS
 from semask.acceleration.windows import crop, pad_to_windows, roll
-from semask.encoders.swin import Block, PatchMerging, WindowAttention, window_kinds
+from semask.encoders.swin import Block, WindowAttention, window_kinds
 from semask.semantic.windows import merge, partition, windows_along
-
-
-class FastPatchMerging(PatchMerging):
-    """Patch merging, in prediction some rows at a time: the largest tensor of a whole model would be in here."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = pad_to_windows(x, 2)
-        if not sliced(x):
-            return norm_linear(self.norm, self.reduction, self.gather(x))
-        rows = 2 * max(TOKENS // (2 * x.shape[0] * x.shape[2]), 1)
-        parts = torch.split(x, rows, dim=1)  # each [B, rows, w, C]
-        return torch.cat([self.reduction(self.norm(self.gather(part))) for part in parts], dim=1)
 
 
 class FastBlock(Block):

@@ -108,12 +108,10 @@ class PatchMerging(nn.Module):
         self.reduction = nn.Linear(4 * channels, 2 * channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        merged: Tensor = self.reduction(self.norm(self.gather(pad_to_windows(x, 2))))
+        x = pad_to_windows(x, 2)
+        x = torch.cat([x[:, 0::2, 0::2], x[:, 1::2, 0::2], x[:, 0::2, 1::2], x[:, 1::2, 1::2]], dim=-1)
+        merged: Tensor = self.reduction(self.norm(x))  # [B, h / 2, w / 2, 4C -> 2C]
         return merged
-
-    def gather(self, x: Tensor) -> Tensor:
-        """Put the tokens of each 2 x 2 block side by side: [B, h, w, C] -> [B, h / 2, w / 2, 4C]."""
-        return torch.cat([x[:, 0::2, 0::2], x[:, 1::2, 0::2], x[:, 0::2, 1::2], x[:, 1::2, 1::2]], dim=-1)
 
 
 class Stage(nn.Module):

@@ -4,7 +4,7 @@ from torch import nn
 
 from semask.acceleration.accelerate import accelerate, plain
 from semask.acceleration.swin import FastBlock
-from semask.encoders.swin import Block, PatchMerging, Swin, SwinSize, WindowAttention
+from semask.encoders.swin import Block, Swin, SwinSize, WindowAttention
 
 SMALL = SwinSize(8, (1, 2, 1, 2), (1, 2, 2, 4), 3, 0.2)
 SIZES = [(90, 70), (5, 130), (130, 5), (64, 64)]
@@ -58,18 +58,6 @@ def test_attention_equals_the_plain_form(size, dtype):
         results.append((y, *torch.autograd.grad(y.sin().sum(), list(attention.parameters()))))
         accelerate(attention)
     torch.testing.assert_close(*results, atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize("size", [(7, 9), (1, 30), (30, 1), (16, 16)])
-def test_merging_by_rows_equals_the_plain_form(size, monkeypatch):
-    monkeypatch.setattr("semask.acceleration.swin.TOKENS", 20)
-    merging, x = PatchMerging(4), torch.randn(2, *size, 4)
-    for parameter in merging.parameters():
-        nn.init.normal_(parameter)
-    expected = merging(x)
-    torch.testing.assert_close(accelerate(merging)(x), expected)
-    with torch.inference_mode():
-        torch.testing.assert_close(merging(x), expected)
 
 
 def test_only_the_result_is_as_large_as_the_map(largest_tensor):
