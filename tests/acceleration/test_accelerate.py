@@ -8,7 +8,6 @@ from torch import nn
 from semask import Predictor, SeMask
 from semask.acceleration.accelerate import FASTER, PLAIN, accelerate, plain
 from semask.acceleration.linear import FastLinear
-from semask.acceleration.linear import FastLinear
 from semask.builder import build
 
 
