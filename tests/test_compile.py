@@ -6,6 +6,8 @@ from torch import nn
 
 from semask import PixelLoss
 from semask.builder import build
+from semask.encoders.encoder import SemanticEncoder
+from semask.encoders.swin import Swin, SwinSize
 
 
 def test_compiled_without_a_break_and_once_for_all_sizes():
@@ -50,7 +52,8 @@ def test_compiled_part_by_part_once_for_all_sizes(decoder):
 
 def test_compiled_training_step():
     torch.compiler.reset()
-    model = build("swin_nano", num_classes=5, channels=16, drop_path=0.0)
+    swin = Swin(SwinSize(8, depths=(2, 1), heads=(1, 2), window=7, drop_path=0.0))  # compiling nano takes a minute
+    model = build(SemanticEncoder(swin, num_classes=5, semantic_window=(3, None)), num_classes=5, channels=16)
     model.decoder.dropout.p = 0.0
     for layer in model.encoder.semantic_layers:
         for attention in layer.attentions:
