@@ -16,7 +16,7 @@ VERBS = commands()
 
 
 def test_help_names_every_verb(semask):
-    assert list(VERBS) == ["convert", "demo", "evaluate", "export", "info", "predict", "train"]
+    assert list(VERBS) == ["convert", "demo", "evaluate", "export", "info", "predict", "recipes", "train"]
     shown = semask("--help").out
     for verb, help in VERBS.items():
         assert f"  {verb} " in shown

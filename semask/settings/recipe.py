@@ -66,19 +66,25 @@ def find_recipe(source: str | Path) -> Path:
     Raises:
         ValueError: If it is neither.
     """
-    path, known = Path(source), recipe_names()
+    path = Path(source)
     name = str(source).removesuffix(".yaml")
     if path.exists():
         return path
-    if name in known:
+    if name in recipe_names():
         return RECIPES / f"{name}.yaml"
     if path.suffix in ENDINGS:
         return path  # reading it says that it is missing
-    close = difflib.get_close_matches(name, known, n=3)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"the first of {len(known)} names is {known[0]}"
     raise ValueError(
-        f"{one_line(source)}: no such recipe: give the path of a .yaml file, or the name of an installed one ({hint})"
+        f"{one_line(source)}: no such recipe: give the path of a .yaml file, or the name of an installed one "
+        f"({suggested(name)})"
     )
+
+
+def suggested(name: str) -> str:
+    """Which installed recipes may be meant by a name that none has."""
+    known = recipe_names()
+    close = difflib.get_close_matches(name, known, n=3)
+    return f"did you mean {' or '.join(close)}?" if close else f"the first of {len(known)} names is {known[0]}"
 
 
 def read_recipe(path: str | Path) -> dict[str, dict[str, Any]]:
