@@ -36,12 +36,12 @@ def print_table() -> None:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("name", no_wrap=True)
     table.add_column("method")
-    for heading in ("mIoU %", "params M", "GFLOPs", "at"):
+    for heading in ("mIoU %", "params", "FLOPs", "at"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in recipe_rows():
         miou = "-" if row.miou is None else f"{row.miou:.2f}"
-        cost = (f"{row.parameters / 1e6:.1f}", f"{row.flops / 1e9:.1f}", f"{row.size[0]}x{row.size[1]}")
+        cost = (f"{row.parameters / 1e6:.1f}M", f"{row.flops / 1e9:.1f}G", f"{row.size[0]}x{row.size[1]}")
         table.add_row(row.name, row.method, miou, *cost)
     console = make_console(stderr=False)
     console.print(table)
-    console.print("mIoU: as published, one scale. GFLOPs: of an image as large as the training crop.")
+    console.print("mIoU: as published, one scale. FLOPs: of an image as large as the training crop.")

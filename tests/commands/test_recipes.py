@@ -20,7 +20,7 @@ def test_the_list_has_every_recipe_and_its_numbers_in_80_columns(semask):
     tiny = lines["ade20k/semask_tiny_fpn"]
     row = ROWS["ade20k/semask_tiny_fpn"]
     assert row.miou_multiscale == 43.36
-    assert tiny.split()[1:] == ["SeMask", "42.06", f"{row.parameters / 1e6:.1f}", f"{row.flops / 1e9:.1f}", "512x512"]
+    assert tiny.split()[1:] == ["SeMask", "42.06", f"{row.parameters / 1e6:.1f}M", f"{row.flops / 1e9:.1f}G", "512x512"]
     assert lines["ade20k/swin_tiny_fpn"].split()[1:3] == ["plain", "-"]
 
 

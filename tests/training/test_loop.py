@@ -192,7 +192,9 @@ def test_gradient_checkpointing_changes_no_number(semask, recipe, tmp_path):
         torch.testing.assert_close(with_it[name], tensor, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "backend", ["eager", *(pytest.param(name, marks=pytest.mark.slow) for name in ("aot_eager", "inductor"))]
+)
 def test_compiled_training_gives_nearly_the_same(semask, recipe, tmp_path, monkeypatch, backend):
     torch.compiler.reset()
     counters.clear()
