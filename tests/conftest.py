@@ -10,7 +10,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from semask.cli import main
 from semask.synthetic.dataset import write_synthetic
 
-
 collect_ignore = ["goldens/version_0_1/write.py"]
 """Runs with the code of version 0.1 only."""
 
