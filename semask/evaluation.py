@@ -24,7 +24,7 @@ from semask.engines.runtime import Runtime
 from semask.files.reading import sha256
 from semask.files.reporter import Reporter
 from semask.files.schema import require
-from semask.metrics import ConfusionMatrix, Scores
+from semask.metrics import Confusion, ConfusionMatrix, Scores
 from semask.model import SeMask
 from semask.prediction.opening import open_model
 from semask.prediction.predictor import Predictor
@@ -44,6 +44,7 @@ class Evaluation:
         priors: Scores of the semantic prior of each stage, first to last; empty without semantic layers, or when the
             priors have other classes than the data.
         images: Number of images.
+        confused: What classes are taken for most often, the largest share of a class first.
         report: All of it as JSON: weights, data, settings, scores, scores of each prior, published score, versions,
             machine; empty in training, whose checkpoints and logs have the scores.
     """
@@ -51,6 +52,7 @@ class Evaluation:
     scores: Scores
     priors: tuple[Scores, ...]
     images: int
+    confused: tuple[Confusion, ...] = ()
     report: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
 
 
@@ -182,7 +184,7 @@ def evaluate_model(
         for matrix in matrices:
             torch.distributed.all_reduce(matrix.counts)
     scores, *of_priors = [matrix.scores() for matrix in matrices]
-    return Evaluation(scores, tuple(of_priors), len(dataset))
+    return Evaluation(scores, tuple(of_priors), len(dataset), tuple(matrices[0].confused()))
 
 
 def prior_classes(model: SeMask | Runtime) -> int:
@@ -232,6 +234,15 @@ def describe(result: Evaluation, names: tuple[str, ...]) -> dict[str, Any]:
             for name, iou, accuracy, pixels in zip(names, scores.iou, scores.accuracy, scores.pixels, strict=True)
         ],
         "prior_miou": [number(prior.miou) for prior in result.priors],
+        "confused": [
+            {
+                "label": names[pair.label],
+                "prediction": names[pair.prediction],
+                "pixels": pair.pixels,
+                "share": pair.share,
+            }
+            for pair in result.confused
+        ],
     }
 
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -46,6 +47,25 @@ class ConfusionMatrix:
             raise ValueError(f"label or prediction has class indices outside 0..{K - 1}")
         self.counts += torch.bincount(label * K + prediction, minlength=K * K).view(K, K).to(self.counts.device)
 
+    def confused(self, count: int = 10) -> list["Confusion"]:
+        """Find what classes are taken for most often, by the share of their pixels.
+
+        Args:
+            count: Length of the list, at most.
+
+        >>> matrix = ConfusionMatrix(2)
+        >>> matrix.update(prediction=torch.tensor([0, 0, 1, 1]), label=torch.tensor([0, 1, 1, 255]))
+        >>> matrix.confused()
+        [Confusion(label=1, prediction=0, pixels=1, share=0.5)]
+        """
+        counts = self.counts.cpu()
+        wrong = counts - counts.diag().diag()
+        shares = (wrong.double() / counts.sum(1, keepdim=True).clamp(min=1)).flatten()
+        K = self.num_classes
+        order = shares.argsort(descending=True, stable=True)[:count].tolist()
+        pairs = [(i // K, i % K) for i in order if shares[i] > 0]
+        return [Confusion(a, b, int(wrong[a, b]), shares[a * K + b].item()) for a, b in pairs]
+
     def scores(self) -> "Scores":
         """Divide: see `Scores`."""
         hits, labels, predictions = self.counts.diag(), self.counts.sum(1), self.counts.sum(0)
@@ -59,6 +79,17 @@ class ConfusionMatrix:
             accuracy=accuracy.tolist(),
             pixels=labels.tolist(),
         )
+
+
+class Confusion(NamedTuple):
+    """A class that is taken for another one."""
+
+    label: int
+    prediction: int
+    pixels: int
+    """Pixels of the class `label` that were predicted as `prediction`."""
+    share: float
+    """The same as a share of all pixels of the class `label`, in [0, 1]."""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,16 @@ def test_against_a_loop():
     assert scores.overall_accuracy == pytest.approx(sum(a == b for a, b in pairs) / len(pairs))
 
 
+def test_what_is_taken_for_what():
+    label = torch.tensor([0] * 10 + [1] * 4 + [2] * 2 + [255])
+    prediction = torch.tensor([0] * 7 + [1] * 3 + [1, 0, 0, 2] + [2, 2] + [0])
+    matrix = ConfusionMatrix(4)
+    assert matrix.confused() == []
+    matrix.update(prediction, label)
+    assert matrix.confused() == [(1, 0, 2, 0.5), (0, 1, 3, pytest.approx(0.3)), (1, 2, 1, 0.25)]
+    assert matrix.confused(1) == matrix.confused()[:1]
+
+
 def test_ignored_pixels_do_not_count_whatever_was_predicted():
     matrix = ConfusionMatrix(2)
     matrix.update(torch.tensor([0, 1, 77]), torch.tensor([255, 1, 255]))

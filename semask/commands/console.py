@@ -4,7 +4,7 @@ Rich is loaded when something is printed, so that a mistyped option costs nothin
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from semask.files.reporter import Reporter
@@ -13,6 +13,7 @@ from semask.files.text import shown
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
+    from rich.table import Table
 
 T = TypeVar("T")
 
@@ -22,6 +23,41 @@ def make_console(*, stderr: bool = True, quiet: bool = False) -> "Console":
     from rich.console import Console
 
     return Console(stderr=stderr, quiet=quiet, emoji=False, highlight=False)
+
+
+def score_table(metrics: Mapping[str, Any], *, title: str) -> "Table":
+    """A table of the scores of each class, and their means.
+
+    Args:
+        metrics: Scores as `semask.evaluation.describe` says them.
+        title: Title, as rich is to print it.
+    """
+    from rich.table import Table
+
+    from semask.metrics import percent
+
+    table = Table(title=title)
+    table.add_column("class")
+    for column in ("IoU %", "accuracy %", "pixels"):
+        table.add_column(column, justify="right")
+    for row in metrics["classes"]:
+        table.add_row(
+            shown(row["name"], longest=60), percent(row["iou"]), percent(row["accuracy"]), f"{row['pixels']:,}"
+        )
+    table.add_section()
+    table.add_row("mean", percent(metrics["miou"]), percent(metrics["mean_accuracy"]), "")
+    return table
+
+
+def confusion_lines(metrics: Mapping[str, Any], count: int = 5) -> list[str]:
+    """Lines that say what classes are taken for most often; none if nothing is."""
+    from semask.metrics import percent
+
+    pairs = [
+        f"{percent(pair['share'])} % of {shown(pair['label'], longest=60)} as {shown(pair['prediction'], longest=60)}"
+        for pair in metrics.get("confused", [])[:count]
+    ]
+    return [f"Most often wrong: {', '.join(pairs)}"] if pairs else []
 
 
 def warn(lines: Sequence[str | None]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from semask.commands.console import ConsoleReporter, make_console
+from semask.commands.console import ConsoleReporter, confusion_lines, make_console, score_table
 from semask.data.catalog import FormatName
 from semask.files.text import shown
 from semask.settings.inference import Options
@@ -106,21 +106,10 @@ def which_model(weights: str | None, *, zoo: str | None, data: str | None) -> st
 
 def print_report(report: Mapping[str, Any]) -> None:
     """Print scores as a table."""
-    from rich.table import Table
-
     from semask.metrics import percent
 
     file, data = shown(report["weights"]["file"]), shown(report["data"]["name"])
-    table = Table(title=f"{file} on {data}, {report['data']['images']} images")
-    table.add_column("class")
-    for column in ("IoU %", "accuracy %", "pixels"):
-        table.add_column(column, justify="right")
-    for row in report["classes"]:
-        table.add_row(
-            shown(row["name"], longest=60), percent(row["iou"]), percent(row["accuracy"]), f"{row['pixels']:,}"
-        )
-    table.add_section()
-    table.add_row("mean", percent(report["miou"]), percent(report["mean_accuracy"]), "")
+    table = score_table(report, title=f"{file} on {data}, {report['data']['images']} images")
     if report["published"] is not None:
         published = report["published"]
         table.add_row(f"published, {published['protocol']}", percent(published["miou"]), "", "")
@@ -129,4 +118,7 @@ def print_report(report: Mapping[str, Any]) -> None:
         table.add_row(f"prior of semantic layer {stage}, mean", percent(miou), "", "")
     if not report["prior_miou"] and report["prior_classes"] != len(report["classes"]):
         table.caption = f"priors not evaluated: they have {report['prior_classes']} classes"
-    make_console(stderr=False).print(table)
+    console = make_console(stderr=False)
+    console.print(table)
+    for line in confusion_lines(report):
+        console.print(line)

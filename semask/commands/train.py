@@ -1,8 +1,13 @@
 """Train a model from a recipe."""
 
-from semask.commands.console import ConsoleReporter
+import contextlib
+import shlex
+from pathlib import Path
+
+from semask.commands.console import ConsoleReporter, confusion_lines, make_console, score_table
 from semask.data.source import Data
 from semask.data.transforms import Augmentation
+from semask.files.text import shown
 from semask.losses.mask import MaskLoss
 from semask.losses.pixel import PixelLoss
 from semask.settings.inference import Inference
@@ -53,6 +58,7 @@ def train(
     import torch
 
     from semask.builder import build_model, require_memory
+    from semask.prediction.processes import is_first
     from semask.training import loop
 
     require_memory(model)
@@ -70,3 +76,22 @@ def train(
         resume_changed=resume_changed,
         reporter=ConsoleReporter(),
     )
+    if is_first():
+        print_end(Path(out))
+
+
+def print_end(out: Path) -> None:
+    """Say what a finished run reached, where it lies, and what can be done with it."""
+    from semask.checkpoints.tensors import read_header
+
+    best, console = out / "best.safetensors", make_console(stderr=False)
+    metadata = read_header(best)
+    with contextlib.suppress(KeyError, TypeError, AttributeError):  # a resumed run's may be anybody's
+        table = score_table(metadata["metrics"], title=f"the best model, of step {int(metadata['step'])}")
+        console.print(table)
+        for line in confusion_lines(metadata["metrics"]):
+            console.print(line)
+    run = shlex.quote(str(out))
+    console.print(f"It is in {shown(best)}. What comes next:", soft_wrap=True)
+    for command in (f"predict {run} PHOTO --out masks", f"evaluate {run}", f"export {run}"):
+        console.print(f"  semask {shown(command)}", soft_wrap=True)

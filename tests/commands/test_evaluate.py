@@ -69,6 +69,20 @@ def test_scores_are_those_of_the_written_masks(semask, evaluate, trained, scenes
     assert_scores(report, brute_force(masks, labels_of(scenes), 11))
 
 
+def test_it_says_what_is_taken_for_what(semask, trained, evaluate):
+    report = evaluate()
+    first = report["confused"][0]
+    by_name = {row["name"]: row for row in report["classes"]}
+    assert [pair["share"] for pair in report["confused"]] == sorted(
+        (p["share"] for p in report["confused"]), reverse=True
+    )
+    for pair in report["confused"]:
+        assert pair["share"] == pytest.approx(pair["pixels"] / by_name[pair["label"]]["pixels"])
+        assert pair["share"] <= 1 - by_name[pair["label"]]["accuracy"] + 1e-9
+    printed = " ".join(semask("evaluate", trained).out.split())
+    assert f"Most often wrong: {100 * first['share']:.2f} % of {first['label']} as {first['prediction']}" in printed
+
+
 def test_every_prior_is_evaluated(evaluate, trained, scenes):
     predictor = Predictor(load(trained))
     images = sorted((scenes / "images" / "val").iterdir())
