@@ -49,6 +49,7 @@ def readers() -> set[str]:
 READERS: dict[str, str] = {
     "checkpoints/download.py:is_checkpoint": "checkpoints/test_download.py",
     "checkpoints/hub.py:_write_card": "checkpoints/test_hub.py",
+    "checkpoints/recipe_table.py:recipe_rows": "ours: a table in the package",
     "checkpoints/tensors.py:read_header": "checkpoints/test_checkpoint.py, hostile/test_hostile_checkpoints.py",
     "checkpoints/tensors.py:read_tensors": "checkpoints/test_checkpoint.py, fuzz.py",
     "checkpoints/tensors.py:write_tensors": "ours: just written",
@@ -57,6 +58,7 @@ READERS: dict[str, str] = {
     "checkpoints/weight_files.py:convert": "checkpoints/test_unpickle.py",
     "checkpoints/weight_files.py:read_safetensors": "checkpoints/test_weight_files.py",
     "cli.py:commands": "ours: a command in the package",
+    "commands/recipes.py:recipes": "ours: a recipe in the package",
     "data/classes.py:_read_table": "ours: a table in the package",
     "data/diagnostics.py:digest": "data/test_diagnostics.py",
     "data/file_types.py:_tiff": "data/test_file_types.py",
