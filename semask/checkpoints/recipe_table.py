@@ -17,14 +17,8 @@ class RecipeRow(NamedTuple):
     """What `--config` takes, DATASET/ENCODER_DECODER."""
     method: str
     """SeMask, or plain: the backbone without semantic layers."""
-    encoder: str
-    decoder: str
-    data: str
-    """Format of the data set."""
     miou: float | None
     """Published mIoU in percent, one scale; None if there is no published model."""
-    miou_multiscale: float | None
-    """The same with several scales and mirrored images."""
     parameters: int
     flops: int
     """Of one image of `size`."""
@@ -41,15 +35,10 @@ def recipe_rows() -> list[RecipeRow]:
 
 
 def _row(name: str, cost: dict[str, str], published: Published | None) -> RecipeRow:
-    model = read_recipe(name)["model"]
     return RecipeRow(
         name=name,
-        method="SeMask" if model["semantic_depths"] else "plain",
-        encoder=model["encoder"],
-        decoder=model["decoder"],
-        data=name.split("/")[0],
+        method="SeMask" if read_recipe(name)["model"]["semantic_depths"] else "plain",
         miou=published.miou if published else None,
-        miou_multiscale=published.miou_multiscale if published else None,
         parameters=int(cost["parameters"]),
         flops=int(cost["flops"]),
         size=(int(cost["height"]), int(cost["width"])),

@@ -86,7 +86,7 @@ def print_end(out: Path) -> None:
 
     best, console = out / "best.safetensors", make_console(stderr=False)
     metadata = read_header(best)
-    with contextlib.suppress(KeyError, TypeError, AttributeError):  # a resumed run's may be anybody's
+    with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):  # a resumed run's may be anybody's
         table = score_table(metadata["metrics"], title=f"the best model, of step {int(metadata['step'])}")
         console.print(table)
         for line in confusion_lines(metadata["metrics"]):

@@ -19,7 +19,6 @@ def test_the_list_has_every_recipe_and_its_numbers_in_80_columns(semask):
     assert list(lines) == recipe_names()
     tiny = lines["ade20k/semask_tiny_fpn"]
     row = ROWS["ade20k/semask_tiny_fpn"]
-    assert row.miou_multiscale == 43.36
     assert tiny.split()[1:] == ["SeMask", "42.06", f"{row.parameters / 1e6:.1f}M", f"{row.flops / 1e9:.1f}G", "512x512"]
     assert lines["ade20k/swin_tiny_fpn"].split()[1:3] == ["plain", "-"]
 
@@ -70,6 +69,5 @@ def test_costs_of_all(name):
 
 def test_every_published_model_is_in_the_table():
     assert sum(row.miou is not None for row in ROWS.values()) == len(PUBLISHED)
-    for row in ROWS.values():
-        model = read_recipe(row.name)["model"]
-        assert (row.encoder, row.decoder) == (model["encoder"], model["decoder"])
+    for model in PUBLISHED.values():
+        assert ROWS[model.config.removesuffix(".yaml")].miou == model.miou

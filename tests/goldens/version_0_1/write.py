@@ -45,14 +45,13 @@ def semask(*arguments: object) -> None:
 
 
 @torch.no_grad()
-def repeat(model: SeMask) -> SeMask:
+def repeat(model: SeMask) -> None:
     """Give a model weights that repeat themselves after 97 values."""
     for seed, parameter in enumerate(model.parameters()):
         generator = torch.Generator().manual_seed(seed)
         spread = 0.3 if parameter.dim() == 1 else parameter[0].numel() ** -0.5
         period = torch.randn(97, generator=generator) * spread + (parameter.dim() == 1)
         parameter.copy_(period.repeat(parameter.numel() // 97 + 1)[: parameter.numel()].view_as(parameter))
-    return model
 
 
 def repeating(optimizer: type[torch.optim.Optimizer], *, stop_at: int) -> None:
@@ -76,7 +75,7 @@ def repeating(optimizer: type[torch.optim.Optimizer], *, stop_at: int) -> None:
     optimizer.step = rounded
 
 
-def train(folder: Path, *, steps: int, out: Path) -> None:
+def train(*, steps: int, out: Path) -> None:
     """Train on the scenes; weights are saved every two steps."""
     values = {
         "model.encoder": "swin_nano",
@@ -110,9 +109,9 @@ def write(folder: Path) -> None:
 
     SeMask.__init__ = built
     repeating(torch.optim.AdamW, stop_at=2 + 3)
-    train(folder, steps=2, out=Path("run"))
+    train(steps=2, out=Path("run"))
     with contextlib.suppress(SystemExit):
-        train(folder, steps=4, out=Path("stopped"))
+        train(steps=4, out=Path("stopped"))
     checkpoint.save("masks.safetensors", SeMask("swin_nano", **MASKS), {})
     checkpoint.load("run").save_pretrained("pretrained")
     image = torch.linspace(0, 200, 3 * 64 * 96).sin().view(1, 3, 64, 96)
