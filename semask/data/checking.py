@@ -24,12 +24,14 @@ class Checked(NamedTuple):
         masks: Masks that were read; 0 for level "none".
         empty: Masks in which every pixel is ignored.
         reaches: Images of more than 8 bits that were read, and how much of their range they use.
+        adjusted: Pixels whose number or color was within `data.tolerance` only.
     """
 
     pixels: NDArray[np.int64]
     masks: int = 0
     empty: int = 0
     reaches: Mapping[Path, Reach] = {}
+    adjusted: int = 0
 
 
 class CheckedPair(NamedTuple):
@@ -39,11 +41,13 @@ class CheckedPair(NamedTuple):
         pixels: Number of pixels of every class, [K].
         white: What `only_0_and_255` says of the mask; None where it does not matter.
         reach: Range of the image, if it has more than 8 bits and was read.
+        adjusted: Pixels whose number or color was within the tolerance only.
     """
 
     pixels: NDArray[np.int64]
     white: bool | None
     reach: Reach | None
+    adjusted: int = 0
 
 
 def summarize(
@@ -69,7 +73,7 @@ def summarize(
         ValueError: The first problem, and how many further pairs have one; or that the masks hold only 0 and 255 and it
             is undecided what 255 means.
     """
-    total = np.zeros(num_classes, dtype=np.int64)
+    total, adjusted = np.zeros(num_classes, dtype=np.int64), 0
     problems: list[str] = []
     empty: list[Path] = []
     reaches: dict[Path, Reach] = {}
@@ -79,6 +83,7 @@ def summarize(
             problems.append(result)
             continue
         total += result.pixels
+        adjusted += result.adjusted
         white.add(result.white)
         if result.reach is not None:
             reaches[image] = result.reach
@@ -95,4 +100,4 @@ def summarize(
     if problems:
         more = f" (and {len(problems) - 1} more of {len(pairs)} pairs have a problem)" if len(problems) > 1 else ""
         raise ValueError(problems[0] + more)
-    return Checked(total, len(pairs), len(empty), reaches)
+    return Checked(total, len(pairs), len(empty), reaches, adjusted)

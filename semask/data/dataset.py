@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from semask.data.checking import OBJECT_255, Checked, CheckedPair, summarize
 from semask.data.classes import IGNORE_INDEX, Classes
 from semask.data.images import Reach, reach_of, read_image, read_mask, read_size
-from semask.data.labels import LabelTable, only_0_and_255
+from semask.data.labels import LabelTable, only_0_and_255, palette_colors
 from semask.data.progress import Track, untracked
+from semask.data.selection import Selection, select
 from semask.files.schema import quoted
 from semask.files.text import one_line
 
@@ -29,6 +30,24 @@ if TYPE_CHECKING:
 CheckLevel = Literal["full", "labels", "none"]
 
 
+class LabelSource(Protocol):
+    """A label that is not the file of a mask, for example polygons that are drawn when they are read."""
+
+    path: Path
+    """The file that holds it, for messages."""
+
+    def read(self) -> NDArray[Any]:
+        """Make the mask: [H, W] of whole numbers, as `read_mask` gives it.
+
+        Raises:
+            ValueError: If the file is wrong.
+        """
+
+
+Label = Path | LabelSource
+"""Where the label of an image is."""
+
+
 class SegmentationDataset:
     """Images with a class index for every pixel.
 
@@ -36,8 +55,8 @@ class SegmentationDataset:
     as their EXIF orientation says, unless only the stored image has the size of the mask.
 
     Args:
-        pairs: Path of the image and path of the mask, one pair a sample.
-        classes: Names and colors of the K classes.
+        pairs: Path of the image, and path or source of its mask, one pair a sample.
+        classes: Names and colors of the K classes; None if the files do not tell: `selecting` names them.
         name: Name of the data set, for messages and reports.
         renumber: Value in the mask files -> class index or 255. None: the files hold class indices. The value 255 is
             ignored unless the mapping says otherwise; any value not in the mapping is an error.
@@ -46,6 +65,7 @@ class SegmentationDataset:
         object_255: With two classes, whether the value 255 of a mask is class 1 (True) or ignored (False). None: it is
             ignored, but `check` refuses masks in which nothing but 0 and 255 occurs.
         unread: Other files in the folders of the images, which are not read, for a warning.
+        selection: Which labels of the files make which class, see `selecting`.
 
     Raises:
         ValueError: No pairs, fewer than two classes, a mapping to something that is not a class, or colors that do not
@@ -54,8 +74,8 @@ class SegmentationDataset:
 
     def __init__(
         self,
-        pairs: Sequence[tuple[Path, Path]],
-        classes: Classes,
+        pairs: Sequence[tuple[Path, Label]],
+        classes: Classes | None,
         *,
         name: str = "dataset",
         renumber: Mapping[int, int] | None = None,
@@ -63,29 +83,99 @@ class SegmentationDataset:
         channels: int = 3,
         object_255: bool | None = None,
         unread: Sequence[Path] = (),
+        selection: Selection | None = None,
     ) -> None:
         if not pairs:
             raise ValueError(f"{one_line(name)}: the data set has no images")
-        if len(classes) == 1:
-            only = quoted(classes.names[0], longest=60)
-            raise ValueError(
-                f"{one_line(name)}: one class alone leaves nothing to learn, every pixel is {only}: name two, "
-                'background and object, e.g. ["background", "road"], and write 0 and 1 into the masks'
-            )
-        if object_255 is not None and len(classes) != 2:
-            raise ValueError(
-                f"data.object_255 is {str(object_255).lower()}, but {one_line(name)} has {len(classes)} classes: it is "
-                "for masks of two, 0 and 255; leave it out"
-            )
+        self._arguments: dict[str, Any] = {
+            "pairs": pairs,
+            "classes": classes,
+            "name": name,
+            "renumber": renumber,
+            "colored_masks": colored_masks,
+            "channels": channels,
+            "object_255": object_255,
+            "unread": unread,
+            "selection": selection,
+        }
         self.pairs = tuple(pairs)
-        self.classes = classes
         self.name = name
         self.channels = channels
         self.object_255 = object_255
         self.unread = tuple(unread)
-        renumber = dict(enumerate(range(len(classes)))) if renumber is None else renumber
-        renumber = {**renumber, IGNORE_INDEX: 1} if object_255 else renumber
-        self._labels = LabelTable(classes, name=name, renumber=renumber, colored=colored_masks)
+        self.selected = selection is not None
+        self._classes, self._labels = self._meaning(classes, renumber, colored_masks, selection)
+
+    def _meaning(
+        self, own: Classes | None, renumber: Mapping[int, int] | None, colored: bool, selection: Selection | None
+    ) -> tuple[Classes | None, LabelTable]:
+        """The classes, and what the numbers and colors of the files stand for."""
+        values = renumber if renumber is not None else dict(enumerate(range(len(own) if own is not None else 0)))
+        colors = palette_colors(own, name=self.name) if colored and own is not None else None
+        if selection is not None:
+            if self.object_255 is not None:
+                raise ValueError("data.object_255 and data.classes are both given: list 255 in data.classes instead")
+            chosen = select(selection, own, values, colors, name=self.name)
+            own, values, colors, rest = chosen.classes, chosen.values, chosen.colors, chosen.rest
+        else:
+            rest = None
+        if own is not None and len(own) == 1:
+            only = quoted(own.names[0], longest=60)
+            raise ValueError(
+                f"{one_line(self.name)}: one class alone leaves nothing to learn, every pixel is {only}: name two, "
+                'background and object, e.g. ["background", "road"], and write 0 and 1 into the masks'
+            )
+        count = len(own) if own is not None else 0
+        if self.object_255 is not None and count != 2:
+            raise ValueError(
+                f"data.object_255 is {str(self.object_255).lower()}, but {one_line(self.name)} has {count} classes: it "
+                "is for masks of two, 0 and 255; leave it out"
+            )
+        if self.object_255:
+            values = {**values, IGNORE_INDEX: 1}
+        tolerance = selection.tolerance if selection is not None else 0
+        table = LabelTable(
+            name=self.name, num_classes=count, values=values, colors=colors, rest=rest, tolerance=tolerance
+        )
+        return own, table
+
+    @property
+    def classes(self) -> Classes:
+        """Names and colors of the K classes.
+
+        Raises:
+            ValueError: If the files do not name them and nobody else did.
+        """
+        if self._classes is None:
+            raise ValueError(
+                f"{one_line(self.name)}: its files do not name the classes: give data.classes, e.g. "
+                "{background: [0], object: [255]}, or let `semask train FOLDER` find them"
+            )
+        return self._classes
+
+    @property
+    def names_classes(self) -> bool:
+        """Whether the classes are known."""
+        return self._classes is not None
+
+    def selecting(self, selection: Selection) -> "SegmentationDataset":
+        """The same files with classes that are made of what the files hold; see `Data.classes`.
+
+        Raises:
+            ValueError: If a class of the files is left out, or something is listed that they do not have.
+        """
+        return self._with(selection=selection)
+
+    def subset(self, indices: Sequence[int]) -> "SegmentationDataset":
+        """Only some of the samples, in the given order."""
+        return self._with(pairs=[self.pairs[index] for index in indices])
+
+    def reading(self, *, channels: int) -> "SegmentationDataset":
+        """The same files, with images read in another number of channels."""
+        return self._with(channels=channels)
+
+    def _with(self, **changes: Any) -> "SegmentationDataset":
+        return SegmentationDataset(**{**self._arguments, **changes})
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -109,8 +199,8 @@ class SegmentationDataset:
         import torch
         from torchvision import tv_tensors
 
-        path = self.pairs[index][1]
-        return tv_tensors.Mask(torch.from_numpy(self._labels.indices(read_mask(path), path)))
+        source = self.pairs[index][1]
+        return tv_tensors.Mask(torch.from_numpy(self._labels.indices(raw_label(source), label_path(source))))
 
     @property
     def ignored_class(self) -> int | None:
@@ -125,7 +215,9 @@ class SegmentationDataset:
     @property
     def _undecided(self) -> bool:
         """Whether 255 could be meant as class 1."""
-        return len(self.classes) == 2 and self.object_255 is None and self._labels.keeps(0) and self._labels.keeps(1)
+        if self.selected or self.object_255 is not None or len(self.classes) != 2:
+            return False
+        return self._labels.keeps(0) and self._labels.keeps(1)
 
     def require_decided(self) -> None:
         """Refuse masks of two classes in which nothing but 0 and 255 occurs, unless `object_255` says what is meant.
@@ -137,7 +229,7 @@ class SegmentationDataset:
         """
         white = False
         for _, mask in self.pairs if self._undecided else ():
-            holds_255 = only_0_and_255(read_mask(mask))
+            holds_255 = only_0_and_255(raw_label(mask))
             if holds_255 is None:
                 return
             white = white or holds_255
@@ -174,7 +266,7 @@ class SegmentationDataset:
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             found = pool.map(examine, range(len(self)))
             return summarize(
-                self.pairs,
+                [(image, label_path(source)) for image, source in self.pairs],
                 track(found, f"Checking {self.name}", len(self)),
                 name=self.name,
                 num_classes=len(self.classes),
@@ -185,8 +277,8 @@ class SegmentationDataset:
     def _examine(self, index: int, level: CheckLevel) -> CheckedPair:
         """Check one pair."""
         path, mask = self.pairs[index]
-        raw = read_mask(mask)
-        label = self._labels.indices(raw, mask)  # [H, W]
+        raw = raw_label(mask)
+        label, adjusted = self._labels.read(raw, label_path(mask))  # [H, W]
         if level == "full":
             _, reach = self._fitting(index, label.shape)
         else:
@@ -195,7 +287,7 @@ class SegmentationDataset:
             if label.shape != read_size(path, upright=False) and label.shape != read_size(path):
                 raise self._size_error(index, label.shape, read_size(path))
         pixels = np.bincount(label.ravel(), minlength=IGNORE_INDEX + 1)[: len(self.classes)]
-        return CheckedPair(pixels, only_0_and_255(raw) if self._undecided else None, reach)
+        return CheckedPair(pixels, only_0_and_255(raw) if self._undecided else None, reach, adjusted)
 
     def _fitting(self, index: int, size: tuple[int, ...]) -> tuple[NDArray[np.uint8], Reach | None]:
         """Read the image of a sample at the size of its label, and how much of their range its samples use."""
@@ -213,11 +305,25 @@ class SegmentationDataset:
         return np.array(image).reshape(image.height, image.width, self.channels), reach_of(image)
 
     def _size_error(self, index: int, label: tuple[int, ...], image: tuple[int, ...]) -> ValueError:
-        image_path, mask_path = self.pairs[index]
+        image_path, source = self.pairs[index]
         return ValueError(
-            f"{one_line(mask_path)}: the mask has {label[1]} x {label[0]} pixels, its image {one_line(image_path)} "
-            f"{image[1]} x {image[0]}: both must have the same size"
+            f"{one_line(label_path(source))}: the mask has {label[1]} x {label[0]} pixels, its image "
+            f"{one_line(image_path)} {image[1]} x {image[0]}: both must have the same size"
         )
+
+
+def raw_label(source: Label) -> NDArray[Any]:
+    """Read a mask as its file has it: [H, W] of numbers, or [H, W, 3] of colors.
+
+    Raises:
+        ValueError: If it can't be read.
+    """
+    return read_mask(source) if isinstance(source, Path) else source.read()
+
+
+def label_path(source: Label) -> Path:
+    """The file that holds a label, for messages."""
+    return source if isinstance(source, Path) else source.path
 
 
 def _to_image(pixels: NDArray[Any]) -> "tv_tensors.Image":

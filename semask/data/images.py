@@ -118,6 +118,23 @@ def read_image(path: str | Path, *, channels: int = 3, upright: bool = True) -> 
     return converted
 
 
+def read_small(path: str | Path, *, side: int) -> Image.Image:
+    """Read a photograph in gray, at a fraction of its size where its format decodes one faster (JPEG).
+
+    Args:
+        path: As for `read_image`.
+        side: Least height and width in pixels of what is read, if the image has them.
+
+    Returns:
+        Image of mode "L", turned as its EXIF orientation says.
+
+    Raises:
+        ValueError: As `read_image`.
+    """
+    image, _ = _load(path, upright=True, side=side)
+    return _eight_bit(image, path).convert("L")
+
+
 def read_mask(path: str | Path) -> NDArray[Any]:
     """Read the numbers of a mask as the file has them: palette entries as indices, 1-bit as 0 and 1.
 
@@ -174,10 +191,12 @@ def encoded(picture: Image.Image, format: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _load(path: str | Path, *, upright: bool) -> tuple[Image.Image, str]:
+def _load(path: str | Path, *, upright: bool, side: int | None = None) -> tuple[Image.Image, str]:
     """Decode the first frame; also returns Pillow's name of the sample layout in the file ("" if it has none)."""
     try:
         with _open(path) as image:
+            if side is not None:
+                image.draft("L", (side, side))
             layout = image.tile[0].args if image.tile else ""
             rawmode = layout[0] if isinstance(layout, tuple) and layout else layout
             image.load()

@@ -8,10 +8,14 @@ from typing import Annotated, Any
 from semask.data import catalog
 from semask.data.dataset import CheckLevel, SegmentationDataset
 from semask.data.format import Split
+from semask.data.selection import Selection
+from semask.data.splits import HOLDOUT, read_split, split_by_name
 from semask.files.schema import Range, require_fields
 
 OPTIONS = ("channels", "image_dir", "label_dir", "object_255")
 """Settings that only some formats have."""
+ALL = "all"
+"""Name of a split that is the whole folder, where it has none of its own."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +25,18 @@ class Data:
     Args:
         root: Folder of the data set.
         format: Layout of the folder. "folder" is any set of images/SPLIT and annotations/SPLIT with a classes.json.
-        train_split: Split to train on; by default the format's own (train, training or train2014).
+        train_split: Split to train on; by default the format's own (train, training or train2014). For a folder without
+            splits "all" is all of it.
         val_split: Split to evaluate on; by default the format's own (val, validation or test2014).
+        holdout: Share of the images that is held out for validation where the folder has no splits: by a hash of their
+            names, so that it stays when files are added.
+        split_file: CSV file with the columns name and split (train or val) for a folder without splits; images that are
+            not listed are split by holdout. Null for none.
+        classes: Which labels of the files make which class, in the order of the classes, e.g. {road: [road, lane],
+            tree: [3, 4], sign: ["#ff8000"], ignore: ["*"]}: values of masks, colors, names of the files' own classes;
+            "*" is all that is not listed; "ignore" is not learned. Null for the classes of the files.
+        tolerance: With classes, the greatest difference (0 to 255, in each channel) between a value or color in a mask
+            and a listed one that it stands for; for masks with smoothed edges.
         check: What to read before the first step: "full" every image and mask, "labels" every mask and the header of
             every image, "none" nothing.
         allow_empty_masks: Accept masks in which every pixel is ignored.
@@ -39,6 +53,10 @@ class Data:
     format: catalog.FormatName = "folder"
     train_split: str | None = None
     val_split: str | None = None
+    holdout: Annotated[float, Range(0, 1, above=True, below=True)] = HOLDOUT
+    split_file: str | None = None
+    classes: dict[str, Any] | None = None
+    tolerance: Annotated[int, Range(0, 255)] = 0
     check: CheckLevel = "full"
     allow_empty_masks: bool = False
     workers: Annotated[int, Range(0, 256)] = 2
@@ -50,6 +68,8 @@ class Data:
     def __post_init__(self) -> None:
         """Validate."""
         require_fields(self, "data")
+        if self.tolerance and self.classes is None:
+            raise ValueError(f"data.tolerance is {self.tolerance}, but needs data.classes, which say what is meant")
         if self.channels not in (1, 3, 4):
             raise ValueError(f"data.channels is {self.channels}: give 1, 3 or 4")
         for name in self._given():
@@ -61,14 +81,45 @@ class Data:
         """Find the files of the training or the validation split.
 
         Raises:
-            ValueError: The folder is not laid out as the format says, or images and masks do not pair up.
+            ValueError: The folder is not laid out as the format says, images and masks do not pair up, or the classes
+                are not those of the files.
         """
-        format = catalog.find(self.format)
-        name = (self.train_split if split == "train" else self.val_split) or format.splits[split]
-        return format.find(Path(self.root).expanduser(), name, **self._given())
+        format, root = catalog.find(self.format), Path(self.root).expanduser()
+        given = self.train_split if split == "train" else self.val_split
+        names = {} if self.split_file is not None and given is None else format.splits_in(root)
+        if names or given not in (None, ALL):
+            found = format.find(root, given or names[split], **self._given())
+        else:
+            whole = self.everything()
+            found = whole if given == ALL else self._part(whole, split, root)
+        return found if self.classes is None else found.selecting(Selection(self.classes, self.tolerance))
+
+    def everything(self) -> SegmentationDataset:
+        """Find the files of a folder without splits, with the classes that they have themselves.
+
+        Raises:
+            ValueError: As `dataset`.
+        """
+        found: SegmentationDataset = catalog.find(self.format).find(Path(self.root).expanduser(), None, **self._given())
+        return found
+
+    def _part(self, found: SegmentationDataset, split: Split, root: Path) -> SegmentationDataset:
+        """The samples of a split of data that has none."""
+        names = sample_names(found, root)
+        given = read_split(Path(self.split_file).expanduser()) if self.split_file is not None else {}
+        sides = split_by_name(names, holdout=self.holdout, given=given)
+        return found.subset([index for index, side in enumerate(sides) if side == split])
 
     def _given(self) -> dict[str, Any]:
         """Those of `OPTIONS` that are not left at their defaults."""
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         values = {name: getattr(self, name) for name in OPTIONS}
         return {name: value for name, value in values.items() if value != defaults[name]}
+
+
+def sample_names(dataset: SegmentationDataset, root: Path) -> list[str]:
+    """Names that samples are split by: the path of the image below the root, without its ending."""
+    return [
+        (image.relative_to(root) if image.is_relative_to(root) else Path(image.name)).with_suffix("").as_posix()
+        for image, _ in dataset.pairs
+    ]
