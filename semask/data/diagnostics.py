@@ -54,8 +54,8 @@ def warnings_of(train: Split, val: Split) -> list[str]:
         if split.checked.adjusted:
             share = 100 * split.checked.adjusted / max(1, int(split.checked.pixels.sum()))
             lines.append(
-                f"{split.checked.adjusted:,} pixels ({share:.2g} %) of the {split.name} split have a value or color that "
-                "is not listed, and were taken for the nearest (data.tolerance)"
+                f"{split.checked.adjusted:,} pixels ({share:.2g} %) of the {split.name} split have a value or color "
+                "that is not listed, and were taken for the nearest (data.tolerance)"
             )
         dark = dark_line(split.checked.reaches)
         lines += [dark] if dark else []
