@@ -13,7 +13,7 @@ from semask.data.splits import HOLDOUT, read_split, split_by_name
 from semask.files.schema import Range, require_fields
 
 OPTIONS = ("channels", "image_dir", "label_dir", "object_255")
-"""Settings that only some formats have."""
+"""Settings that only some formats have; channels all but those of public data sets."""
 ALL = "all"
 """Name of a split that is the whole folder, where it has none of its own."""
 
@@ -41,10 +41,10 @@ class Data:
             every image, "none" nothing.
         allow_empty_masks: Accept masks in which every pixel is ignored.
         workers: Processes that load samples, for each training process; 0 loads in the process itself.
-        channels: Channels that images are read with: 1 (gray), 3 (RGB) or 4 (RGBA); other than 3 only for the format
-            "folder".
-        image_dir: Folder of the images below root; only for the format "folder".
-        label_dir: Folder of the masks below root; only for the format "folder".
+        channels: Channels that images are read with: 1 (gray), 3 (RGB) or 4 (RGBA); other than 3 not for the formats of
+            public data sets.
+        image_dir: Folder of the images below root; only for the formats "folder" and "folders".
+        label_dir: Folder of the masks below root; only for the formats "folder" and "folders".
         object_255: For two classes in the format "folder": whether the value 255 of a mask is class 1 (true) or ignored
             (false). Null: it is ignored, but masks in which only 0 and 255 occur are refused.
     """
@@ -72,10 +72,14 @@ class Data:
             raise ValueError(f"data.tolerance is {self.tolerance}, but needs data.classes, which say what is meant")
         if self.channels not in (1, 3, 4):
             raise ValueError(f"data.channels is {self.channels}: give 1, 3 or 4")
+        format = catalog.find(self.format)
         for name in self._given():
-            if name not in catalog.find(self.format).options:
-                having = " and ".join(x for x in catalog.names() if name in catalog.find(x).options)
-                raise ValueError(f"data.{name} is for the format {having}, not for {self.format}: leave it out")
+            if name not in format.options and (name != "channels" or format.title):
+                known = {x: catalog.find(x) for x in catalog.names()}
+                having = [x for x, f in known.items() if name in f.options or (name == "channels" and not f.title)]
+                raise ValueError(
+                    f"data.{name} is for the format {' or '.join(having)}, not for {self.format}: leave it out"
+                )
 
     def dataset(self, split: Split) -> SegmentationDataset:
         """Find the files of the training or the validation split.
@@ -88,7 +92,7 @@ class Data:
         given = self.train_split if split == "train" else self.val_split
         names = {} if self.split_file is not None and given is None else format.splits_in(root)
         if names or given not in (None, ALL):
-            found = format.find(root, given or names[split], **self._given())
+            found = self._found(given or names[split])
         else:
             whole = self.everything()
             found = whole if given == ALL else self._part(whole, split, root)
@@ -100,8 +104,14 @@ class Data:
         Raises:
             ValueError: As `dataset`.
         """
-        found: SegmentationDataset = catalog.find(self.format).find(Path(self.root).expanduser(), None, **self._given())
-        return found
+        return self._found(None)
+
+    def _found(self, split: str | None) -> SegmentationDataset:
+        """What the format finds of a split of the files, None for all."""
+        format, given = catalog.find(self.format), self._given()
+        options = {name: value for name, value in given.items() if name in format.options}
+        found: SegmentationDataset = format.find(Path(self.root).expanduser(), split, **options)
+        return found if found.channels == self.channels else found.reading(channels=self.channels)
 
     def _part(self, found: SegmentationDataset, split: Split, root: Path) -> SegmentationDataset:
         """The samples of a split of data that has none."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from semask.data.classes import IGNORE_INDEX, Classes, read_ids
 from semask.data.dataset import SegmentationDataset
 from semask.data.format import Format
+from semask.data.listing import Listing
 from semask.data.pairs import listed, require_folders, require_pairs, tree
 from semask.files.text import one_line
 
@@ -60,4 +61,9 @@ def _by_frame(place: Path, ending: str) -> dict[str, Path]:
     return {f"{path.parent.name}/{path.name.removesuffix(ending)}": path for path in place.glob(f"*/[!.]*{ending}")}
 
 
-FORMAT = Format(find=cityscapes, splits={"train": "train", "val": "val"}, title="Cityscapes")
+def recognize(listing: Listing) -> str | None:
+    """The folders leftImg8bit and gtFine."""
+    return "leftImg8bit and gtFine" if {"leftImg8bit", "gtFine"} <= listing.folders else None
+
+
+FORMAT = Format(find=cityscapes, splits={"train": "train", "val": "val"}, title="Cityscapes", recognize=recognize)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from semask.data.classes import IGNORE_INDEX, Classes
 from semask.data.dataset import SegmentationDataset
 from semask.data.format import Format
+from semask.data.listing import Listing
 from semask.data.pairs import pairs_by_stem, require_folders
 from semask.files.atomic import write_whole
 from semask.files.reading import parse_json, read_text
@@ -124,4 +125,10 @@ def write_classes(path: str | Path, classes: Classes, *, name: str, ignore_index
     write_whole(Path(path), json.dumps(values, indent=1) + "\n")
 
 
-FORMAT = Format(find=folder, splits={"train": "train", "val": "val"})
+def recognize(listing: Listing) -> str | None:
+    """A classes.json, and images next to annotations with the same splits."""
+    there = (listing.root / CLASSES_FILE).is_file() and {"images/train", "annotations/train"} <= listing.folders
+    return f"{CLASSES_FILE}, images and annotations" if there else None
+
+
+FORMAT = Format(find=folder, splits={"train": "train", "val": "val"}, recognize=recognize)
