@@ -200,8 +200,12 @@ class SegmentationDataset:
         import torch
         from torchvision import tv_tensors
 
+        return tv_tensors.Mask(torch.from_numpy(self.label_array(index)))
+
+    def label_array(self, index: int) -> NDArray[np.uint8]:
+        """Read only the mask of a sample, without torch: [H, W] of class indices, 255 = ignored."""
         source = self.pairs[index][1]
-        return tv_tensors.Mask(torch.from_numpy(self._labels.indices(raw_label(source), label_path(source))))
+        return self._labels.indices(raw_label(source), label_path(source))
 
     @property
     def ignored_class(self) -> int | None:
