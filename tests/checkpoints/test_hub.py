@@ -202,7 +202,11 @@ def test_other_classes(tmp_path, cache):
         loaded = from_pretrained(source, num_classes=5, **more)
         assert loaded.config.num_classes == 5
         assert "decoder.classifier.weight" in loaded.load_report.fresh
-        assert from_pretrained(source, classes=["a", "b", "c"], **more).metadata["classes"]["classes"] == ["a", "b", "c"]
+        assert from_pretrained(source, classes=["a", "b", "c"], **more).metadata["classes"]["classes"] == [
+            "a",
+            "b",
+            "c",
+        ]
 
 
 @pytest.mark.parametrize(("name", "repository"), [("me/roads", "me/roads"), ("roads", "me/roads")])
