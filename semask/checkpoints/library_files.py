@@ -223,8 +223,9 @@ def stem_like(channels: int) -> Tensor:
 @contextlib.contextmanager
 def silent_transformers() -> Iterator[None]:
     """Keep transformers from reporting what it loads: we do."""
-    from transformers.utils import logging
+    import transformers
 
+    logging: Any = transformers.utils.logging
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -126,8 +126,8 @@ def library_tensors(
 def backbone_report(model: nn.Module, loaded: Set[str], resized: Set[str], unused: list[str]) -> LoadReport:
     """Say what became of all tensors of a model by the names of those of its library's backbone."""
     kinds = {f"{BACKBONE}model.{name}": kind for kind, some in enumerate((loaded, resized)) for name in some}
-    sorted_ = [[name for name in model.state_dict() if kinds.get(name, 2) == kind] for kind in range(3)]
-    return LoadReport(*sorted_, unused=unused)
+    taken, fitted, fresh = ([name for name in model.state_dict() if kinds.get(name, 2) == kind] for kind in range(3))
+    return LoadReport(taken, fitted, fresh, unused)
 
 
 def in_folder(path: Path) -> Path:

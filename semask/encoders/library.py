@@ -355,6 +355,7 @@ def with_features(model: Any, in_channels: int) -> nn.Module:
         if [x.shape[-1 if _format(model) == "NHWC" else 1] for x in maps] == said:
             if (fault := difference(model, dict(features.items()), in_channels=in_channels, sizes=(side,))) is not None:
                 raise ValueError(f"{type(model).__name__}: {fault}: build it with timm's features_only=True")
+            features.pretrained_cfg = getattr(model, "pretrained_cfg", None)  # mean and standard deviation
             wrapped: nn.Module = features
             return wrapped
     full: nn.Module = model

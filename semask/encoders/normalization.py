@@ -30,7 +30,8 @@ def normalization_of(model: nn.Module) -> ChannelStatistics:
         return ChannelStatistics()
     if str(said.get("architecture", "")).startswith("tf_efficientnet_lite"):
         return LITE
-    mean, std = said.get("mean"), said.get("std")
+    mean: Any = said.get("mean")
+    std: Any = said.get("std")
     if not all_in(mean, Range(-1e4, 1e4)) or not all_in(std, Range(0, 1e4, above=True)) or len(mean) != len(std):
         return ChannelStatistics()
     return ChannelStatistics(tuple(mean), tuple(std))

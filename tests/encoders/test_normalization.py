@@ -68,8 +68,18 @@ def test_other_channels_have_to_be_told():
     assert ModelSettings(in_channels=1, mean=(0.5,), std=(0.2,)).mean == (0.5,)
 
 
-@pytest.mark.parametrize("said", [None, "x", {}, {"mean": "abc", "std": HALF}, {"mean": HALF, "std": (0, 1, 1)},
-                                  {"mean": HALF, "std": (1.0,)}, {"mean": (float("nan"),) * 3, "std": HALF}])  # fmt: skip
+NO_NORMALIZATION = [
+    None,
+    "x",
+    {},
+    {"mean": "abc", "std": HALF},
+    {"mean": HALF, "std": (0, 1, 1)},
+    {"mean": HALF, "std": (1.0,)},
+    {"mean": (float("nan"),) * 3, "std": HALF},
+]
+
+
+@pytest.mark.parametrize("said", NO_NORMALIZATION)
 def test_what_is_no_normalization_is_not_taken(said):
     model = timm.create_model("resnet18")
     model.pretrained_cfg = said
