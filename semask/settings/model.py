@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from semask.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from semask.files.schema import Probability, Range, from_plain, require_fields
 from semask.files.text import one_line, reason
 from semask.semantic.residual import Residual
@@ -16,6 +15,8 @@ ClassCount = Annotated[int, Range(2, 255), "(one kind of object is two classes: 
 Window = Annotated[int, Range(1, 1024)]
 Depth = Annotated[int, Range(0, 32)]
 Width = Annotated[int, Range(1, 8192)]
+RGB = 3
+"""Channels that a backbone's own mean and standard deviation are for."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class ModelSettings:
         dropout: Dropout probability of the decoder's channels in training (fpn and maskformer).
         queries: Masks that a mask decoder makes.
         decoder_layers: Transformer layers of a mask decoder; null for the published 6 (maskformer) or 9.
-        mean: Mean of each channel that images are normalized with, for values in [0, 1]; the default is ImageNet's.
+        mean: Mean of each channel that images are normalized with, for values in [0, 1]; null for what the backbone's
+            weights were trained with, ImageNet's for a Swin as published. A built model has the numbers.
         std: Standard deviation of each channel, likewise.
 
     Raises:
@@ -69,14 +71,15 @@ class ModelSettings:
     dropout: Probability = 0.1
     queries: Annotated[int, Range(1, 10_000)] = 100
     decoder_layers: Annotated[int, Range(1, 64)] | None = None
-    mean: tuple[Annotated[float, Range(-1e4, 1e4)], ...] = IMAGENET_MEAN
-    std: tuple[Annotated[float, Range(0, 1e4, above=True)], ...] = IMAGENET_STD
+    mean: tuple[Annotated[float, Range(-1e4, 1e4)], ...] | None = None
+    std: tuple[Annotated[float, Range(0, 1e4, above=True)], ...] | None = None
 
     def __post_init__(self) -> None:
         require_fields(self, "model")
-        if not len(self.mean) == len(self.std) == self.in_channels:
+        means, stds = (RGB if values is None else len(values) for values in (self.mean, self.std))
+        if not means == stds == self.in_channels:
             raise ValueError(
-                f"model.mean has {len(self.mean)} and model.std {len(self.std)} values for "
+                f"model.mean has {means} and model.std {stds} values for "
                 f"in_channels={self.in_channels}: give one a channel"
             )
 
