@@ -24,12 +24,14 @@ class Checked(NamedTuple):
         masks: Masks that were read; 0 for level "none".
         empty: Masks in which every pixel is ignored.
         reaches: Images of more than 8 bits that were read, and how much of their range they use.
+        pixels_of_each: Number of pixels of every class in each mask, [N, K]; None for level "none".
     """
 
     pixels: NDArray[np.int64]
     masks: int = 0
     empty: int = 0
     reaches: Mapping[Path, Reach] = {}
+    pixels_of_each: NDArray[np.uint32] | None = None
 
 
 class CheckedPair(NamedTuple):
@@ -70,15 +72,17 @@ def summarize(
             is undecided what 255 means.
     """
     total = np.zeros(num_classes, dtype=np.int64)
+    of_each = np.zeros((len(pairs), num_classes), dtype=np.uint32)  # 70 MiB for COCO-Stuff's 118,000 masks
     problems: list[str] = []
     empty: list[Path] = []
     reaches: dict[Path, Reach] = {}
     white: set[bool | None] = set()
-    for (image, mask), result in zip(pairs, results, strict=True):
+    for index, ((image, mask), result) in enumerate(zip(pairs, results, strict=True)):
         if isinstance(result, str):
             problems.append(result)
             continue
         total += result.pixels
+        of_each[index] = result.pixels
         white.add(result.white)
         if result.reach is not None:
             reaches[image] = result.reach
@@ -95,4 +99,4 @@ def summarize(
     if problems:
         more = f" (and {len(problems) - 1} more of {len(pairs)} pairs have a problem)" if len(problems) > 1 else ""
         raise ValueError(problems[0] + more)
-    return Checked(total, len(pairs), len(empty), reaches)
+    return Checked(total, len(pairs), len(empty), reaches, of_each)
