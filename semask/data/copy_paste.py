@@ -1,7 +1,8 @@
-"""Objects of rare classes, pasted from another training image: simple copy-paste (Ghiasi et al. 2021, arXiv 2012.07177).
+"""Objects of rare classes, pasted from another training image.
 
-An object is a connected part of the pixels of a class, as there are no instances. It keeps its size and the height at
-which it stood, so that a sign does not lie on the road; column and side are random. Edges are not blended.
+Simple copy-paste (Ghiasi et al. 2021, arXiv 2012.07177) with classes in place of instances: an object is a connected
+part of the pixels of a class. It keeps its size and the height at which it stood, so that a sign does not lie on the
+road. Its column is random, and it may be mirrored. Edges are not blended.
 """
 
 from typing import TYPE_CHECKING

@@ -57,7 +57,7 @@ class RareClasses:
         able = np.flatnonzero(probabilities)
         if not len(able):
             return None
-        index = np.searchsorted(np.cumsum(probabilities[able]), number, side="right")
+        index = int(np.searchsorted(np.cumsum(probabilities[able]), number, side="right"))
         return int(able[min(index, len(able) - 1)])  # rounding may lead past the last
 
     def draw_image(self, drawn: int, number: float) -> int:

@@ -3,10 +3,12 @@
 Each is a torchvision v2 transform on `tv_tensors`; the random ones draw from torch's generator of the CPU alone.
 """
 
+import io
 import math
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
@@ -254,8 +256,11 @@ class Jpeg(v2.Transform):  # type: ignore[misc]
         """Compress an image; labels pass."""
         if isinstance(item, tv_tensors.Mask):
             return item
-        compressed = F.jpeg(F.to_dtype(item, torch.uint8, scale=True), params["quality"])
-        return F.to_dtype(compressed, item.dtype, scale=True)
+        file = io.BytesIO()  # torchvision's own coder is going to leave it
+        F.to_pil_image(F.to_dtype(item, torch.uint8, scale=True)).save(file, "JPEG", quality=params["quality"])
+        with Image.open(file, formats=["JPEG"]) as picture:
+            compressed = F.pil_to_tensor(picture)
+        return tv_tensors.Image(F.to_dtype(compressed, item.dtype, scale=True))
 
 
 class Noise(v2.Transform):  # type: ignore[misc]

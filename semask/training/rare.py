@@ -1,6 +1,7 @@
 """What a training does for rare classes: it needs the pixels of each class, which are counted before the first step."""
 
 from collections.abc import Sequence
+
 import numpy as np
 from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ def require_counts(data: Data, loss: PixelLoss | MaskLoss, augmentation: Augment
     named = needing_counts(loss, augmentation)
     if named and data.check == "none":
         raise ValueError(
-            f"{named[0]}, which needs the pixels of each class, but data.check is none: set data.check to labels or full"
+            f"{named[0]}, which needs the pixels of each class: set data.check, which is none, to labels or full"
         )
 
 
