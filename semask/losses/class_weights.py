@@ -13,7 +13,7 @@ DIGITS = 6
 """Significant digits: the numbers stand in recipes and are compared when a run goes on."""
 
 
-def weights_from_counts(weighting: Weighting, pixels: NDArray[np.integer], *, beta: float = 0.99) -> tuple[float, ...]:
+def weights_from_counts(weighting: Weighting, pixels: NDArray[np.integer], *, beta: float = 0.9) -> tuple[float, ...]:
     """Compute a weight for each class.
 
     - inverse: 1 / pixels of the class.

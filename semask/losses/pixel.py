@@ -78,7 +78,7 @@ class PixelLoss:
     auxiliary_weight: Weight = 0.4
     presence_weight: Weight = 0.2
     average: Average = "valid"
-    class_weights_beta: Annotated[float, Range(0, 1, below=True)] = 0.99
+    class_weights_beta: Annotated[float, Range(0, 1, below=True)] = 0.9
     cross_entropy_weight: Weight = 1.0
     focal_weight: Weight = 0.0
     focal_gamma: Annotated[float, Range(0, 10)] = 2.0
