@@ -24,6 +24,7 @@ from semask.model import SeMask
 from semask.settings.inference import Inference
 from semask.settings.precision import tell
 from semask.settings.training import Training
+from semask.training.rare import require_counts, use_counts
 from semask.training.start import (
     check_files,
     check_settings,
@@ -85,10 +86,11 @@ def train(
     reporter = (reporter or LineReporter()) if accelerator.is_main_process else Silent()
     tell(chosen, reporter)
     train_set, val_set = data.dataset("train"), data.dataset("val")
-    check_settings(model, train_set, val_set, loss)
-    if accelerator.is_main_process:
-        check_files(data, train_set, val_set, reporter)
+    check_settings(model, train_set, val_set, loss, augmentation)
+    require_counts(data, loss, augmentation)
+    counted = check_files(data, train_set, val_set, reporter) if accelerator.is_main_process else None
     accelerator.wait_for_everyone()
+    loss, balance = use_counts(counted, loss, augmentation, train_set.classes.names, reporter)
     settings: dict[str, Any] = {
         "augmentation": augmentation,
         "data": data,
@@ -107,7 +109,11 @@ def train(
     batches = iter(
         training_loader(
             train_set,
-            training_transform(augmentation, Normalization(tuple(model.config["mean"]), tuple(model.config["std"]))),
+            training_transform(
+                augmentation,
+                Normalization(tuple(model.config["mean"]), tuple(model.config["std"])),
+                rare=balance.rare if balance is not None else None,
+            ),
             seed=training.seed,
             batch_size=training.batch_size // (passes * accelerator.num_processes),
             first_sample=run.samples,
@@ -116,6 +122,7 @@ def train(
             world_size=accelerator.num_processes,
             workers=data.workers,
             pin_memory=device.type == "cuda",
+            balance=balance,
         )
     )
     model.train()

@@ -4,10 +4,12 @@ import logging
 from pathlib import Path
 from typing import Any, cast, get_args
 
+import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
@@ -17,6 +19,7 @@ from semask.checkpoints.pretrained import load_pretrained
 from semask.data import diagnostics
 from semask.data.dataset import SegmentationDataset
 from semask.data.source import Data
+from semask.data.transforms import Augmentation
 from semask.evaluation import check_classes
 from semask.extras import require
 from semask.files.reading import parse_json, require_file
@@ -99,12 +102,17 @@ def make_accelerator(training: Training, out: str, *, skips_maps: bool = False) 
 
 
 def check_settings(
-    model: SeMask, train_set: SegmentationDataset, val_set: SegmentationDataset, loss: PixelLoss | MaskLoss
+    model: SeMask,
+    train_set: SegmentationDataset,
+    val_set: SegmentationDataset,
+    loss: PixelLoss | MaskLoss,
+    augmentation: Augmentation,
 ) -> None:
     """Find what does not fit together before anything is read.
 
     Raises:
-        ValueError: If model, data and loss have different classes.
+        ValueError: If model, data and loss have different classes, images have too many channels for a step of the
+            augmentation, or a package is missing.
     """
     for dataset in (train_set, val_set):
         check_classes(model, dataset)
@@ -118,14 +126,24 @@ def check_settings(
     if isinstance(loss, MaskLoss) != model.decoder.makes_masks:
         kind = "MaskLoss" if model.decoder.makes_masks else "PixelLoss"
         raise ValueError(f"decoder {model.config['decoder']} is trained with {kind}, not with {type(loss).__name__}")
-    if isinstance(loss, PixelLoss) and loss.class_weights is not None and len(loss.class_weights) != classes:
+    if isinstance(loss, PixelLoss) and isinstance(loss.class_weights, tuple) and len(loss.class_weights) != classes:
         raise ValueError(
             f"loss.class_weights has {len(loss.class_weights)} values for {classes} classes: give one a class"
         )
+    augmentation.require_channels(train_set.channels)
+    if isinstance(loss, PixelLoss) and (loss.dice_weight or loss.lovasz_weight):
+        require("segmentation_models_pytorch")
+    if augmentation.copy_paste:
+        require("scipy")
 
 
-def check_files(data: Data, train_set: SegmentationDataset, val_set: SegmentationDataset, reporter: Reporter) -> None:
+def check_files(
+    data: Data, train_set: SegmentationDataset, val_set: SegmentationDataset, reporter: Reporter
+) -> NDArray[np.uint32] | None:
     """Read the files of both splits as `data.check` says, and warn of what is odd about them.
+
+    Returns:
+        Pixels of each class in each training mask, [N, K]; None if they were not read.
 
     Raises:
         ValueError: If a file is bad, or it has to be said what 255 means in the masks.
@@ -148,6 +166,7 @@ def check_files(data: Data, train_set: SegmentationDataset, val_set: Segmentatio
     if data.check == "labels":
         lines += [diagnostics.dark_images_line(dataset) for dataset in datasets.values()]
     reporter.warn(lines)
+    return splits[0].checked.pixels_of_each
 
 
 def start(

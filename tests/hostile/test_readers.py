@@ -66,6 +66,7 @@ READERS: dict[str, str] = {
     "data/formats/coco_stuff.py:_listed_pairs": "data/formats/test_coco_stuff.py",
     "data/formats/folder.py:read_classes": "data/formats/test_folder.py, fuzz.py",
     "data/images.py:_open": "data/test_images.py, fuzz.py",
+    "data/transform_steps.py:transform": "ours: just compressed",
     "encoders/library.py:read_configuration": "hostile/test_hostile_checkpoints.py, hostile/test_hostile_recipes.py",
     "engines/digest.py:_read": "engines/test_digest.py",
     "engines/exported.py:open_exported": "engines/test_runtime.py",
