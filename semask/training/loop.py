@@ -241,6 +241,7 @@ def run_steps(work: Work) -> None:
             if run.due(training.save_every):
                 run.save_timed()
             run.pace.restart()
+        run.show_step(logged=False)  # no time is left
     if run.evaluated is None:  # a finished run was resumed
         work.evaluate()
     run.call("on_end")

@@ -103,9 +103,9 @@ class Run(KeptRun):
         self.pace.done("step")
         self.stepped = self.pace.mark
         self.end_in_time()
-        self._show_step(logged=self.due(self.training.log_every))
+        self.show_step(logged=self.due(self.training.log_every))
 
-    def _show_step(self, *, logged: bool) -> None:
+    def show_step(self, *, logged: bool) -> None:
         """Say that a step is done, and log the losses since the last time."""
         losses = self._log_losses() if logged and self.losses else None
         self.reporter.step(self.step, self.training.steps, losses, self.seconds_left())
@@ -116,12 +116,16 @@ class Run(KeptRun):
 
     def seconds_left(self) -> float | None:
         """Seconds that the rest of the run takes with its evaluations and saves; None before it can be told."""
-        if self.ended is not None:
-            return 0.0
-        training, steps = self.training, self.training.steps
-        due = {"evaluation": training.evaluate_every, "save": training.save_every}
-        counts = {kind: times_due(every, self.step, steps) for kind, every in due.items()}
-        return self.pace.left({"step": steps - self.step, **counts})
+        steps = self.training.steps if self.ended is None else self.step
+        before = max(self.step - 1, 0)  # what is due after this step may be still to come
+        counts = {
+            "step": steps - self.step,
+            "evaluation": times_due(
+                self.training.evaluate_every, self.step if self.evaluated_step == self.step else before, steps
+            ),
+            "save": times_due(self.training.save_every, self.step if self.saved_step == self.step else before, steps),
+        }
+        return self.pace.left(counts)
 
     def end_in_time(self) -> None:
         """End the run when there is no time for another step, an evaluation and a save."""
@@ -139,7 +143,7 @@ class Run(KeptRun):
         self.ended = Ended(self.step, why)
         self.model.metadata["ended"] = self.ended._asdict()
         self.reporter.note(f"ends after step {self.step} of {self.training.steps}: {one_line(why)}")
-        self._show_step(logged=True)  # the steps since the last line of the log
+        self.show_step(logged=True)  # the steps since the last line of the log
 
     def told_by_first(self, value: Any) -> Any:
         """What the first process says, in all of them: clocks and callbacks of the others may say something else."""
@@ -197,6 +201,8 @@ class Run(KeptRun):
         means = torch.stack([torch.stack(losses) for losses in self.losses]).mean(0)
         total, main, prior = self.accelerator.reduce(means, "mean").tolist()
         images, seconds = (self.step - self.clock[0]) * self.training.batch_size, self.stepped - self.clock[1]
+        if images == 0:  # the clock began anew at this step
+            images, seconds = self.training.batch_size, self.pace.mean("step") or 1.0
         row = {"loss": total, "main": main, "prior": prior, "lr": self.lr, "images/s": images / seconds}
         self.losses = []
         self.clock = (self.step, self.stepped)

@@ -1,4 +1,5 @@
 import math
+
 import pytest
 
 from semask.data.classes import Classes

@@ -113,7 +113,7 @@ def test_the_time_left_over_the_whole_run(semask, recipe, tmp_path, monkeypatch,
     monkeypatch.setattr(Run, "finish_step", watched)
     output = semask(*recipe(tmp_path / "run", steps=6, evaluate_every=2, save_every=3, log_every=5))
     # Evaluations count from the first one on, as do saves.
-    assert said == [5 * STEP, 4 * STEP, 3 * STEP + 2 * EVALUATION, 2 * STEP + EVALUATION + SAVE,
+    assert said == [5 * STEP, 4 * STEP, 3 * STEP + 2 * EVALUATION, 2 * STEP + 2 * EVALUATION + SAVE,
                     STEP + EVALUATION + SAVE, EVALUATION + SAVE]  # fmt: skip
     assert "  0:00:13 left" in next(line for line in output.err.splitlines() if line.startswith("step 5/6  loss"))
     assert clock.now == 6 * STEP + 3 * EVALUATION + 2 * SAVE
@@ -226,7 +226,7 @@ def test_a_run_that_ended_goes_on_with_more_patience(semask, recipe, tmp_path, m
 def test_the_best_by_another_score_is_kept(semask, recipe, tmp_path, monkeypatch):
     settings = {"steps": 2, "evaluate_every": 1, "save_every": 1}
     said = semask(*recipe(tmp_path / "run", best_by="iou:sky", **settings)).err
-    assert "  IoU of sky " in said
+    assert " IoU of sky " in said
     refused = semask.refused(*recipe(tmp_path / "run", **settings), "--resume")
     assert refused.startswith("training.best_by is miou, but the run to resume was started with iou:sky")
     monkeypatch.setattr(Best, "of", lambda *_: 0.0)  # 0 is better than nothing, though not than the IoU of before

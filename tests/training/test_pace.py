@@ -64,7 +64,9 @@ def test_what_is_due_is_counted_as_the_loop_does_it(every):
             assert times_due(every, done, steps) == sum(due(step, steps) for step in range(done + 1, steps + 1))
 
 
-@pytest.mark.parametrize(("step", "evaluation", "every"), [(0.5, 0.0, 0), (0.5, 30.0, 100), (0.01, 400.0, 0), (3, 2, 7)])
+@pytest.mark.parametrize(
+    ("step", "evaluation", "every"), [(0.5, 0.0, 0), (0.5, 30.0, 100), (0.01, 400.0, 0), (3, 2, 7)]
+)
 def test_the_steps_and_their_evaluations_fit_and_one_more_would_not(step, evaluation, every):
     def seconds(steps: int) -> float:
         return steps * step + times_due(every, 0, steps) * evaluation
