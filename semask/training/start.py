@@ -1,8 +1,9 @@
 """What has to be decided and checked before the first step of a training: precision, devices, data, optimizer."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
 import numpy as np
 import torch
@@ -10,19 +11,17 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from semask.acceleration.accelerate import accelerate
 from semask.acceleration.precision import choose
 from semask.checkpoints.pretrained import load_pretrained
 from semask.data import diagnostics
+from semask.data.classes import Classes
 from semask.data.dataset import SegmentationDataset
 from semask.data.source import Data
 from semask.data.transforms import Augmentation
 from semask.evaluation import check_classes
-from semask.extras import require
-from semask.files.reading import parse_json, require_file
 from semask.files.reporter import Reporter
 from semask.files.text import one_line, reason
 from semask.losses.mask import MaskLoss
@@ -30,8 +29,13 @@ from semask.losses.pixel import PixelLoss
 from semask.model import SeMask
 from semask.settings.precision import Asked, Choice
 from semask.settings.training import Training
+from semask.training.callbacks import Callback
+from semask.training.length import saved_runs
+from semask.training.pace import Pace
+from semask.training.parameters import parameter_groups
 from semask.training.run import Run
-from semask.training.state import STATE, require_free, require_run
+from semask.training.state import require_free, require_run
+from semask.training.trackers import configure, make_trackers, require_trackers
 
 
 def default_loss(model: SeMask) -> PixelLoss | MaskLoss:
@@ -53,15 +57,10 @@ def choose_precision(training: Training, out: Path, *, resume: bool) -> Choice:
 
 def started_with(out: Path) -> Asked | None:
     """Precision of the run in a folder, of any of its files: all hold its recipe. None if none can be read."""
-    for path in (out / STATE, *sorted(out.glob("*.safetensors"))):
-        try:
-            with safe_open(require_file(path), framework="pt") as file:
-                recipe = parse_json(file.metadata()["semask"])["recipe"]
-            precision = recipe["training"]["precision"]
-            if precision in get_args(Asked):
-                return cast(Asked, precision)
-        except (SafetensorError, OSError, ValueError, TypeError, KeyError):
-            continue  # it is read again, and its faults are told, when the run goes on
+    for saved in saved_runs(out):
+        precision = saved["recipe"]["training"].get("precision")
+        if precision in get_args(Asked):
+            return cast(Asked, precision)
     return None
 
 
@@ -79,14 +78,13 @@ def make_accelerator(training: Training, out: str, *, skips_maps: bool = False) 
     on_cpu = training.cpu or not torch.cuda.is_available()
     if training.precision == "fp16" and on_cpu:
         raise ValueError("training.precision is fp16, which needs a GPU: use bf16 or fp32 on a CPU")
-    require("tensorboard")
+    require_trackers(training.log_with)
     logging.getLogger("accelerate").setLevel(logging.ERROR)
     AcceleratorState._reset_state(reset_partial_state=True)  # it would keep the precision of an earlier run's process
     accelerator = Accelerator(
         mixed_precision="no" if training.precision == "fp32" else training.precision,
         gradient_accumulation_steps=training.accumulate,
         cpu=training.cpu,
-        log_with="tensorboard",
         project_dir=out,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=skips_maps)],
     )
@@ -169,22 +167,23 @@ def check_files(
     return splits[0].checked.pixels_of_each
 
 
-def start(
+def prepare(
     model: SeMask,
     training: Training,
     accelerator: Accelerator,
     out: Path,
     *,
+    classes: Classes,
     resume: bool,
-    resume_changed: bool = False,
+    pace: Pace,
     reporter: Reporter,
+    callbacks: Sequence[Callback] = (),
 ) -> Run:
-    """Begin a run, or go on with the one in the folder.
+    """Make a run whose steps can be done, but for the state that it begins with.
 
     Raises:
         ValueError: If the folder holds a run that is not to be resumed, or none that could be.
     """
-    resume = resume or resume_changed
     if resume:
         require_run(out)
     else:
@@ -201,44 +200,35 @@ def start(
         model.compile()
     else:
         accelerate(model)
-    run = Run(
+    return Run(
         model,
         torch.optim.AdamW(parameter_groups(model, training), lr=training.lr, betas=training.betas),
         accelerator,
         out,
-        steps=training.steps,
-        ema=training.ema,
-        log_every=training.log_every,
-        batch_size=training.batch_size,
+        training=training,
+        classes=classes,
+        pace=pace,
         reporter=reporter,
+        callbacks=callbacks,
     )
-    if resume:
+
+
+def start(run: Run, *, resume: bool, resume_changed: bool = False) -> None:
+    """Begin a run, or go on with the one in the folder.
+
+    Raises:
+        ValueError: If that one is another run, or the folder can't be written to.
+    """
+    if resume or resume_changed:
         run.resume(changed=resume_changed)
     else:
         run.begin()
-    try:  # TensorBoard shows the points of a stopped run that came after this step no more
-        accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": run.step + 1}})
+    accelerator = run.accelerator
+    try:
+        accelerator.log_with = make_trackers(run.training.log_with, run.out, first_step=run.step + 1)
+        accelerator.init_trackers("semask")  # each tracker has a project of its own
+        configure(accelerator.trackers, run.model.metadata["recipe"])
     except OSError as error:
-        raise ValueError(f"{one_line(out)}: could not be written ({reason(error)}): choose another --out") from error
-    return run
-
-
-def parameter_groups(model: SeMask, training: Training) -> list[dict[str, Any]]:
-    """Split parameters by weight decay and learning rate as the published recipes do.
-
-    LayerNorm, GroupNorm, embeddings and relative position tables have no weight decay; BatchNorm, biases and the scale
-    of the semantic attention have. The encoder's learning rate is `encoder_lr` times the others'.
-    """
-    kinds = (nn.LayerNorm, nn.GroupNorm, nn.Embedding)
-    exempt = {id(p) for module in model.modules() if isinstance(module, kinds) for p in module.parameters()}
-    exempt |= {id(p) for name, p in model.named_parameters() if name.endswith("relative_position_bias_table")}
-    encoder = {id(p) for p in model.encoder.parameters()}
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for parameter in model.parameters():
-        decay = 0.0 if id(parameter) in exempt else training.weight_decay
-        factor = training.encoder_lr if id(parameter) in encoder else 1.0
-        groups.setdefault((decay, factor), []).append(parameter)
-    return [
-        {"params": parameters, "weight_decay": decay, "factor": factor, "lr": training.lr * factor}
-        for (decay, factor), parameters in groups.items()
-    ]
+        raise ValueError(
+            f"{one_line(run.out)}: could not be written ({reason(error)}): choose another --out"
+        ) from error

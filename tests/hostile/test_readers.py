@@ -95,8 +95,8 @@ READERS: dict[str, str] = {
     "training/demo.py:read_losses": "ours: the log that the demo wrote",
     "training/demo.py:read_note": "ours: the note that the demo wrote",
     "training/log.py:read": "training/test_log.py",
-    "training/run.py:_renew_last": "training/test_run.py",
-    "training/start.py:started_with": "training/test_loop.py",
+    "training/kept.py:_renew_last": "training/test_run.py",
+    "training/length.py:saved_runs": "training/test_loop.py",
 }
 """Where a file is opened, and what attacks it; what is our own, written a moment before, says so."""
 
