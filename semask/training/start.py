@@ -142,7 +142,11 @@ def check_files(data: Data, train_set: SegmentationDataset, val_set: Segmentatio
         )
         for name, dataset in datasets.items()
     ]
-    lines: list[str | None] = [diagnostics.unread_line(name, dataset) for name, dataset in datasets.items()]
+    lines: list[str | None] = [
+        tell(name, dataset)
+        for tell in (diagnostics.unread_line, diagnostics.unlabeled_line)
+        for name, dataset in datasets.items()
+    ]
     if data.check != "none":
         lines += [*diagnostics.warnings_of(*splits), diagnostics.shared_line(train_set, val_set)]
     if data.check == "labels":
