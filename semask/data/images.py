@@ -192,6 +192,20 @@ def read_mask(path: str | Picture) -> NDArray[Any]:
     )
 
 
+def read_palette(path: str | Picture) -> list[tuple[int, int, int]] | None:
+    """Read the colors of a file with a palette, in their order, without its pixels; None if it has none.
+
+    Raises:
+        ValueError: As `read_size`.
+    """
+    try:
+        with _open(path) as image:
+            colors = (image.getpalette() or []) if image.mode == "P" else None
+    except Exception as error:
+        raise _explained(path, error) from error
+    return None if colors is None else list(zip(colors[::3], colors[1::3], colors[2::3], strict=True))
+
+
 def read_size(path: str | Picture, *, upright: bool = True) -> tuple[int, int]:
     """Read the size from the header of a file, without decoding the pixels where the format allows it.
 
