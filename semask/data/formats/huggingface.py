@@ -144,7 +144,8 @@ def _from_shards(files: Sequence[Path]) -> tuple[list[tuple[Picture, Label]], st
     for path, facts in described:
         image, mask = _columns(path, facts)
         shard = Shard(path, (image, mask))
-        pairs += [(StoredImage(shard, row, image), StoredMask(shard, row, mask)) for row in range(facts.rows)]
+        for row in range(facts.rows):
+            pairs.append((StoredImage(shard, row, image), StoredMask(shard, row, mask)))
     return pairs, described[0][1].features
 
 
