@@ -114,7 +114,8 @@ def evaluate(
         with all_or_none(group.world_size):
             if group.rank == 0:
                 tell(choice, reporter)
-                reporter.warn([diagnostics.unread_line("val", dataset), diagnostics.dark_images_line(dataset)])
+                lines = [diagnostics.unread_line("val", dataset), diagnostics.unlabeled_line("val", dataset)]
+                reporter.warn([*lines, diagnostics.dark_images_line(dataset)])
         result = evaluate_model(
             Predictor(opened, settings),
             dataset,

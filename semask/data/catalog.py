@@ -68,7 +68,10 @@ def recognize(root: Path) -> Recognized:
         ValueError: If it has none of the known ones, or more than one; it says what was looked at.
     """
     from semask.data.listing import Listing
+    from semask.data.tables import TABLE_SUFFIXES
 
+    if root.is_file() and root.suffix.lower() in TABLE_SUFFIXES:
+        return Recognized("table", "it is a table")
     if not root.is_dir():
         raise ValueError(f"{one_line(root)}: no such folder")
     listing = Listing(root)

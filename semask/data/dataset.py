@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semask.data.checking import OBJECT_255, Checked, CheckedPair, summarize
-from semask.data.classes import IGNORE_INDEX, Classes
-from semask.data.images import Reach, reach_of, read_image, read_mask, read_size
+from semask.data.classes import IGNORE_INDEX, Classes, Color
+from semask.data.images import Picture, Reach, image_path, reach_of, read_image, read_mask, read_size
 from semask.data.labels import LabelTable, only_0_and_255, palette_colors
 from semask.data.progress import Track, untracked
 from semask.data.selection import Selection, select
@@ -56,16 +56,18 @@ class SegmentationDataset:
     as their EXIF orientation says, unless only the stored image has the size of the mask.
 
     Args:
-        pairs: Path of the image, and path or source of its mask, one pair a sample.
+        pairs: Path or source of the image, and path or source of its mask, one pair a sample.
         classes: Names and colors of the K classes; None if the files do not tell: `selecting` names them.
         name: Name of the data set, for messages and reports.
         renumber: Value in the mask files -> class index or 255. None: the files hold class indices. The value 255 is
             ignored unless the mapping says otherwise; any value not in the mapping is an error.
         colored_masks: Accept RGB masks too, in the colors of the palette; black is ignored unless it is a class.
+        ignored_colors: Other colors of RGB masks that are ignored.
         channels: Channels of the images: 1, 3 or 4.
         object_255: With two classes, whether the value 255 of a mask is class 1 (True) or ignored (False). None: it is
             ignored, but `check` refuses masks in which nothing but 0 and 255 occurs.
         unread: Other files in the folders of the images, which are not read, for a warning.
+        unlabeled: Images that are left out because they have no mask, for a warning.
         selection: Which labels of the files make which class, see `selecting`.
 
     Raises:
@@ -75,15 +77,17 @@ class SegmentationDataset:
 
     def __init__(
         self,
-        pairs: Sequence[tuple[Path, Label]],
+        pairs: Sequence[tuple[Picture, Label]],
         classes: Classes | None,
         *,
         name: str = "dataset",
         renumber: Mapping[int, int] | None = None,
         colored_masks: bool = False,
+        ignored_colors: Sequence[Color] = (),
         channels: int = 3,
         object_255: bool | None = None,
         unread: Sequence[Path] = (),
+        unlabeled: Sequence[Path] = (),
         selection: Selection | None = None,
     ) -> None:
         if not pairs:
@@ -94,9 +98,11 @@ class SegmentationDataset:
             "name": name,
             "renumber": renumber,
             "colored_masks": colored_masks,
+            "ignored_colors": ignored_colors,
             "channels": channels,
             "object_255": object_255,
             "unread": unread,
+            "unlabeled": unlabeled,
             "selection": selection,
         }
         self.pairs = tuple(pairs)
@@ -104,15 +110,22 @@ class SegmentationDataset:
         self.channels = channels
         self.object_255 = object_255
         self.unread = tuple(unread)
+        self.unlabeled = tuple(unlabeled)
         self.selected = selection is not None
-        self._classes, self._labels = self._meaning(classes, renumber, colored_masks, selection)
+        colors = palette_colors(classes, name=name) if colored_masks and classes is not None else None
+        if colors is not None:
+            colors = dict.fromkeys(ignored_colors, IGNORE_INDEX) | colors
+        self._classes, self._labels = self._meaning(classes, renumber, colors, selection)
 
     def _meaning(
-        self, own: Classes | None, renumber: Mapping[int, int] | None, colored: bool, selection: Selection | None
+        self,
+        own: Classes | None,
+        renumber: Mapping[int, int] | None,
+        colors: Mapping[Color, int] | None,
+        selection: Selection | None,
     ) -> tuple[Classes | None, LabelTable]:
         """The classes, and what the numbers and colors of the files stand for."""
         values = renumber if renumber is not None else dict(enumerate(range(len(own) if own is not None else 0)))
-        colors = palette_colors(own, name=self.name) if colored and own is not None else None
         if selection is not None:
             if self.object_255 is not None:
                 raise ValueError("data.object_255 and data.classes are both given: list 255 in data.classes instead")
@@ -271,7 +284,7 @@ class SegmentationDataset:
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             found = pool.map(examine, range(len(self)))
             return summarize(
-                [(image, label_path(source)) for image, source in self.pairs],
+                [(image_path(image), label_path(source)) for image, source in self.pairs],
                 track(found, f"Checking {self.name}", len(self)),
                 name=self.name,
                 num_classes=len(self.classes),
@@ -310,10 +323,10 @@ class SegmentationDataset:
         return np.array(image).reshape(image.height, image.width, self.channels), reach_of(image)
 
     def _size_error(self, index: int, label: tuple[int, ...], image: tuple[int, ...]) -> ValueError:
-        image_path, source = self.pairs[index]
+        picture, source = self.pairs[index]
         return ValueError(
             f"{one_line(label_path(source))}: the mask has {label[1]} x {label[0]} pixels, its image "
-            f"{one_line(image_path)} {image[1]} x {image[0]}: both must have the same size"
+            f"{one_line(image_path(picture))} {image[1]} x {image[0]}: both must have the same size"
         )
 
 

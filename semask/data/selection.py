@@ -96,6 +96,10 @@ def _select(
     _require_complete(own, values, colors, new_values, new_colors, rest)
     # What the files themselves ignore stays ignored, unless it is listed.
     new_values = {v: IGNORE_INDEX for v, i in values.items() if i == IGNORE_INDEX} | new_values
+    new_colors = {c: IGNORE_INDEX for c, i in (colors or {}).items() if i == IGNORE_INDEX} | new_colors
+    if rest is not None:  # black and 255 would be ignored, even if they are a class of the files
+        new_values = dict.fromkeys(values, rest) | new_values
+        new_colors = dict.fromkeys(colors or {}, rest) | new_colors
     colored = colors is not None or bool(new_colors)
     return Selected(
         Classes(tuple(names), _palette(len(names), palette)), new_values, new_colors if colored else None, rest

@@ -1,13 +1,12 @@
 """Images that show nearly the same: frames of one street, copies of another size or compression."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from semask.data.images import read_small
+from semask.data.images import Picture, read_small
 
 SIDE = 16
 """Side of the thumbnail that images are compared by."""
@@ -27,8 +26,8 @@ def thumbnail(image: Image.Image) -> NDArray[np.uint8]:
     return np.asarray(small, dtype=np.uint8).reshape(-1)
 
 
-def read_thumbnail(path: Path) -> NDArray[np.uint8]:
-    """The thumbnail of a file; a JPEG is decoded at a fraction of its size.
+def read_thumbnail(path: Picture) -> NDArray[np.uint8]:
+    """The thumbnail of an image; a JPEG is decoded at a fraction of its size.
 
     Raises:
         ValueError: If it can't be read.

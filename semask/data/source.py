@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from semask.data import catalog
 from semask.data.dataset import CheckLevel, SegmentationDataset
 from semask.data.format import Split
+from semask.data.images import image_path
 from semask.data.selection import Selection
 from semask.data.splits import HOLDOUT, read_split, split_by_name
 from semask.files.schema import Range, require_fields
@@ -23,7 +24,7 @@ class Data:
     """Where the images and masks of a run are, and how carefully they are read.
 
     Args:
-        root: Folder of the data set.
+        root: Folder of the data set, or the file of a table that names its images and masks.
         format: Layout of the folder. "folder" is any set of images/SPLIT and annotations/SPLIT with a classes.json.
         train_split: Split to train on; by default the format's own (train, training or train2014). For a folder without
             splits "all" is all of it.
@@ -129,7 +130,9 @@ class Data:
 
 def sample_names(dataset: SegmentationDataset, root: Path) -> list[str]:
     """Names that samples are split by: the path of the image below the root, without its ending."""
+    place = root.parent if root.is_file() else root
+    images = [image_path(image) for image, _ in dataset.pairs]
     return [
-        (image.relative_to(root) if image.is_relative_to(root) else Path(image.name)).with_suffix("").as_posix()
-        for image, _ in dataset.pairs
+        (image.relative_to(place) if image.is_relative_to(place) else Path(image.name)).with_suffix("").as_posix()
+        for image in images
     ]

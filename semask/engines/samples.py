@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from semask.data.images import ImageSource, read_image
 from semask.data.normalization import Normalization, resize_image
 from semask.data.sizes import fitted_size
 from semask.data.source import Data
@@ -76,18 +77,20 @@ def choose_samples(images: Sequence[str] | None, recipe: dict[str, Any], *, coun
     Raises:
         ValueError: If an entry of `images` stands for no image.
     """
+    files: list[Path] | list[Path | ImageSource]
     if images:
         files, source = find_images(list(images)), ", ".join(images)
     else:
         files, source = recipe_images(recipe.get("data", {})), "the validation data of the recipe"
     if files:
-        return Samples(tuple(random.Random(0).sample(files, min(count, len(files)))), source)
+        chosen = random.Random(0).sample(files, min(count, len(files)))
+        return Samples(tuple(x if isinstance(x, Path) else read_image(x, channels=channels) for x in chosen), source)
     scenes = [draw_scene(0, 2 * index + 1, size=SCENE_SIZE)[0] for index in range(count)]
     pictures = scenes if channels in (1, 3, 4) else [np.array(scene.convert("L")) for scene in scenes]
     return Samples(tuple(pictures), f"{count} synthetic scenes", synthetic=True)
 
 
-def recipe_images(settings: dict[str, Any]) -> list[Path]:
+def recipe_images(settings: dict[str, Any]) -> list[Path | ImageSource]:
     """Validation images of a recipe's data; none where it does not lie on this machine."""
     try:
         return [image for image, _ in Data(**settings).dataset("val").pairs]

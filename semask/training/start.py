@@ -22,6 +22,7 @@ from semask.data.dataset import SegmentationDataset
 from semask.data.source import Data
 from semask.data.transforms import Augmentation
 from semask.evaluation import check_classes
+from semask.extras import require
 from semask.files.reporter import Reporter
 from semask.files.text import one_line, reason
 from semask.losses.mask import MaskLoss
@@ -158,7 +159,11 @@ def check_files(
         )
         for name, dataset in datasets.items()
     ]
-    lines: list[str | None] = [diagnostics.unread_line(name, dataset) for name, dataset in datasets.items()]
+    lines: list[str | None] = [
+        tell(name, dataset)
+        for tell in (diagnostics.unread_line, diagnostics.unlabeled_line)
+        for name, dataset in datasets.items()
+    ]
     if data.check != "none":
         lines += [*diagnostics.warnings_of(*splits), diagnostics.shared_line(train_set, val_set)]
     if data.check == "labels":
