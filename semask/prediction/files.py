@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from semask.data.geo_files import NoImage
 from semask.data.images import IMAGE_SUFFIXES
 from semask.files.text import one_line
 
@@ -25,7 +26,7 @@ HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Kinds of characters that no name of an output has: control, direction and format, half pairs, line separators."""
 
 
-class Unreadable(ValueError):
+class Unreadable(NoImage):
     """The image is at fault, not a setting."""
 
 
