@@ -58,6 +58,8 @@ def build(encoder: str | SemanticEncoder = "swin_tiny", decoder: str | Decoder =
     )
     if isinstance(encoder, str) and isinstance(decoder, str):  # else its parts say what they are
         model.config = chosen.as_dict() | described(built.backbone)
+    elif chosen.value_range is not None:
+        model.config["value_range"] = chosen.as_dict()["value_range"]
     return model
 
 

@@ -8,7 +8,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from semask.builder import build_for, require_weights
-from semask.checkpoints.metadata import check
+from semask.checkpoints.metadata import check, measured_of
 from semask.checkpoints.published import PUBLISHED
 from semask.checkpoints.tensors import read_tensors
 from semask.files import network
@@ -81,6 +81,7 @@ def load(source: str | Path, *, device: torch.device | str = "cpu", into: SeMask
     require_weights(model.state_dict(), tensors, path)
     model.load_state_dict(tensors)
     model.metadata = metadata
+    model.config |= measured_of(metadata, path)  # a model of one's own does not know what was measured
     try:
         if torch.device(device).type == "meta":
             raise RuntimeError("it holds no numbers")

@@ -7,8 +7,8 @@ Files are opened with rasterio (GDAL), the extra `geo`, and can be read by windo
 """
 
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -53,6 +53,16 @@ class Reading:
         """Whether files are read as photos, by `read_image`, which needs no rasterio."""
         special = (self.bands, self.band_files, self.value_range, self.nodata)
         return self.channels in PHOTO_CHANNELS and all(setting is None for setting in special)
+
+    def for_model(self, config: Mapping[str, Any]) -> "Reading":
+        """The same with the range of samples that a model was trained with, and its mean where there is no data.
+
+        Args:
+            config: The model's settings.
+        """
+        value_range = config.get("value_range")
+        pairs = None if value_range is None else tuple((float(low), float(high)) for low, high in value_range)
+        return replace(self, value_range=pairs, fill=tuple(config["mean"]))
 
 
 class Window(NamedTuple):
@@ -113,6 +123,7 @@ class Bands:
         import_rasterio("images of other bands and samples than photos are read")
         self.path, self.reading = path, reading
         self.highest = 0
+        self.height = self.width = 0
         self.files: list[Any] = []
         try:
             with _OPENING, gdal():
@@ -150,12 +161,14 @@ class Bands:
     def read(self, window: Window | None = None) -> Pixels:
         """Read a part of the image, or all of it, as the model takes it."""
         samples = self.samples(window)
-        if self.reading.value_range is None:
-            image = self._eight_bit(samples)
-        else:
-            image = scaled(samples, self.reading.value_range, self.reading.fill)
-        holes = None if samples.valid is None else ~samples.valid.any(axis=0)
-        return Pixels(image, holes if holes is not None and holes.any() else None)
+        value_range = self.reading.value_range
+        image: NDArray[Any] = (
+            self._eight_bit(samples) if value_range is None else scaled(samples, value_range, self.reading.fill)
+        )
+        if samples.valid is None:
+            return Pixels(image, None)
+        holes: NDArray[np.bool_] = np.logical_not(samples.valid.any(axis=0))
+        return Pixels(image, holes if holes.any() else None)
 
     def samples(self, window: Window | None = None) -> Samples:
         """Read the chosen bands of a part of the image, or of all of it, as they are stored."""
@@ -261,23 +274,23 @@ def files_of(path: Path, endings: Sequence[str] | None) -> list[Path]:
         return [path]
     if not path.stem.endswith(endings[0]):
         raise NoImage(
-            f"{one_line(path)}: the name does not end in {one_line(endings[0])}, the first of data.band_files: give the "
-            "file of that band"
+            f"{one_line(path)}: the name does not end in {one_line(endings[0])}, the first of data.band_files: give "
+            "the file of that band"
         )
     return [path.with_name(f"{path.stem.removesuffix(endings[0])}{ending}{path.suffix}") for ending in endings]
 
 
-def scaled(
-    samples: Samples, value_range: ValueRange, fill: tuple[float, ...] | None
-) -> NDArray[np.float32]:
+def scaled(samples: Samples, value_range: ValueRange, fill: tuple[float, ...] | None) -> NDArray[np.float32]:
     """Bring samples [C, h, w] to [0, 1]: what is outside the range is clipped, holes get the fill of their channel."""
     values, valid = samples
-    exact = np.float32 if values.dtype.itemsize < 4 or values.dtype == np.float32 else np.float64
-    low, high = (np.array(side, exact)[:, None, None] for side in zip(*value_range, strict=True))
+    exact: Any = np.float32 if values.dtype.itemsize < 4 or values.dtype == np.float32 else np.float64
+    limits: NDArray[Any] = np.array(value_range, np.float64)[:, :, None, None]  # [C, 2, 1, 1]
+    low, spread = limits[:, 0].astype(exact), (limits[:, 1] - limits[:, 0]).astype(exact)
     with np.errstate(invalid="ignore", over="ignore"):  # of holes, which are replaced
-        image = np.clip((values.astype(exact) - low) / (high - low), 0, 1).astype(np.float32)
+        image: NDArray[np.float32] = np.clip((values.astype(exact) - low) / spread, 0, 1).astype(np.float32)
     if valid is not None:
-        image = np.where(valid, image, np.array(fill or [0] * len(image), np.float32)[:, None, None])
+        filled: NDArray[np.float32] = np.array(fill or [0] * len(image), np.float32)[:, None, None]
+        image = np.where(valid, image, filled)
     return image
 
 
@@ -291,7 +304,7 @@ def require_small(path: Path, size: tuple[int, int], channels: int) -> None:
     if height * width > most or height * width * channels > 4 * most:
         raise NoImage(
             f"{one_line(path)}: too large: {width} x {height} pixels of {channels} channels, the limit is {most:,} "
-            "pixels: train on it with data.format chips, predict it with --tile, or set SEMASK_MAX_PIXELS higher"
+            "pixels: train on it with data.format raster, predict it with --tile, or set SEMASK_MAX_PIXELS higher"
         )
 
 

@@ -47,7 +47,7 @@ class CheckedPair(NamedTuple):
 
 
 def summarize(
-    pairs: Sequence[tuple[Path, Path]],
+    pairs: Sequence[tuple[Path, object]],
     results: Iterable[CheckedPair | str],
     *,
     name: str,
@@ -58,7 +58,7 @@ def summarize(
     """Add up what the pairs hold.
 
     Args:
-        pairs: Path of the image and path of the mask of each pair.
+        pairs: Path of the image, and path or source of the mask, of each pair.
         results: What each pair holds, or what is wrong with it, in the same order.
         name: Name of the data set, for messages.
         num_classes: Number of classes K.
@@ -71,7 +71,7 @@ def summarize(
     """
     total = np.zeros(num_classes, dtype=np.int64)
     problems: list[str] = []
-    empty: list[Path] = []
+    empty: list[object] = []
     reaches: dict[Path, Reach] = {}
     white: set[bool | None] = set()
     for (image, mask), result in zip(pairs, results, strict=True):

@@ -1,6 +1,6 @@
 """Pairs of files to pairs of tensors.
 
-photo.jpg  -> image [C, H, W] uint8
+photo.jpg  -> image [C, H, W] uint8, or float32 in [0, 1] where the range of the samples is known
 photo.png  -> label [H, W] uint8: 0..K-1, or 255 = ignored
 
 torch and torchvision are imported when the first sample is read: finding and checking files does without them.
@@ -10,16 +10,18 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from semask.data.bands import Reading, Window
 from semask.data.checking import OBJECT_255, Checked, CheckedPair, summarize
 from semask.data.classes import IGNORE_INDEX, Classes
-from semask.data.images import Reach, reach_of, read_image, read_mask, read_size
+from semask.data.images import Reach, read_mask
 from semask.data.labels import LabelTable, only_0_and_255
 from semask.data.progress import Track, untracked
+from semask.data.reading import Picture, read_picture, read_picture_size
 from semask.files.schema import quoted
 from semask.files.text import one_line
 
@@ -29,23 +31,36 @@ if TYPE_CHECKING:
 CheckLevel = Literal["full", "labels", "none"]
 
 
+class LabelSource(Protocol):
+    """Where the numbers of a mask are from that is no file of its own; as text it names itself."""
+
+    def read(self) -> NDArray[Any]:
+        """Read or draw the mask: [H, W] of numbers, or [H, W, 3] of colors."""
+
+
 class SegmentationDataset:
     """Images with a class index for every pixel.
 
-    An item is (image [C, H, W] uint8, label [H, W] uint8 of class indices 0..K-1 or 255 = ignored). Images are turned
-    as their EXIF orientation says, unless only the stored image has the size of the mask.
+    An item is (image [C, H, W], label [H, W] uint8 of class indices 0..K-1 or 255 = ignored). Images are uint8, or
+    float32 in [0, 1] if their `reading` has a range of values. They are turned as their EXIF orientation says, unless
+    only the stored image has the size of the mask.
 
     Args:
-        pairs: Path of the image and path of the mask, one pair a sample.
+        pairs: Path of the image, and path or source of the mask, one pair a sample.
         classes: Names and colors of the K classes.
         name: Name of the data set, for messages and reports.
         renumber: Value in the mask files -> class index or 255. None: the files hold class indices. The value 255 is
             ignored unless the mapping says otherwise; any value not in the mapping is an error.
         colored_masks: Accept RGB masks too, in the colors of the palette; black is ignored unless it is a class.
-        channels: Channels of the images: 1, 3 or 4.
+        channels: Channels of the images.
         object_255: With two classes, whether the value 255 of a mask is class 1 (True) or ignored (False). None: it is
             ignored, but `check` refuses masks in which nothing but 0 and 255 occurs.
         unread: Other files in the folders of the images, which are not read, for a warning.
+        windows: Part of the image that each sample is, None for all of it; empty: all are whole images.
+
+    Attributes:
+        reading: How the samples of the files become channels; at first, photos of that number of channels.
+        ignore_nodata: Whether pixels without data are ignored, whatever their label.
 
     Raises:
         ValueError: No pairs, fewer than two classes, a mapping to something that is not a class, or colors that do not
@@ -54,7 +69,7 @@ class SegmentationDataset:
 
     def __init__(
         self,
-        pairs: Sequence[tuple[Path, Path]],
+        pairs: Sequence[tuple[Path, Path | LabelSource]],
         classes: Classes,
         *,
         name: str = "dataset",
@@ -63,6 +78,7 @@ class SegmentationDataset:
         channels: int = 3,
         object_255: bool | None = None,
         unread: Sequence[Path] = (),
+        windows: Sequence[Window | None] = (),
     ) -> None:
         if not pairs:
             raise ValueError(f"{one_line(name)}: the data set has no images")
@@ -80,7 +96,9 @@ class SegmentationDataset:
         self.pairs = tuple(pairs)
         self.classes = classes
         self.name = name
-        self.channels = channels
+        self.windows = tuple(windows) or (None,) * len(pairs)
+        self.reading = Reading(channels=channels)
+        self.ignore_nodata = True
         self.object_255 = object_255
         self.unread = tuple(unread)
         renumber = dict(enumerate(range(len(classes)))) if renumber is None else renumber
@@ -91,6 +109,11 @@ class SegmentationDataset:
         """Return the number of samples."""
         return len(self.pairs)
 
+    @property
+    def channels(self) -> int:
+        """Channels of the images."""
+        return self.reading.channels
+
     def __getitem__(self, index: int) -> "tuple[tv_tensors.Image, tv_tensors.Mask]":
         """Read a sample.
 
@@ -98,19 +121,29 @@ class SegmentationDataset:
             ValueError: A file cannot be read, the sizes differ, or the mask holds values that are not classes.
         """
         label = self.label(index)
-        return _to_image(self._fitting(index, (label.shape[-2], label.shape[-1]))[0]), label
+        picture = self._fitting(index, (label.shape[-2], label.shape[-1]))
+        holes = self._ignored(picture)
+        if holes is not None:
+            import torch
+
+            label[torch.from_numpy(holes)] = IGNORE_INDEX
+        return _to_image(picture.pixels), label
 
     def image(self, index: int, *, upright: bool = True) -> "tv_tensors.Image":
-        """Read only the image of a sample: [C, H, W] uint8; `upright` applies the EXIF orientation."""
-        return _to_image(self._read(index, upright=upright)[0])
+        """Read only the image of a sample: [C, H, W]; `upright` applies the EXIF orientation."""
+        return _to_image(self._read(index, upright=upright).pixels)
+
+    def reach(self, index: int) -> Reach | None:
+        """How much of their range the samples of an image use of which the upper 8 bits are taken; else None."""
+        return self._read(index, upright=True).reach
 
     def label(self, index: int) -> "tv_tensors.Mask":
         """Read only the mask of a sample: [H, W] uint8 of class indices, 255 = ignored."""
         import torch
         from torchvision import tv_tensors
 
-        path = self.pairs[index][1]
-        return tv_tensors.Mask(torch.from_numpy(self._labels.indices(read_mask(path), path)))
+        source = self.pairs[index][1]
+        return tv_tensors.Mask(torch.from_numpy(self._labels.indices(read_label(source), source)))
 
     @property
     def ignored_class(self) -> int | None:
@@ -137,7 +170,7 @@ class SegmentationDataset:
         """
         white = False
         for _, mask in self.pairs if self._undecided else ():
-            holds_255 = only_0_and_255(read_mask(mask))
+            holds_255 = only_0_and_255(read_label(mask))
             if holds_255 is None:
                 return
             white = white or holds_255
@@ -185,32 +218,39 @@ class SegmentationDataset:
     def _examine(self, index: int, level: CheckLevel) -> CheckedPair:
         """Check one pair."""
         path, mask = self.pairs[index]
-        raw = read_mask(mask)
+        raw = read_label(mask)
         label = self._labels.indices(raw, mask)  # [H, W]
+        reach = None
         if level == "full":
-            _, reach = self._fitting(index, label.shape)
-        else:
-            reach = None
+            picture = self._fitting(index, label.shape)
+            reach, holes = picture.reach, self._ignored(picture)
+            if holes is not None:
+                label = np.where(holes, np.uint8(IGNORE_INDEX), label)
+        elif self.windows[index] is None:
             # The stored size first: some formats keep the orientation behind the pixels.
-            if label.shape != read_size(path, upright=False) and label.shape != read_size(path):
-                raise self._size_error(index, label.shape, read_size(path))
+            sizes = (read_picture_size(path, self.reading, upright=upright) for upright in (False, True))
+            if all(label.shape != size for size in sizes):
+                raise self._size_error(index, label.shape, read_picture_size(path, self.reading))
         pixels = np.bincount(label.ravel(), minlength=IGNORE_INDEX + 1)[: len(self.classes)]
         return CheckedPair(pixels, only_0_and_255(raw) if self._undecided else None, reach)
 
-    def _fitting(self, index: int, size: tuple[int, ...]) -> tuple[NDArray[np.uint8], Reach | None]:
-        """Read the image of a sample at the size of its label, and how much of their range its samples use."""
-        image, reach = self._read(index, upright=True)
-        if image.shape[:2] != size:
-            stored, reach = self._read(index, upright=False)
-            if stored.shape[:2] != size:
-                raise self._size_error(index, size, image.shape[:2])
-            image = stored
-        return image, reach
+    def _fitting(self, index: int, size: tuple[int, ...]) -> Picture:
+        """Read the image of a sample at the size of its label."""
+        picture = self._read(index, upright=True)
+        if picture.pixels.shape[:2] != size:
+            stored = self._read(index, upright=False)
+            if stored.pixels.shape[:2] != size:
+                raise self._size_error(index, size, picture.pixels.shape[:2])
+            return stored
+        return picture
 
-    def _read(self, index: int, *, upright: bool) -> tuple[NDArray[np.uint8], Reach | None]:
+    def _read(self, index: int, *, upright: bool) -> Picture:
         """Read the image of a sample: [H, W, C]."""
-        image = read_image(self.pairs[index][0], channels=self.channels, upright=upright)
-        return np.array(image).reshape(image.height, image.width, self.channels), reach_of(image)
+        return read_picture(self.pairs[index][0], self.reading, upright=upright, window=self.windows[index])
+
+    def _ignored(self, picture: Picture) -> NDArray[np.bool_] | None:
+        """Which pixels [H, W] are ignored because the image has no data there."""
+        return picture.holes if self.ignore_nodata else None
 
     def _size_error(self, index: int, label: tuple[int, ...], image: tuple[int, ...]) -> ValueError:
         image_path, mask_path = self.pairs[index]
@@ -218,6 +258,11 @@ class SegmentationDataset:
             f"{one_line(mask_path)}: the mask has {label[1]} x {label[0]} pixels, its image {one_line(image_path)} "
             f"{image[1]} x {image[0]}: both must have the same size"
         )
+
+
+def read_label(source: Path | LabelSource) -> NDArray[Any]:
+    """Read the numbers, or colors, of a mask."""
+    return read_mask(source) if isinstance(source, Path) else source.read()
 
 
 def _to_image(pixels: NDArray[Any]) -> "tv_tensors.Image":

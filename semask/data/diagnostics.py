@@ -9,7 +9,7 @@ import numpy as np
 
 from semask.data.checking import Checked
 from semask.data.dataset import SegmentationDataset
-from semask.data.images import dark_line, reach_of, read_image
+from semask.data.images import dark_line
 from semask.data.pairs import listed
 from semask.files.text import one_line
 
@@ -145,6 +145,6 @@ def _shared(train: Sequence[Path], val: Sequence[Path]) -> Iterator[tuple[Path, 
 
 def dark_images_line(dataset: SegmentationDataset, images: int = SAMPLED_IMAGES) -> str | None:
     """Decode a few images, evenly spread, and say if they are dark; None if they are not."""
-    chosen = {dataset.pairs[int(i)][0] for i in np.linspace(0, len(dataset) - 1, min(images, len(dataset)))}
-    reaches = {path: reach_of(read_image(path, channels=dataset.channels)) for path in sorted(chosen)}
+    chosen = {int(i) for i in np.linspace(0, len(dataset) - 1, min(images, len(dataset)))}
+    reaches = {dataset.pairs[index][0]: dataset.reach(index) for index in sorted(chosen)}
     return dark_line({path: reach for path, reach in reaches.items() if reach is not None})

@@ -1,14 +1,12 @@
 """The numbers or colors of a mask file to class indices: the one place where label values are renumbered."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semask.data.classes import IGNORE_INDEX, Classes
-from semask.data.images import read_mask
 from semask.files.text import one_line
 
 LARGEST_VALUE = 2**24
@@ -38,12 +36,12 @@ class LabelTable:
         self._own = self._table[: len(classes)]
         self._colors = _color_codes(classes) if colored else None
 
-    def indices(self, raw: NDArray[Any], path: Path) -> NDArray[np.uint8]:
+    def indices(self, raw: NDArray[Any], path: object) -> NDArray[np.uint8]:
         """Renumber a mask as `read_mask` gives it: [H, W], or [H, W, 3] for colors -> [H, W] of class indices and 255.
 
         Args:
             raw: Content of the file.
-            path: The file, for messages.
+            path: The file, or what else names itself as text, for messages.
 
         Raises:
             ValueError: It holds values or colors that stand for nothing.
@@ -62,13 +60,12 @@ class LabelTable:
         """Whether a number in the masks is the class index already."""
         return int(self._table[value]) == value
 
-    def _from_values(self, raw: NDArray[Any], path: Path) -> NDArray[np.uint8]:
+    def _from_values(self, raw: NDArray[Any], path: object) -> NDArray[np.uint8]:
         table = self._table
-        if raw.dtype != np.uint8:
-            raw = np.where((raw < 0) | (raw >= len(table)), len(table) - 1, raw)
-        indices = table[raw]  # [H, W]
+        found = raw if raw.dtype == np.uint8 else np.where((raw < 0) | (raw >= len(table)), len(table) - 1, raw)
+        indices = table[found]  # [H, W]
         if (indices < 0).any():
-            wrong = np.unique(read_mask(path)[indices < 0])
+            wrong = np.unique(raw[indices < 0])
             accepted = _ranges(np.flatnonzero(table >= 0))
             raise ValueError(
                 f'{one_line(path)}: {_not_of(wrong, "a class", "classes")} of "{one_line(self.name)}": expected '
@@ -77,7 +74,7 @@ class LabelTable:
         label: NDArray[np.uint8] = indices.astype(np.uint8)
         return label
 
-    def _from_colors(self, raw: NDArray[Any], path: Path) -> NDArray[np.uint8]:
+    def _from_colors(self, raw: NDArray[Any], path: object) -> NDArray[np.uint8]:
         if self._colors is None:
             raise ValueError(
                 f'{one_line(path)}: the mask is RGB, but "{one_line(self.name)}" gives no palette to read it with: '

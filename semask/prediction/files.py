@@ -62,6 +62,16 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
     return list(found.values())
 
 
+def first_files(files: Sequence[Path], band_files: Sequence[str] | None) -> list[Path]:
+    """Leave out the files of the further bands of images whose bands are in files of their own.
+
+    >>> [file.name for file in first_files([Path("a_B02.tif"), Path("a_B03.tif"), Path("b.tif")], ("_B02", "_B03"))]
+    ['a_B02.tif', 'b.tif']
+    """
+    further = tuple((band_files or ())[1:])
+    return [file for file in files if not (further and file.stem.endswith(further))]
+
+
 def require_other_files(files: list[Path], names: dict[Path, str], out: Path) -> None:
     """Refuse to write over the images that are segmented.
 

@@ -51,17 +51,25 @@ class Raster:
     A file that is stored turned (EXIF) is read whole, within the limit of `read_image`: windows can't turn it.
 
     Args:
-        path: Image file.
+        path: Image file; of the files of several bands the first.
         channels: Bands that the model takes; a file with just as many is taken as it is, whatever they are.
+        reading: How the samples become channels, where it is not as those of photos do.
 
     Raises:
         Unreadable: If it is missing, damaged, no image, or its samples are not of 8 or 16 bits.
         ValueError: If rasterio is not installed.
     """
 
-    def __init__(self, path: Path, *, channels: int) -> None:
+    def __init__(self, path: Path, *, channels: int, reading: Reading | None = None) -> None:
         self.path, self.channels = path, channels
         self.highest = 0
+        self.other: Bands | None = None
+        if reading is not None and not reading.photos:
+            with self._explained():
+                self.other = Bands(path, reading)
+            self.dataset, self.height, self.width = self.other.files[0], self.other.height, self.other.width
+            self.is_tiff = self.dataset.driver == "GTiff"
+            return
         with self._explained():
             self.dataset = open_file(path)
         with self._explained():
@@ -107,15 +115,18 @@ class Raster:
     @property
     def reach(self) -> Reach | None:
         """How much of their range the samples use that were read so far; None if they have 8 bits or are negative."""
+        if self.other is not None:
+            return self.other.reach
         return Reach(self.highest, self.bits) if self.bits > 8 and not self.negative else None
 
-    def windows(self, windows: Sequence[range]) -> Iterator[NDArray[np.uint8]]:
+    def windows(self, windows: Sequence[range]) -> Iterator[NDArray[Any]]:
         """Read windows of as many rows each, from top to bottom; rows that they share are read once.
 
         Yields:
-            [C, rows, W] uint8, until the next is asked for.
+            [C, rows, W] uint8, or float32 in [0, 1] where the model has a range, until the next is asked for.
         """
-        pixels = np.empty((self.channels, len(windows[0]), self.width) if windows else 0, np.uint8)
+        kind = np.float32 if self.other is not None and self.other.reading.value_range is not None else np.uint8
+        pixels = np.empty((self.channels, len(windows[0]), self.width) if windows else 0, kind)
         end = 0
         for window in windows:
             known = max(end - window.start, 0)
@@ -128,6 +139,9 @@ class Raster:
 
     def invalid(self, rows: range) -> NDArray[np.bool_] | None:
         """Which pixels [n, W] a TIFF says to be no data, by value, mask or alpha; None: none can be."""
+        if self.other is not None:
+            with self._explained():
+                return self.other.read(Window(rows, range(self.width))).holes
         if not self.is_tiff or self.upright is not None:
             return None
         if all("all_valid" in (flag.name for flag in flags) for flags in self.dataset.mask_flag_enums):
@@ -148,9 +162,14 @@ class Raster:
 
     def close(self) -> None:
         """Close the file."""
+        if self.other is not None:
+            self.other.close()
         self.dataset.close()
 
-    def _rows(self, rows: range) -> NDArray[np.uint8]:
+    def _rows(self, rows: range) -> NDArray[Any]:
+        if self.other is not None:
+            with self._explained():
+                return self.other.read(Window(rows, range(self.width))).image
         if self.upright is not None:
             return self.upright[:, rows.start : rows.stop]
         with self._explained():

@@ -24,6 +24,7 @@ from semask.model import SeMask
 from semask.settings.inference import Inference
 from semask.settings.precision import tell
 from semask.settings.training import Training
+from semask.training.fitting import fit
 from semask.training.start import (
     check_files,
     check_settings,
@@ -86,6 +87,15 @@ def train(
     tell(chosen, reporter)
     train_set, val_set = data.dataset("train"), data.dataset("val")
     check_settings(model, train_set, val_set, loss)
+    fit(
+        model,
+        data,
+        {"train": train_set, "val": val_set},
+        out=Path(out),
+        resume=resume or resume_changed,
+        accelerator=accelerator,
+        reporter=reporter,
+    )
     if accelerator.is_main_process:
         check_files(data, train_set, val_set, reporter)
     accelerator.wait_for_everyone()
