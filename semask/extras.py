@@ -9,6 +9,8 @@ EXTRAS = {
     "scipy": "mask",
     "segmentation_models_pytorch": "decoders",
     "rasterio": "geo",
+    "pyogrio": "geo",
+    "shapely": "geo",
     "onnx": "export",
     "onnxruntime": "export",
     "openvino": "export",

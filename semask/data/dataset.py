@@ -212,7 +212,7 @@ class SegmentationDataset:
                 name=self.name,
                 num_classes=len(self.classes),
                 undecided=self._undecided,
-                allow_empty_masks=allow_empty_masks,
+                allow_empty_masks=allow_empty_masks or any(self.windows),  # a chip without labels is nothing unusual
             )
 
     def _examine(self, index: int, level: CheckLevel) -> CheckedPair:
