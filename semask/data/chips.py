@@ -1,5 +1,6 @@
 """Large images in parts: the grid of chips, and the part of a large mask that belongs to one."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,10 +81,10 @@ class MaskPart:
             values: NDArray[Any] = file.read(bands, window=where)
             if len(bands) == 3:
                 return np.ascontiguousarray(values.transpose(1, 2, 0))
+            numbers: NDArray[Any] = values[0]
             if file.nodata is not None:
-                numbers = values.astype(np.int64)
-                values = np.where(numbers == file.nodata, IGNORE_INDEX, numbers)
-            return values[0]
+                numbers = np.where(numbers == file.nodata, IGNORE_INDEX, numbers.astype(np.int64))
+            return numbers
 
 
 def parts(length: int, most: int) -> Iterator[range]:
@@ -94,7 +95,7 @@ def parts(length: int, most: int) -> Iterator[range]:
     """
     count = -(-length // most)
     edges = [(2 * i * length + count) // (2 * count) for i in range(count + 1)]
-    return (range(first, last) for first, last in zip(edges[:-1], edges[1:], strict=True))
+    return (range(first, last) for first, last in itertools.pairwise(edges))
 
 
 def require_same_grid(image: Path, grid: Grid, mask: Path, other: Grid) -> None:
@@ -112,6 +113,6 @@ def require_same_grid(image: Path, grid: Grid, mask: Path, other: Grid) -> None:
     near = np.allclose(grid.transform, other.transform, rtol=1e-9, atol=abs(grid.transform[0]) / 100)
     if placed and not near:
         raise NoImage(
-            f"{one_line(mask)}: lies somewhere else than its image {one_line(image.name)}: bring the mask to the grid of "
-            "the image first"
+            f"{one_line(mask)}: lies somewhere else than its image {one_line(image.name)}: bring the mask to the "
+            "grid of the image first"
         )

@@ -6,6 +6,8 @@ bytes ask for. So a file names no other file and no address, and nothing of it i
 
 import functools
 import re
+import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +33,9 @@ MOST_SHAPES = 2**20
 LARGEST_NUMBER = 2**24
 """Numbers of classes are below this, as in masks."""
 _GPKG = (b"GPKG", b"GP10", b"GP11")  # application_id in the header of the database
-_EPSG = re.compile(r"(?:urn:ogc:def:crs:)?EPSG:[\w.]{0,10}:?(\d{1,7})", re.ASCII)
-_WGS84 = re.compile(r"(?:urn:ogc:def:crs:)?OGC:[\w.]{0,10}:?CRS84", re.ASCII)
+_EPSG = re.compile(r"(?:urn:ogc:def:crs:)?EPSG:(?:[\w.]{0,10}:)?(\d{1,7})", re.ASCII)
+_WGS84 = re.compile(r"(?:urn:ogc:def:crs:)?OGC:(?:[\w.]{0,10}:)?CRS84", re.ASCII)
+_READING = threading.Lock()  # filters of warnings belong to all threads
 _CRS84 = "OGC:CRS84"
 
 
@@ -123,9 +126,9 @@ class Drawn:
             return int(number)
         known = ", ".join(one_line(name, longest=40) for name in self.names[:5])
         raise ValueError(
-            f"{one_line(self.path)}: the {one_line(self.attribute, longest=40)} {quoted(text, longest=60)} is no class: "
-            f"expected {known}{' ...' if len(self.names) > 5 else ''}, or a number; correct the labels, classes.json or "
-            "data.attribute"
+            f"{one_line(self.path)}: the {one_line(self.attribute, longest=40)} {quoted(text, longest=60)} is no "
+            f"class: expected {known}{' ...' if len(self.names) > 5 else ''}, or a number; correct the labels, "
+            "classes.json or data.attribute"
         )
 
     def _shapes(self) -> Shapes:
@@ -206,9 +209,8 @@ def _read_geojson(path: Path, attribute: str, _: str | None) -> tuple[NDArray[An
         geometries[number] = None if geometry is None else shape(geometry)
         if not isinstance(properties, Mapping) or attribute not in properties:
             names = ", ".join(one_line(name, longest=40) for name in list(properties)[:5]) or "none"
-            raise ValueError(
-                f"feature {number} has no {one_line(attribute, longest=40)}, but {names}: see data.attribute"
-            )
+            wanted = one_line(attribute, longest=40)
+            raise ValueError(f"feature {number} has no {wanted}, but {names}: see data.attribute")
         found.append(properties[attribute])
     named = values.get("crs")
     if named is None:  # RFC 7946: longitude and latitude
@@ -222,11 +224,18 @@ def _read_geojson(path: Path, attribute: str, _: str | None) -> tuple[NDArray[An
 
 def _read_geopackage(path: Path, attribute: str, layer: str | None) -> tuple[NDArray[Any], Sequence[Any], Any]:
     try:
-        import pyogrio
-        import shapely
+        import pyogrio  # noqa: F401
     except ImportError as error:
         raise ValueError("a GeoPackage is read with pyogrio: pip install 'semask[geo]'") from error
-    content = _content(path)
+    with _READING, warnings.catch_warnings():  # GDAL warns that content in memory has no ending
+        warnings.simplefilter("ignore")
+        return _shapes_of_geopackage(_content(path), attribute, layer)
+
+
+def _shapes_of_geopackage(content: bytes, attribute: str, layer: str | None) -> tuple[NDArray[Any], Sequence[Any], Any]:
+    import pyogrio
+    import shapely
+
     layers = {str(name): kind for name, kind in pyogrio.list_layers(content)}
     drawn = [name for name, kind in layers.items() if kind is not None]
     if (layer is None and len(drawn) != 1) or (layer is not None and layer not in layers):

@@ -6,8 +6,8 @@
     ROOT/annotations/SPLIT/scene.gpkg        polygons (.gpkg, .geojson), or
     ROOT/labels.gpkg                         polygons for all images (labels.gpkg, labels.geojson)
 
-Drawn labels may be in any reference system. Pixels outside all polygons are the class "background" if there is one, else
-they are ignored, and chips in which nothing is labeled are left out.
+Drawn labels may be in any reference system. Pixels outside all polygons are the class "background" if there is one;
+else they are ignored, and chips in which nothing is labeled are left out.
 """
 
 from pathlib import Path
