@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semask.data.bands import Bands, Reading, Window
+from semask.data.file_types import has_fourth_band
 from semask.data.images import Reach, reach_of, read_image, read_size
 
 
@@ -24,6 +25,11 @@ class Picture(NamedTuple):
     holes: NDArray[np.bool_] | None = None
 
 
+def is_photo(path: Path, reading: Reading) -> bool:
+    """Whether a file is read as a photo; one of four bands is not, unless the fourth is alpha."""
+    return reading.photos and not (reading.channels == 4 and has_fourth_band(path))
+
+
 def read_picture(path: Path, reading: Reading, *, upright: bool = True, window: Window | None = None) -> Picture:
     """Read an image.
 
@@ -36,7 +42,7 @@ def read_picture(path: Path, reading: Reading, *, upright: bool = True, window: 
     Raises:
         ValueError: If it can't be read.
     """
-    if reading.photos and window is None:
+    if window is None and is_photo(path, reading):
         image = read_image(path, channels=reading.channels, upright=upright)
         return Picture(np.array(image).reshape(image.height, image.width, reading.channels), reach_of(image))
     with Bands(path, reading, upright=upright) as bands:
@@ -50,7 +56,7 @@ def read_picture_size(path: Path, reading: Reading, *, upright: bool = True) -> 
     Raises:
         ValueError: If it can't be read.
     """
-    if reading.photos:
+    if is_photo(path, reading):
         return read_size(path, upright=upright)
     with Bands(path, reading, upright=upright) as bands:
         return bands.height, bands.width

@@ -9,6 +9,7 @@ from PIL import Image
 
 from semask.data.bands import Bands, Reading
 from semask.data.images import Reach, is_georeferenced, reach_of, read_image
+from semask.data.reading import is_photo
 from semask.prediction.files import has_world_file
 from semask.prediction.pictures import to_picture
 
@@ -42,7 +43,7 @@ def read_whole(file: Path, reading: Reading) -> Whole:
     Raises:
         ValueError: If it can't be read.
     """
-    if not reading.photos:
+    if not is_photo(file, reading):
         return _read_bands(file, reading)
     image = read_image(file, channels=reading.channels)
     found = Whole(image, image, reach_of(image))
