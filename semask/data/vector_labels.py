@@ -55,7 +55,7 @@ class Shapes(NamedTuple):
     def touching(self, bounds: tuple[float, float, float, float]) -> NDArray[np.int64]:
         """Which of them may lie in a rectangle: least x and y, greatest x and y."""
         left, bottom, right, top = self.bounds.T
-        inside = (left <= bounds[2]) & (right >= bounds[0]) & (bottom <= bounds[3]) & (top >= bounds[1])
+        inside = (left < bounds[2]) & (right > bounds[0]) & (bottom < bounds[3]) & (top > bounds[1])
         found: NDArray[np.int64] = np.flatnonzero(inside)
         return found
 

@@ -21,5 +21,7 @@ def test_images_are_read_with_the_bands_of_the_settings(tmp_path, channels):
 def test_other_channels_are_refused():
     with pytest.raises(ValueError, match=r"data\.channels is 1025: give a whole number from 1 to 1,024"):
         Data(root=".", channels=1025)
-    with pytest.raises(ValueError, match=r"data\.channels is for the format folder and raster, not for ade20k: leave it out"):
+    with pytest.raises(
+        ValueError, match=r"data\.channels is for the format folder and raster, not for ade20k: leave it out"
+    ):
         Data(root=".", format="ade20k", channels=1)
