@@ -137,12 +137,19 @@ class Drawn:
         return shapes_in(self.path, version, self.attribute, self.layer, self.grid.crs)
 
     def _transform(self) -> Any:
-        affine = import_rasterio().Affine
-        return affine(*self.grid.transform) * affine.translation(self.window.columns.start, self.window.rows.start)
+        a, b, _, d, e, _ = self.grid.transform
+        x, y = self._place(0, 0)
+        return import_rasterio().Affine(a, b, x, d, e, y)
+
+    def _place(self, column: int, row: int) -> tuple[float, float]:
+        """Coordinates of a corner of a pixel of the part."""
+        a, b, c, d, e, f = self.grid.transform
+        column, row = column + self.window.columns.start, row + self.window.rows.start
+        return a * column + b * row + c, d * column + e * row + f
 
     def _bounds(self) -> tuple[float, float, float, float]:
-        transform, (height, width) = self._transform(), self.window.size
-        corners = [transform * corner for corner in ((0, 0), (width, 0), (0, height), (width, height))]
+        height, width = self.window.size
+        corners = [self._place(*corner) for corner in ((0, 0), (width, 0), (0, height), (width, height))]
         xs, ys = zip(*corners, strict=True)
         return min(xs), min(ys), max(xs), max(ys)
 

@@ -17,7 +17,7 @@ from semask.data.catalog import class_tables
 from semask.data.classes import Classes
 from semask.data.source import OPTIONS, Data
 
-FORMATS = ("ade20k", "cityscapes", "coco_stuff", "folder")
+FORMATS = ("ade20k", "cityscapes", "coco_stuff", "folder", "raster")
 NO_FORMAT = [
     "",
     ".",
