@@ -9,8 +9,6 @@ EXTRAS = {
     "scipy": "mask",
     "segmentation_models_pytorch": "decoders",
     "rasterio": "geo",
-    "pyogrio": "geo",
-    "shapely": "geo",
     "onnx": "export",
     "onnxruntime": "export",
     "openvino": "export",
