@@ -60,6 +60,8 @@ def build(encoder: str | SemanticEncoder = "swin_tiny", decoder: str | Decoder =
     if isinstance(encoder, str) and isinstance(decoder, str):  # else its parts say what they are
         normalization = {name: model.config[name] for name in ("mean", "std")}  # the backbone's own, if not given
         model.config = ModelConfig(chosen.as_dict() | described(built.backbone) | normalization)
+    elif chosen.value_range is not None:
+        model.config["value_range"] = chosen.as_dict()["value_range"]
     return model
 
 

@@ -107,6 +107,7 @@ def evaluate(
             settings = inference_of(recipe_inference(opened), inference)
             source = source_of(opened, data, format=format, split=split, object_255=object_255)
             dataset = source.dataset("val")
+            dataset.reading = dataset.reading.for_model(opened.config)
             check_classes(opened, dataset)
             dataset.require_decided()
         if len(set(gathered(choice.precision, group.world_size))) > 1:

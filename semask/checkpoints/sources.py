@@ -9,7 +9,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from semask.builder import build_for, require_weights
-from semask.checkpoints.metadata import check
+from semask.checkpoints.metadata import check, measured_of
 from semask.checkpoints.other_classes import with_classes
 from semask.checkpoints.published import PUBLISHED
 from semask.checkpoints.tensors import read_tensors
@@ -97,6 +97,7 @@ def load(
     require_weights(model.state_dict(), tensors, path)
     model.load_state_dict(tensors)
     model.metadata = metadata
+    model.config.update(measured_of(metadata, path))  # a model of one's own does not know what was measured
     if others:
         model = with_classes(model, num_classes, classes)
     try:

@@ -53,7 +53,7 @@ class CheckedPair(NamedTuple):
 
 
 def summarize(
-    pairs: Sequence[tuple[Path, Path]],
+    pairs: Sequence[tuple[Path, object]],
     results: Iterable[CheckedPair | str],
     *,
     name: str,
@@ -64,7 +64,7 @@ def summarize(
     """Add up what the pairs hold.
 
     Args:
-        pairs: Path of the image and path of the mask of each pair.
+        pairs: Path of the image, and path or source of the mask, of each pair.
         results: What each pair holds, or what is wrong with it, in the same order.
         name: Name of the data set, for messages.
         num_classes: Number of classes K.
@@ -78,7 +78,7 @@ def summarize(
     total, adjusted = np.zeros(num_classes, dtype=np.int64), 0
     of_each = np.zeros((len(pairs), num_classes), dtype=np.uint32)  # 70 MiB for COCO-Stuff's 118,000 masks
     problems: list[str] = []
-    empty: list[Path] = []
+    empty: list[object] = []
     reaches: dict[Path, Reach] = {}
     white: set[bool | None] = set()
     for index, ((image, mask), result) in enumerate(zip(pairs, results, strict=True)):

@@ -54,7 +54,7 @@ def paste_objects(
 
 def objects(mask: torch.Tensor) -> list[torch.Tensor]:
     """Find the connected parts of a mask [H, W]: rows and columns [pixels, 2] of each; corners connect."""
-    from scipy import ndimage  # type: ignore[import-untyped]  # of the extra `mask`
+    from scipy import ndimage
 
     parts, count = ndimage.label(mask.numpy(), structure=np.ones((3, 3)))
     places = np.argwhere(parts)  # [pixels, 2]

@@ -1,6 +1,6 @@
 """Pairs of files to pairs of tensors.
 
-photo.jpg  -> image [C, H, W] uint8
+photo.jpg  -> image [C, H, W] uint8, or float32 in [0, 1] where the range of the samples is known
 photo.png  -> label [H, W] uint8: 0..K-1, or 255 = ignored
 
 torch and torchvision are imported when the first sample is read: finding and checking files does without them.
@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from semask.data.bands import Reading, Window
 from semask.data.checking import OBJECT_255, Checked, CheckedPair, summarize
 from semask.data.classes import IGNORE_INDEX, Classes, Color
-from semask.data.images import Picture, Reach, image_path, reach_of, read_image, read_mask, read_size
+from semask.data.images import Picture, Reach, image_path, read_mask
 from semask.data.labels import LabelTable, only_0_and_255, palette_colors
 from semask.data.progress import Track, untracked
+from semask.data.reading import ImageData, read_picture, read_picture_size
 from semask.data.selection import Selection, select
 from semask.files.schema import quoted
 from semask.files.text import one_line
@@ -52,8 +54,9 @@ Label = Path | LabelSource
 class SegmentationDataset:
     """Images with a class index for every pixel.
 
-    An item is (image [C, H, W] uint8, label [H, W] uint8 of class indices 0..K-1 or 255 = ignored). Images are turned
-    as their EXIF orientation says, unless only the stored image has the size of the mask.
+    An item is (image [C, H, W], label [H, W] uint8 of class indices 0..K-1 or 255 = ignored). Images are uint8, or
+    float32 in [0, 1] if their `reading` has a range of values. They are turned as their EXIF orientation says, unless
+    only the stored image has the size of the mask.
 
     Args:
         pairs: Path or source of the image, and path or source of its mask, one pair a sample.
@@ -63,12 +66,15 @@ class SegmentationDataset:
             ignored unless the mapping says otherwise; any value not in the mapping is an error.
         colored_masks: Accept RGB masks too, in the colors of the palette; black is ignored unless it is a class.
         ignored_colors: Other colors of RGB masks that are ignored.
-        channels: Channels of the images: 1, 3 or 4.
+        channels: Channels of the images.
         object_255: With two classes, whether the value 255 of a mask is class 1 (True) or ignored (False). None: it is
             ignored, but `check` refuses masks in which nothing but 0 and 255 occurs.
         unread: Other files in the folders of the images, which are not read, for a warning.
         unlabeled: Images that are left out because they have no mask, for a warning.
         selection: Which labels of the files make which class, see `selecting`.
+        windows: Part of the image that each sample is, None for all of it; empty: all are whole images.
+        reading: How the samples of the files become channels; None: as photos of that number of channels.
+        ignore_nodata: Whether pixels without data are ignored, whatever their label.
 
     Raises:
         ValueError: No pairs, fewer than two classes, a mapping to something that is not a class, or colors that do not
@@ -89,6 +95,9 @@ class SegmentationDataset:
         unread: Sequence[Path] = (),
         unlabeled: Sequence[Path] = (),
         selection: Selection | None = None,
+        windows: Sequence[Window | None] = (),
+        reading: Reading | None = None,
+        ignore_nodata: bool = True,
     ) -> None:
         if not pairs:
             raise ValueError(f"{one_line(name)}: the data set has no images")
@@ -104,10 +113,13 @@ class SegmentationDataset:
             "unread": unread,
             "unlabeled": unlabeled,
             "selection": selection,
+            "ignore_nodata": ignore_nodata,
         }
         self.pairs = tuple(pairs)
         self.name = name
-        self.channels = channels
+        self.windows = tuple(windows) or (None,) * len(pairs)
+        self.reading = reading or Reading(channels=channels)
+        self.ignore_nodata = ignore_nodata
         self.object_255 = object_255
         self.unread = tuple(unread)
         self.unlabeled = tuple(unlabeled)
@@ -182,18 +194,25 @@ class SegmentationDataset:
 
     def subset(self, indices: Sequence[int]) -> "SegmentationDataset":
         """Only some of the samples, in the given order."""
-        return self._with(pairs=[self.pairs[index] for index in indices])
+        chosen = [self.pairs[index] for index in indices]
+        return self._with(pairs=chosen, windows=[self.windows[index] for index in indices])
 
-    def reading(self, *, channels: int) -> "SegmentationDataset":
-        """The same files, with images read in another number of channels."""
-        return self._with(channels=channels)
+    def reading_as(self, reading: Reading, *, ignore_nodata: bool = True) -> "SegmentationDataset":
+        """The same files, with images read in another way."""
+        return self._with(reading=reading, ignore_nodata=ignore_nodata)
 
     def _with(self, **changes: Any) -> "SegmentationDataset":
-        return SegmentationDataset(**{**self._arguments, **changes})
+        now = {**self._arguments, "reading": self.reading, "windows": self.windows}
+        return SegmentationDataset(**{**now, **changes})
 
     def __len__(self) -> int:
         """Return the number of samples."""
         return len(self.pairs)
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images."""
+        return self.reading.channels
 
     def __getitem__(self, index: int) -> "tuple[tv_tensors.Image, tv_tensors.Mask]":
         """Read a sample.
@@ -202,11 +221,21 @@ class SegmentationDataset:
             ValueError: A file cannot be read, the sizes differ, or the mask holds values that are not classes.
         """
         label = self.label(index)
-        return _to_image(self._fitting(index, (label.shape[-2], label.shape[-1]))[0]), label
+        picture = self._fitting(index, (label.shape[-2], label.shape[-1]))
+        holes = self._ignored(picture)
+        if holes is not None:
+            import torch
+
+            label[torch.from_numpy(holes)] = IGNORE_INDEX
+        return _to_image(picture.pixels), label
 
     def image(self, index: int, *, upright: bool = True) -> "tv_tensors.Image":
-        """Read only the image of a sample: [C, H, W] uint8; `upright` applies the EXIF orientation."""
-        return _to_image(self._read(index, upright=upright)[0])
+        """Read only the image of a sample: [C, H, W]; `upright` applies the EXIF orientation."""
+        return _to_image(self._read(index, upright=upright).pixels)
+
+    def reach(self, index: int) -> Reach | None:
+        """How much of their range the samples of an image use of which the upper 8 bits are taken; else None."""
+        return self._read(index, upright=True).reach
 
     def label(self, index: int) -> "tv_tensors.Mask":
         """Read only the mask of a sample: [H, W] uint8 of class indices, 255 = ignored."""
@@ -289,7 +318,7 @@ class SegmentationDataset:
                 name=self.name,
                 num_classes=len(self.classes),
                 undecided=self._undecided,
-                allow_empty_masks=allow_empty_masks,
+                allow_empty_masks=allow_empty_masks or any(self.windows),  # a chip without labels is nothing unusual
             )
 
     def _examine(self, index: int, level: CheckLevel) -> CheckedPair:
@@ -297,30 +326,37 @@ class SegmentationDataset:
         path, mask = self.pairs[index]
         raw = raw_label(mask)
         label, adjusted = self._labels.read(raw, label_path(mask))  # [H, W]
+        reach = None
         if level == "full":
-            _, reach = self._fitting(index, label.shape)
-        else:
-            reach = None
+            picture = self._fitting(index, label.shape)
+            reach, holes = picture.reach, self._ignored(picture)
+            if holes is not None:
+                label = np.where(holes, np.uint8(IGNORE_INDEX), label)
+        elif self.windows[index] is None:
             # The stored size first: some formats keep the orientation behind the pixels.
-            if label.shape != read_size(path, upright=False) and label.shape != read_size(path):
-                raise self._size_error(index, label.shape, read_size(path))
+            sizes = (read_picture_size(path, self.reading, upright=upright) for upright in (False, True))
+            if all(label.shape != size for size in sizes):
+                raise self._size_error(index, label.shape, read_picture_size(path, self.reading))
         pixels = np.bincount(label.ravel(), minlength=IGNORE_INDEX + 1)[: len(self.classes)]
         return CheckedPair(pixels, only_0_and_255(raw) if self._undecided else None, reach, adjusted)
 
-    def _fitting(self, index: int, size: tuple[int, ...]) -> tuple[NDArray[np.uint8], Reach | None]:
-        """Read the image of a sample at the size of its label, and how much of their range its samples use."""
-        image, reach = self._read(index, upright=True)
-        if image.shape[:2] != size:
-            stored, reach = self._read(index, upright=False)
-            if stored.shape[:2] != size:
-                raise self._size_error(index, size, image.shape[:2])
-            image = stored
-        return image, reach
+    def _fitting(self, index: int, size: tuple[int, ...]) -> ImageData:
+        """Read the image of a sample at the size of its label."""
+        picture = self._read(index, upright=True)
+        if picture.pixels.shape[:2] != size:
+            stored = self._read(index, upright=False)
+            if stored.pixels.shape[:2] != size:
+                raise self._size_error(index, size, picture.pixels.shape[:2])
+            return stored
+        return picture
 
-    def _read(self, index: int, *, upright: bool) -> tuple[NDArray[np.uint8], Reach | None]:
+    def _read(self, index: int, *, upright: bool) -> ImageData:
         """Read the image of a sample: [H, W, C]."""
-        image = read_image(self.pairs[index][0], channels=self.channels, upright=upright)
-        return np.array(image).reshape(image.height, image.width, self.channels), reach_of(image)
+        return read_picture(self.pairs[index][0], self.reading, upright=upright, window=self.windows[index])
+
+    def _ignored(self, picture: ImageData) -> NDArray[np.bool_] | None:
+        """Which pixels [H, W] are ignored because the image has no data there."""
+        return picture.holes if self.ignore_nodata else None
 
     def _size_error(self, index: int, label: tuple[int, ...], image: tuple[int, ...]) -> ValueError:
         picture, source = self.pairs[index]

@@ -9,7 +9,7 @@ import numpy as np
 
 from semask.data.checking import Checked
 from semask.data.dataset import SegmentationDataset
-from semask.data.images import Picture, dark_line, image_path, reach_of, read_image
+from semask.data.images import Picture, dark_line, image_path
 from semask.data.pairs import listed
 from semask.files.text import one_line
 
@@ -174,9 +174,6 @@ def _shared_files(train: Sequence[Path], val: Sequence[Path]) -> Iterator[tuple[
 
 def dark_images_line(dataset: SegmentationDataset, images: int = SAMPLED_IMAGES) -> str | None:
     """Decode a few images, evenly spread, and say if they are dark; None if they are not."""
-    chosen = {dataset.pairs[int(i)][0] for i in np.linspace(0, len(dataset) - 1, min(images, len(dataset)))}
-    reaches = {
-        image_path(image): reach_of(read_image(image, channels=dataset.channels))
-        for image in sorted(chosen, key=image_path)
-    }
+    chosen = {int(i) for i in np.linspace(0, len(dataset) - 1, min(images, len(dataset)))}
+    reaches = {image_path(dataset.pairs[index][0]): dataset.reach(index) for index in sorted(chosen)}
     return dark_line({path: reach for path, reach in reaches.items() if reach is not None})

@@ -1,7 +1,6 @@
 """The numbers or colors of a mask file to class indices: the one place where label values are renumbered."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,19 +47,19 @@ class LabelTable:
         self._own = self._table[:num_classes]
         self._codes = _color_codes(colors) if colors is not None else None
 
-    def indices(self, raw: NDArray[Any], path: Path) -> NDArray[np.uint8]:
+    def indices(self, raw: NDArray[Any], path: object) -> NDArray[np.uint8]:
         """Renumber a mask as `read_mask` gives it: [H, W], or [H, W, 3] for colors -> [H, W] of class indices and 255.
 
         Args:
             raw: Content of the file.
-            path: The file, for messages.
+            path: The file, or what else names itself as text, for messages.
 
         Raises:
             ValueError: It holds values or colors that stand for nothing.
         """
         return self.read(raw, path)[0]
 
-    def read(self, raw: NDArray[Any], path: Path) -> tuple[NDArray[np.uint8], int]:
+    def read(self, raw: NDArray[Any], path: object) -> tuple[NDArray[np.uint8], int]:
         """Renumber a mask as `indices` does; also returns how many pixels were within the tolerance only."""
         return self._from_colors(raw, path) if raw.ndim == 3 else self._from_values(raw, path)
 
@@ -76,7 +75,7 @@ class LabelTable:
         """Whether a number in the masks is the class index already."""
         return int(self._table[value]) == value
 
-    def _from_values(self, raw: NDArray[Any], path: Path) -> tuple[NDArray[np.uint8], int]:
+    def _from_values(self, raw: NDArray[Any], path: object) -> tuple[NDArray[np.uint8], int]:
         table, values = self._table, raw
         if raw.dtype != np.uint8:
             values = np.where((raw < 0) | (raw >= len(table)), len(table) - 1, raw)
@@ -91,7 +90,7 @@ class LabelTable:
         label: NDArray[np.uint8] = indices.astype(np.uint8)
         return label, int((self._exact[values] < 0).sum()) if self.tolerance else 0
 
-    def _from_colors(self, raw: NDArray[Any], path: Path) -> tuple[NDArray[np.uint8], int]:
+    def _from_colors(self, raw: NDArray[Any], path: object) -> tuple[NDArray[np.uint8], int]:
         if self._codes is None:
             raise ValueError(
                 f'{one_line(path)}: the mask is RGB, but "{one_line(self.name)}" gives no palette to read it with: '

@@ -3,17 +3,18 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from semask.data import catalog
+from semask.data.bands import Reading
 from semask.data.dataset import CheckLevel, SegmentationDataset
 from semask.data.format import Split
 from semask.data.images import image_path
 from semask.data.selection import Selection
 from semask.data.splits import HOLDOUT, read_split, split_by_name
-from semask.files.schema import Range, require_fields
+from semask.files.schema import Length, Range, Sides, quoted, require_fields
 
-OPTIONS = ("channels", "image_dir", "label_dir", "object_255")
+OPTIONS = ("channels", "image_dir", "label_dir", "object_255", "band_files", "chip", "attribute", "layer")
 """Settings that only some formats have; channels all but those of public data sets."""
 ALL = "all"
 """Name of a split that is the whole folder, where it has none of its own."""
@@ -42,12 +43,23 @@ class Data:
             every image, "none" nothing.
         allow_empty_masks: Accept masks in which every pixel is ignored.
         workers: Processes that load samples, for each training process; 0 loads in the process itself.
-        channels: Channels that images are read with: 1 (gray), 3 (RGB) or 4 (RGBA); other than 3 not for the formats of
-            public data sets.
+        channels: Channels that images are read with: of photos 1 (gray), 3 (RGB) or 4 (RGBA), of TIFF files with other
+            bands as many as these have; other than 3 not for the formats of public data sets.
         image_dir: Folder of the images below root; only for the formats "folder" and "folders".
         label_dir: Folder of the masks below root; only for the formats "folder" and "folders".
         object_255: For two classes in the format "folder": whether the value 255 of a mask is class 1 (true) or ignored
             (false). Null: it is ignored, but masks in which only 0 and 255 occur are refused.
+        bands: Bands of a file to take, counted from 1, in the order of the channels; null for all.
+        band_files: Endings of the names of the files that hold the bands of one image, e.g. [_B02, _B03, _B8A] for
+            NAME_B02.tif, ..., in the order of the bands; null for one file an image.
+        nodata: Sample that stands for no data, in addition to what the files say.
+        ignore_nodata: Whether a pixel without data in any channel is ignored, whatever its label.
+        measure: What to measure over the training images before the first step, for the model's own settings:
+            "range" its value_range, mean and std (for samples of 16 or 32 bits and floats), "normalization" its mean
+            and std, null nothing.
+        chip: Height and width in pixels of the parts that large images are cut into; only for the format "raster".
+        attribute: Attribute of the drawn labels that names their class; only for the format "raster".
+        layer: Layer of a GeoPackage with several; only for the format "raster".
     """
 
     root: str
@@ -61,18 +73,34 @@ class Data:
     check: CheckLevel = "full"
     allow_empty_masks: bool = False
     workers: Annotated[int, Range(0, 256)] = 2
-    channels: Annotated[int, Range(1, 4)] = 3
+    channels: Annotated[int, Range(1, 1024)] = 3
     image_dir: str = "images"
     label_dir: str = "annotations"
     object_255: bool | None = None
+    bands: Annotated[tuple[Annotated[int, Range(1, 65_535)], ...], Length(1, 1024)] | None = None
+    band_files: Annotated[tuple[str, ...], Length(1, 1024)] | None = None
+    nodata: Annotated[float, Range(-1e300, 1e300)] | None = None
+    ignore_nodata: bool = True
+    measure: Literal["range", "normalization"] | None = None
+    chip: Sides = (1024, 1024)
+    attribute: str = "class"
+    layer: str | None = None
 
     def __post_init__(self) -> None:
         """Validate."""
         require_fields(self, "data")
         if self.tolerance and self.classes is None:
             raise ValueError(f"data.tolerance is {self.tolerance}, but needs data.classes, which say what is meant")
-        if self.channels not in (1, 3, 4):
-            raise ValueError(f"data.channels is {self.channels}: give 1, 3 or 4")
+        for field in dataclasses.fields(self):  # files give lists
+            if isinstance(value := getattr(self, field.name), list):
+                object.__setattr__(self, field.name, tuple(value))
+        if self.bands is not None and len(self.bands) != self.channels:
+            raise ValueError(
+                f"data.bands has {len(self.bands)} entries, but data.channels is {self.channels}: give a band a channel"
+            )
+        for ending in self.band_files or ():
+            if not ending or "/" in ending or "\\" in ending:
+                raise ValueError(f"data.band_files has {quoted(ending)}: give endings of names such as _B02")
         format = catalog.find(self.format)
         for name in self._given():
             if name not in format.options and (name != "channels" or format.title):
@@ -112,7 +140,12 @@ class Data:
         format, given = catalog.find(self.format), self._given()
         options = {name: value for name, value in given.items() if name in format.options}
         found: SegmentationDataset = format.find(Path(self.root).expanduser(), split, **options)
-        return found if found.channels == self.channels else found.reading(channels=self.channels)
+        return found.reading_as(self.reading, ignore_nodata=self.ignore_nodata)
+
+    @property
+    def reading(self) -> Reading:
+        """How the samples of the files become channels; what range they have is the model's business."""
+        return Reading(self.channels, self.bands, self.band_files, nodata=self.nodata)
 
     def _part(self, found: SegmentationDataset, split: Split, root: Path) -> SegmentationDataset:
         """The samples of a split of data that has none."""

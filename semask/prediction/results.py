@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semask.data.classes import IGNORE_INDEX
-from semask.data.images import Reach, encoded, is_georeferenced, reach_of, read_image
+from semask.data.images import Reach, encoded
 from semask.files.atomic import write_whole
 from semask.files.reporter import Reporter
 from semask.files.text import one_line, out_of_memory, reason
-from semask.prediction.files import Unreadable, find_images, has_world_file, output_names, require_other_files
+from semask.prediction.files import Unreadable, find_images, first_files, output_names, require_other_files
 from semask.prediction.opening import open_predictor
 from semask.prediction.pictures import MOST_JPEG, colorize, confidence_map, index_mask, overlay, thinned, with_legend
 from semask.prediction.prediction import Prediction
+from semask.prediction.whole import read_whole
 from semask.settings.inference import Given
 from semask.settings.precision import Precision
 
@@ -160,6 +161,7 @@ def predict_images(
     """
     outputs = outputs or Outputs()
     check_outputs(outputs, out, None)
+    files = first_files(files, predictor.reading.band_files)
     names = output_names(list(files))
     if out is not None:
         require_other_files(list(files), names, Path(out))
@@ -191,8 +193,8 @@ def check_outputs(outputs: Outputs, out: str | Path | None, inference: Given) ->
         raise ValueError("priors are not written in tiles: leave out --priors or --tile")
     if out is None:
         raise ValueError(f"tile is {tile}, but tiles are written to files: give a folder as out")
+    from semask.data.geo_files import import_rasterio
     from semask.prediction.blending import check_grid
-    from semask.prediction.raster import import_rasterio
 
     check_grid(tile, outputs.overlap)
     import_rasterio()
@@ -241,28 +243,20 @@ def _predict_whole(predictor: "Predictor | ArrayPredictor", file: Path, outputs:
         ValueError: If an output can't be written.
     """
     try:
-        image = read_image(file, channels=predictor.model.config["in_channels"])
-        result = Result(file, reach=reach_of(image))
-        place, holes = None, None
-        if is_georeferenced(image) or (file.suffix.lower() in (".tif", ".tiff") and has_world_file(file)):
-            from semask.prediction.raster import place_and_holes
-
-            try:
-                place, holes = place_and_holes(file, (image.height, image.width))
-            except ImportError:
-                result = replace(result, unplaced=True)
-        prediction = predictor(image, confidence=outputs.confidence, priors=outputs.priors)
+        whole = read_whole(file, predictor.reading)
+        result = Result(file, reach=whole.reach, unplaced=whole.unplaced)
+        prediction = predictor(whole.image, confidence=outputs.confidence, priors=outputs.priors)
     except ValueError as error:
         raise Unreadable(str(error)) from error
-    if holes is not None:
-        prediction = _without(prediction, holes)
+    if whole.holes is not None:
+        prediction = _without(prediction, whole.holes)
     if stem is None:
         return replace(result, prediction=prediction)
-    factor = -(-max(image.size) // MOST_JPEG)
-    pictures = _pictures(image, prediction, outputs, factor)  # drawn before anything is written
+    factor = -(-max(whole.picture.size) // MOST_JPEG)
+    pictures = _pictures(whole.picture, prediction, outputs, factor)  # drawn before anything is written
     for ending, content in pictures.items():
         write_whole(stem.with_name(f"{stem.name}{ending}"), content)
-    mask = _write_png(prediction, stem) if place is None else _write_tiff(prediction, stem, place)
+    mask = _write_png(prediction, stem) if whole.place is None else _write_tiff(prediction, stem, whole.place)
     return replace(result, mask=mask, smaller_overlay=outputs.overlays and factor > 1)
 
 

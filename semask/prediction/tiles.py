@@ -29,6 +29,7 @@ from torch import Tensor
 from semask.checkpoints.saving import versions
 from semask.checkpoints.tensors import read_tensors, write_tensors
 from semask.data.classes import IGNORE_INDEX, Classes
+from semask.data.geo_files import gdal
 from semask.data.images import Reach, encoded
 from semask.files.atomic import write_whole
 from semask.files.reporter import Reporter
@@ -37,7 +38,7 @@ from semask.prediction.blending import Span, blend, check_grid, spans
 from semask.prediction.files import Unreadable
 from semask.prediction.pictures import overlay, with_legend
 from semask.prediction.predictor import Predictor
-from semask.prediction.raster import BLOCK, Raster, gdal, write
+from semask.prediction.raster import BLOCK, Raster, write
 
 OVERVIEW = 2048
 """Longest side of an overlay in pixels."""
@@ -176,8 +177,8 @@ def predict_file(
     if predictor.inference.scale is not None:
         raise ValueError(f"inference scale is {predictor.inference.scale}: tiles have the image's own size; give none")
     path, out, reporter = Path(path), Path(out), reporter or Reporter()
-    channels = predictor.model.config["in_channels"]
-    with gdal(), contextlib.closing(Raster(path, channels=channels)) as image:
+    reading = predictor.reading
+    with gdal(), contextlib.closing(Raster(path, channels=reading.channels, reading=reading)) as image:
         ending = ".tif" if image.is_tiff else ".png"
         target = out.with_name(f"{out.name}{ending}")
         settings = {"tile": tile, "overlap": overlap, "confidence": confidence}

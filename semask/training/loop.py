@@ -28,6 +28,7 @@ from semask.settings.inference import Inference
 from semask.settings.precision import tell
 from semask.settings.training import Training
 from semask.training.callbacks import Callback
+from semask.training.fitting import fit
 from semask.training.length import decide_steps, saved_runs, seconds_spent, steps_in_time, tell_length
 from semask.training.pace import Pace
 from semask.training.rare import require_counts, use_counts
@@ -100,6 +101,15 @@ def train(
     train_set, val_set = data.dataset("train"), data.dataset("val")
     check_settings(model, train_set, val_set, loss, augmentation)
     require_counts(data, loss, augmentation)
+    fit(
+        model,
+        data,
+        {"train": train_set, "val": val_set},
+        out=Path(out),
+        resume=resume or resume_changed,
+        accelerator=accelerator,
+        reporter=reporter,
+    )
     saved = next(saved_runs(Path(out)), {}) if resume or resume_changed else {}
     training, to_time = decide_steps(training, len(train_set), saved, changed=resume_changed)
     pace.spent = seconds_spent(saved)

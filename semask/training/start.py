@@ -119,7 +119,7 @@ def check_settings(
     if train_set.channels != channels:
         raise ValueError(
             f"the model takes {channels} channels, but {train_set.name} is read with {train_set.channels}: "
-            f"set data.channels to {channels} (1, 3 or 4), or model.in_channels, mean and std to fit the data"
+            f"set data.channels to {channels}, or model.in_channels, mean and std to fit the data"
         )
     classes = len(train_set.classes)
     if isinstance(loss, MaskLoss) != model.decoder.makes_masks:

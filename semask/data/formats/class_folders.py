@@ -23,6 +23,7 @@ from semask.data.formats.flat import recognize as recognize_flat
 from semask.data.formats.flat import splits_of as splits_in
 from semask.data.formats.folders import IMAGES, MASKS, TRAIN, VAL, folders
 from semask.data.formats.folders import recognize as recognize_folders
+from semask.data.images import Picture
 from semask.data.listing import OF_SYSTEMS, Listing
 from semask.files.text import one_line
 
@@ -75,7 +76,7 @@ def class_folders(root: str | Path, split: str | None) -> SegmentationDataset:
     names = class_names(root)
     if not names:
         raise ValueError(f"{one_line(root)}: no folders of classes, such as {one_line(root.name)}/crack/images")
-    pairs: list[tuple[Path, Label]] = []
+    pairs: list[tuple[Picture, Label]] = []
     unread: list[Path] = []
     for index, name in enumerate(names, start=1):
         if (place / name).is_dir():

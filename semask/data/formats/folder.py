@@ -53,6 +53,7 @@ def folder(
     label_dir: str = "annotations",
     channels: int = 3,
     object_255: bool | None = None,
+    band_files: tuple[str, ...] | None = None,
 ) -> SegmentationDataset:
     """Find the pairs of ROOT/images/SPLIT and ROOT/annotations/SPLIT.
 
@@ -61,8 +62,9 @@ def folder(
         split: Folder below those of the images and of the masks, e.g. "train".
         image_dir: Folder of the images below root.
         label_dir: Folder of the masks below root.
-        channels: Channels to read the images with: 1, 3 or 4.
+        channels: Channels to read the images with.
         object_255: Whether the value 255 of masks of two classes is class 1 or ignored; see `Data`.
+        band_files: Endings of the names of the files that hold the bands of one image; see `Data`.
 
     Raises:
         ValueError: A folder or the classes.json is missing or wrong, or images and masks do not pair up.
@@ -70,7 +72,7 @@ def folder(
     root = Path(root)
     require_folders(root, "a folder of images and masks", f"{image_dir}/{split}", f"{label_dir}/{split}")
     described = read_classes(root / CLASSES_FILE)
-    found = pairs_by_stem(root / image_dir / split, root / label_dir / split)
+    found = pairs_by_stem(root / image_dir / split, root / label_dir / split, band_files=band_files or ())
     renumber = {index: index for index in range(len(described.classes))}
     return SegmentationDataset(
         found.pairs,
