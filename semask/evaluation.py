@@ -114,7 +114,8 @@ def evaluate(
         with all_or_none(group.world_size):
             if group.rank == 0:
                 tell(choice, reporter)
-                reporter.warn([diagnostics.unread_line("val", dataset), diagnostics.dark_images_line(dataset)])
+                unread, dark = diagnostics.unread_line("val", dataset), diagnostics.dark_images_line(dataset)
+                reporter.warn([unread, *diagnostics.notes_of(dataset), dark])
         result = evaluate_model(
             Predictor(opened, settings),
             dataset,

@@ -66,6 +66,7 @@ class SegmentationDataset:
             ignored, but `check` refuses masks in which nothing but 0 and 255 occurs.
         unread: Other files in the folders of the images, which are not read, for a warning.
         selection: Which labels of the files make which class, see `selecting`.
+        notes: What else was found and is not used, one line each, for a warning.
 
     Raises:
         ValueError: No pairs, fewer than two classes, a mapping to something that is not a class, or colors that do not
@@ -84,6 +85,7 @@ class SegmentationDataset:
         object_255: bool | None = None,
         unread: Sequence[Path] = (),
         selection: Selection | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         if not pairs:
             raise ValueError(f"{one_line(name)}: the data set has no images")
@@ -97,12 +99,14 @@ class SegmentationDataset:
             "object_255": object_255,
             "unread": unread,
             "selection": selection,
+            "notes": notes,
         }
         self.pairs = tuple(pairs)
         self.name = name
         self.channels = channels
         self.object_255 = object_255
         self.unread = tuple(unread)
+        self.notes = tuple(notes)
         self.selected = selection is not None
         self._classes, self._labels = self._meaning(classes, renumber, colored_masks, selection)
 

@@ -9,10 +9,11 @@ from semask.data import catalog
 from semask.data.dataset import CheckLevel, SegmentationDataset
 from semask.data.format import Split
 from semask.data.selection import Selection
+from semask.data.shapes import Overlap
 from semask.data.splits import HOLDOUT, read_split, split_by_name
 from semask.files.schema import Range, require_fields
 
-OPTIONS = ("channels", "image_dir", "label_dir", "object_255")
+OPTIONS = ("channels", "image_dir", "label_dir", "object_255", "overlap")
 """Settings that only some formats have."""
 ALL = "all"
 """Name of a split that is the whole folder, where it has none of its own."""
@@ -47,6 +48,8 @@ class Data:
         label_dir: Folder of the masks below root; only for the format "folder".
         object_255: For two classes in the format "folder": whether the value 255 of a mask is class 1 (true) or ignored
             (false). Null: it is ignored, but masks in which only 0 and 255 occur are refused.
+        overlap: For formats of polygons, which of two objects a pixel in both belongs to: "file" the one that is later
+            in the file, "small_over_large" the smaller one.
     """
 
     root: str
@@ -64,6 +67,7 @@ class Data:
     image_dir: str = "images"
     label_dir: str = "annotations"
     object_255: bool | None = None
+    overlap: Overlap = "file"
 
     def __post_init__(self) -> None:
         """Validate."""

@@ -143,6 +143,7 @@ def check_files(data: Data, train_set: SegmentationDataset, val_set: Segmentatio
         for name, dataset in datasets.items()
     ]
     lines: list[str | None] = [diagnostics.unread_line(name, dataset) for name, dataset in datasets.items()]
+    lines += diagnostics.notes_of(train_set, val_set)
     if data.check != "none":
         lines += [*diagnostics.warnings_of(*splits), diagnostics.shared_line(train_set, val_set)]
     if data.check == "labels":
