@@ -9,6 +9,7 @@ EXTRAS = {
     "scipy": "mask",
     "segmentation_models_pytorch": "decoders",
     "rasterio": "geo",
+    "pycocotools": "labels",
     "onnx": "export",
     "onnxruntime": "export",
     "openvino": "export",

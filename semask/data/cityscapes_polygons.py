@@ -1,4 +1,4 @@
-"""The polygons of Cityscapes, drawn as its own scripts draw them: numerically identical to the masks of the download."""
+"""The polygons of Cityscapes, drawn as its own scripts draw them, with Pillow: the masks of the download."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -33,8 +33,9 @@ CheckLevel = Literal["full", "labels", "none"]
 class LabelSource(Protocol):
     """A label that is not the file of a mask, for example polygons that are drawn when they are read."""
 
-    path: Path
-    """The file that holds it, for messages."""
+    @property
+    def path(self) -> Path:
+        """The file that holds it, for messages."""
 
     def read(self) -> NDArray[Any]:
         """Make the mask: [H, W] of whole numbers, as `read_mask` gives it.

@@ -109,7 +109,7 @@ def _ring(kind: str, value: dict[str, Any], size: tuple[int, int]) -> NDArray[np
     angle = math.radians(_number(value, "rotation", 0))
     turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
     # Turned in pixels, around the first corner or the center: a percent is not equally long in both directions.
-    return ring_of((np.array([x, y]) * scale + (corners * scale) @ turn))
+    return ring_of(np.array([x, y]) * scale + (corners * scale) @ turn)
 
 
 def _in_pixels(points: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float32] | None:

@@ -45,14 +45,14 @@ class Shape(NamedTuple):
     """An object, or a part of one.
 
     Args:
-        index: Class index, or `IGNORED`.
+        value: Class index, or `IGNORED`.
         rings: Its polygons, each [n, 2] of x and y in pixels, 0 at the edge of the image. What two of them share
             belongs to it.
         mask: Its pixels instead.
         group: Parts with the same number are one object, whose size counts where small ones go over large ones.
     """
 
-    index: int
+    value: int
     rings: Sequence[NDArray[np.float32]] = ()
     mask: Mask | None = None
     group: int | None = None
@@ -121,7 +121,7 @@ class PackedShapes:
         rings = [ring for shape in shapes for ring in shape.rings]
         if sum(map(len, rings)) > MOST_POINTS_OF_AN_IMAGE:
             raise ValueError(f"its polygons have more than {MOST_POINTS_OF_AN_IMAGE:,} points: simplify them")
-        rows = [(shape.index, len(shape.rings), -1 if shape.group is None else shape.group) for shape in shapes]
+        rows = [(shape.value, len(shape.rings), -1 if shape.group is None else shape.group) for shape in shapes]
         return cls(
             np.concatenate(rings, dtype=np.float32) if rings else np.empty((0, 2), dtype=np.float32),
             np.array([len(ring) for ring in rings], dtype=np.int32),
@@ -151,7 +151,7 @@ def draw(
     """
     label = np.full(size, background, dtype=np.int32)
     areas = _areas(shapes, size) if overlap == "small_over_large" else [0.0] * len(shapes)
-    order = sorted(range(len(shapes)), key=lambda place: (shapes[place].index != IGNORED, -areas[place]))
+    order = sorted(range(len(shapes)), key=lambda place: (shapes[place].value != IGNORED, -areas[place]))
     waiting: list[Shape] = []  # polygons are drawn together: each call has its cost
     for shape in (shapes[place] for place in order):
         if shape.mask is None:
@@ -159,7 +159,7 @@ def draw(
             continue
         _draw_rings(waiting, label, edges)
         waiting = []
-        label[shape.mask.decode(size)] = shape.index
+        label[shape.mask.decode(size)] = shape.value
     _draw_rings(waiting, label, edges)
     return label
 
@@ -185,7 +185,7 @@ def _area(ring: NDArray[np.float32]) -> float:
 
 def _draw_rings(shapes: Sequence[Shape], label: NDArray[np.int32], edges: bool) -> None:
     """Draw polygons into a label."""
-    rings = [(ring, shape.index) for shape in shapes for ring in shape.rings]
+    rings = [(ring, shape.value) for shape in shapes for ring in shape.rings]
     if not rings:
         return
     if edges:

@@ -8,6 +8,7 @@ Class 0 is "background", what no object covers; then the categories in the order
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,8 +26,8 @@ from semask.data.annotations import (
 from semask.data.dataset import SegmentationDataset
 from semask.data.format import Format, Split
 from semask.data.listing import Listing
-from semask.data.pairs import listed
 from semask.data.packed_masks import CocoMask
+from semask.data.pairs import listed
 from semask.data.shapes import IGNORED, DrawnLabel, Overlap, PackedShapes, Shape, renumbering, ring_of, size_of
 from semask.files.schema import quoted
 from semask.files.text import one_line, reason
@@ -66,7 +67,7 @@ def coco(root: str | Path, split: str | None, *, overlap: Overlap = "file") -> S
                 "make them the same, or choose one split"
             )
     pairs = sorted((pair for part in parts for pair in part.pairs), key=lambda pair: pair[0])
-    for (image, _), (other, _) in zip(pairs, pairs[1:], strict=False):
+    for (image, _), (other, _) in pairwise(pairs):
         if image == other:
             raise ValueError(f"{one_line(image)}: is listed twice in the COCO JSON: keep one of the two")
     return SegmentationDataset(

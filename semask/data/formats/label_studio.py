@@ -230,7 +230,7 @@ def _pairs(
             continue
         if image in pairs:
             raise ValueError(f"two tasks are for {one_line(image.name)}: keep one of them")
-        packed = PackedShapes.of(shape._replace(index=classes.index[label]) for label, shape in task.shapes)
+        packed = PackedShapes.of(shape._replace(value=classes.index[label]) for label, shape in task.shapes)
         pairs[image] = DrawnLabel(path, image, task.size, packed, overlap=overlap)
     require_all_images(missing, len(tasks), path)
     if not pairs:

@@ -2,7 +2,7 @@
 
 ROOT/yard/0001.jpg
 ROOT/yard/0001.json     {"imagePath": "0001.jpg", "shapes": [{"label": "road", "shape_type": "polygon", "points": ...}]}
-ROOT/labels.txt         may be there: the classes, in the order of labelme's own exporters (__ignore__, _background_, ...)
+ROOT/labels.txt         the classes in their order, if it is there (__ignore__, _background_, ...)
 
 Folders train and val of the root are the splits, if both are there. Class 0 is "background"; without a labels.txt the
 others are the labels in alphabetical order.
@@ -226,7 +226,7 @@ def _image(file: _File, index: ImageIndex) -> Path | None:
 
 def _label(file: _File, image: Path, classes: ClassList, overlap: Overlap) -> DrawnLabel:
     numbered = (
-        shape._replace(index=IGNORED if label == _IGNORE else classes.index[label]) for label, shape in file.shapes
+        shape._replace(value=IGNORED if label == _IGNORE else classes.index[label]) for label, shape in file.shapes
     )
     try:
         return DrawnLabel(file.path, image, file.size, PackedShapes.of(numbered), overlap=overlap)

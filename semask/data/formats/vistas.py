@@ -72,9 +72,9 @@ def vistas(root: str | Path, split: str) -> SegmentationDataset:
     config, labels = _of_version(root, split, versions)
     classes, renumber = read_config(config)
     found = pairs_by_stem(root / split / "images", labels)
-    pairs: list[tuple[Path, Label]] = [
-        (image, InstanceLabel(mask) if labels.name == "instances" else mask) for image, mask in found.pairs
-    ]
+    pairs: list[tuple[Path, Label]] = [*found.pairs]
+    if labels.name == "instances":
+        pairs = [(image, InstanceLabel(mask)) for image, mask in found.pairs]
     return SegmentationDataset(pairs, classes, name="vistas", renumber=renumber, unread=found.unread)
 
 
