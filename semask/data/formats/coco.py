@@ -111,7 +111,7 @@ def _files(listing: Listing) -> dict[str, Path]:
 
 def _looks_like_coco(path: Path) -> bool:
     text = head_and_tail(path)
-    if not text.lstrip("\ufeff \r\n\t").startswith("{") or has_keys(text, "segments_info"):
+    if not text.lstrip("\ufeff \r\n\t").startswith("{"):
         return False
     return has_keys(text, *_KEYS) >= 2
 
