@@ -1,4 +1,4 @@
-"""Samples that tools' own packages wrote, see data/formats/samples/write.py, and how a label is compared with their mask."""
+"""Samples that tools' own packages wrote (data/formats/samples/write.py), and comparing labels with their masks."""
 
 import shutil
 from pathlib import Path

@@ -92,5 +92,5 @@ def test_limits():
     assert size_of(None, None) is None
     assert size_of(4.0, 6) == (4, 6)
     for height, width in ((0, 4), (-1, 4), (10**9, 10**9), ("4", 4), (True, 4), (4, None), (float("nan"), 4)):
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=r"."):
             size_of(height, width)

@@ -141,7 +141,7 @@ def _task(task: dict[str, Any], number: int, notes: Notes) -> _Task | None:
         image = _image_name(task)
         results = _results(task, notes)
         if results is None:
-            notes.add("tasks without an annotation, or with a cancelled one, left out")
+            notes.add("tasks without an annotation, or with a canceled one, left out")
             return None
         shapes: list[tuple[str, Shape]] = []
         sizes: set[tuple[int, int]] = set()

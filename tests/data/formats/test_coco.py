@@ -4,11 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tool_samples import labels, mask_of, outline, sample
 
 from semask.data import catalog
 from semask.data.formats.coco import FORMAT, coco
 from semask.data.source import Data
-from tool_samples import labels, mask_of, outline, sample
 
 SQUARE = [1, 1, 4, 1, 4, 3, 1, 3]
 SQUARE_PIXELS = [[0, 0, 0, 0, 0, 0], [0, 1, 1, 1, 0, 0], [0, 1, 1, 1, 0, 0], [0, 0, 0, 0, 0, 0]]

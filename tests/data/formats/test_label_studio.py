@@ -111,7 +111,7 @@ def test_exports_that_cannot_be_read(root):
     with pytest.raises(ValueError, match="has no splits"):
         label_studio(root, "train")
     shutil.copy(root / "export.json", root / "older.json")
-    with pytest.raises(ValueError, match="2 exports of Label Studio, export.json, older.json: keep the latest"):
+    with pytest.raises(ValueError, match=r"2 exports of Label Studio, export.json, older.json: keep the latest"):
         label_studio(root, None)
     (root / "export.json").unlink()
     (root / "older.json").unlink()

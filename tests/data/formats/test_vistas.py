@@ -59,5 +59,5 @@ def test_a_wrong_config(tmp_path, labels, message):
 
 def test_no_masks(tmp_path):
     (write(tmp_path) / "config_v2.0.json").unlink()
-    with pytest.raises(ValueError, match="no masks of Mapillary Vistas; looked for training/v2.0/labels or"):
+    with pytest.raises(ValueError, match=r"no masks of Mapillary Vistas; looked for training/v2.0/labels or"):
         vistas(tmp_path, "training")

@@ -66,7 +66,7 @@ def test_a_list_of_images(tmp_path):
     (root / "val.txt").write_text("./images/c.png\n")
     assert [path.stem for path, _ in yolo(root, "train").pairs] == ["a", "b"]
     (root / "val.txt").write_text("./images/d.png\n")
-    with pytest.raises(ValueError, match="1 of 1 images are not there: ./images/d.png"):
+    with pytest.raises(ValueError, match=r"1 of 1 images are not there: ./images/d.png"):
         yolo(root, "val")
 
 

@@ -110,15 +110,25 @@ def label_studio() -> None:
     alpha[blob()] = (255, 0, 0, 255)
     size = {"original_width": WIDTH, "original_height": HEIGHT, "image_rotation": 0, "to_name": "image"}
     percent = [[x / WIDTH * 100, y / HEIGHT * 100] for x, y in POLYGON]
+    box = {"x": 62.5, "y": 0, "width": 25, "height": 50, "rotation": 0, "rectanglelabels": ["sign"]}
+    stroke = {"format": "rle", "rle": brush.encode_rle(alpha.ravel()), "brushlabels": ["tree"]}
+    outline = {"points": percent, "closed": True, "polygonlabels": ["car"]}
     results = [
-        {"type": "polygonlabels", "from_name": "polygon", "id": "a", "value": {"points": percent, "closed": True, "polygonlabels": ["car"]}},
-        {"type": "rectanglelabels", "from_name": "box", "id": "b", "value": {"x": 62.5, "y": 0, "width": 25, "height": 50, "rotation": 0, "rectanglelabels": ["sign"]}},
-        {"type": "brushlabels", "from_name": "brush", "id": "c", "value": {"format": "rle", "rle": brush.encode_rle(alpha.ravel()), "brushlabels": ["tree"]}},
-    ]  # fmt: skip
-    done = {"id": 4, "completed_by": 1, "was_cancelled": False, "created_at": "2026-01-02T00:00:00Z", "result": [{**result, **size} for result in results]}  # fmt: skip
+        {"type": "polygonlabels", "from_name": "polygon", "id": "a", "value": outline, **size},
+        {"type": "rectanglelabels", "from_name": "box", "id": "b", "value": box, **size},
+        {"type": "brushlabels", "from_name": "brush", "id": "c", "value": stroke, **size},
+    ]
+    done = {"id": 4, "completed_by": 1, "was_cancelled": False, "created_at": "2026-01-02T00:00:00Z", "result": results}
     dropped = {"id": 5, "completed_by": 1, "was_cancelled": True, "created_at": "2026-01-03T00:00:00Z", "result": []}
-    task = {"id": 9, "data": {"image": "/data/upload/1/1a2b3c4d-photo.jpg"}, "annotations": [done, dropped], "predictions": []}  # fmt: skip
-    unlabeled = {"id": 10, "data": {"image": "/data/upload/1/1a2b3c4d-other.jpg"}, "annotations": [], "predictions": []}
+    task, unlabeled = (
+        {
+            "id": number,
+            "data": {"image": f"/data/upload/1/1a2b3c4d-{name}.jpg"},
+            "annotations": found,
+            "predictions": [],
+        }
+        for key, name, found in ((9, "photo", [done, dropped]), (10, "other", []))
+    )
     (root / "export.json").write_text(json.dumps([task, unlabeled]), encoding="utf-8")
     converter = Converter(CONFIG, project_dir=str(root))
     folder = root / "converted"
