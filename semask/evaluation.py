@@ -116,7 +116,7 @@ def evaluate(
             if group.rank == 0:
                 tell(choice, reporter)
                 lines = [diagnostics.unread_line("val", dataset), diagnostics.unlabeled_line("val", dataset)]
-                reporter.warn([*lines, diagnostics.dark_images_line(dataset)])
+                reporter.warn([*lines, *diagnostics.notes_of(dataset), diagnostics.dark_images_line(dataset)])
         result = evaluate_model(
             Predictor(opened, settings),
             dataset,

@@ -75,6 +75,7 @@ class SegmentationDataset:
         windows: Part of the image that each sample is, None for all of it; empty: all are whole images.
         reading: How the samples of the files become channels; None: as photos of that number of channels.
         ignore_nodata: Whether pixels without data are ignored, whatever their label.
+        notes: What else was found and is not used, one line each, for a warning.
 
     Raises:
         ValueError: No pairs, fewer than two classes, a mapping to something that is not a class, or colors that do not
@@ -98,6 +99,7 @@ class SegmentationDataset:
         windows: Sequence[Window | None] = (),
         reading: Reading | None = None,
         ignore_nodata: bool = True,
+        notes: Sequence[str] = (),
     ) -> None:
         if not pairs:
             raise ValueError(f"{one_line(name)}: the data set has no images")
@@ -114,6 +116,7 @@ class SegmentationDataset:
             "unlabeled": unlabeled,
             "selection": selection,
             "ignore_nodata": ignore_nodata,
+            "notes": notes,
         }
         self.pairs = tuple(pairs)
         self.name = name
@@ -123,6 +126,7 @@ class SegmentationDataset:
         self.object_255 = object_255
         self.unread = tuple(unread)
         self.unlabeled = tuple(unlabeled)
+        self.notes = tuple(notes)
         self.selected = selection is not None
         colors = palette_colors(classes, name=name) if colored_masks and classes is not None else None
         if colors is not None:

@@ -123,6 +123,11 @@ def unlabeled_line(split: str, dataset: SegmentationDataset) -> str | None:
     )
 
 
+def notes_of(*datasets: SegmentationDataset) -> list[str]:
+    """What formats left out, each line once: both splits may come from one file."""
+    return list(dict.fromkeys(note for dataset in datasets for note in dataset.notes))
+
+
 def shared_line(train: SegmentationDataset, val: SegmentationDataset) -> str | None:
     """One line about images that are in both splits, by their path or their bytes; None if there are none.
 

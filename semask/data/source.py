@@ -11,10 +11,11 @@ from semask.data.dataset import CheckLevel, SegmentationDataset
 from semask.data.format import Split
 from semask.data.images import image_path
 from semask.data.selection import Selection
+from semask.data.shapes import Overlap
 from semask.data.splits import HOLDOUT, read_split, split_by_name
 from semask.files.schema import Length, Range, Sides, quoted, require_fields
 
-OPTIONS = ("channels", "image_dir", "label_dir", "object_255", "band_files", "chip", "attribute", "layer")
+OPTIONS = ("channels", "image_dir", "label_dir", "object_255", "band_files", "chip", "attribute", "layer", "overlap")
 """Settings that only some formats have; channels all but those of public data sets."""
 ALL = "all"
 """Name of a split that is the whole folder, where it has none of its own."""
@@ -60,6 +61,8 @@ class Data:
         chip: Height and width in pixels of the parts that large images are cut into; only for the format "raster".
         attribute: Attribute of the drawn labels that names their class; only for the format "raster".
         layer: Layer of a GeoPackage with several; only for the format "raster".
+        overlap: For formats of polygons, which of two objects a pixel in both belongs to: "file" the one that is later
+            in the file, "small_over_large" the smaller one.
     """
 
     root: str
@@ -85,6 +88,7 @@ class Data:
     chip: Sides = (1024, 1024)
     attribute: str = "class"
     layer: str | None = None
+    overlap: Overlap = "file"
 
     def __post_init__(self) -> None:
         """Validate."""

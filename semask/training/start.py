@@ -164,6 +164,7 @@ def check_files(
         for tell in (diagnostics.unread_line, diagnostics.unlabeled_line)
         for name, dataset in datasets.items()
     ]
+    lines += diagnostics.notes_of(train_set, val_set)
     if data.check != "none":
         lines += [*diagnostics.warnings_of(*splits), diagnostics.shared_line(train_set, val_set)]
     if data.check == "labels":
