@@ -127,7 +127,7 @@ def label_studio() -> None:
             "annotations": found,
             "predictions": [],
         }
-        for key, name, found in ((9, "photo", [done, dropped]), (10, "other", []))
+        for number, name, found in ((9, "photo", [done, dropped]), (10, "other", []))
     )
     (root / "export.json").write_text(json.dumps([task, unlabeled]), encoding="utf-8")
     converter = Converter(CONFIG, project_dir=str(root))
