@@ -7,6 +7,7 @@ EXTRAS = {
     "tensorboard": "train",
     "transformers": "mask",
     "scipy": "train",
+    "psutil": "train",
     "segmentation_models_pytorch": "decoders",
     "rasterio": "geo",
     "pyogrio": "geo",

@@ -4,6 +4,7 @@ folder -> format, classes, split -> encoder, weights -> scale, crop -> batch, st
 """
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from semask.data.splits import Side, split_by_name, write_split
 from semask.data.survey import Objects, image_sizes, mask_kinds, measured_objects, similar_groups
 from semask.data.transforms import Augmentation
 from semask.files.reporter import Reporter
+from semask.files.text import one_line
 from semask.losses.pixel import PixelLoss
 from semask.settings.inference import Inference
 from semask.settings.model import ModelSettings
@@ -37,6 +39,12 @@ LEAST_SIDE = 2 * STRIDE
 """Side in pixels below which an object is hardly learned."""
 COMPARED = 20_000
 """Images up to which near duplicates are looked for."""
+TOLD = (
+    "data.format", "data.classes", "data.split_file", "data.channels", "model.encoder", "training.pretrained",
+    "augmentation.scale", "augmentation.crop", "training.batch_size", "training.accumulate", "training.steps",
+    "training.minutes",
+)  # fmt: skip
+"""Settings that are told before the first step."""
 SPLIT_FILE = "split.csv"
 RECIPE_FILE = "recipe.yaml"
 
@@ -62,6 +70,19 @@ class Plan:
     def text(self) -> str:
         """The recipe as YAML with comments."""
         return recipe_text(self.sections, self.reasons, self.head)
+
+    def told(self) -> list[str]:
+        """The choices that matter most, one line each, for a person."""
+        lines = self.head[1:]
+        for setting in TOLD:
+            section, name = setting.split(".")
+            value = self.sections[section][name]
+            if setting in self.reasons and value is not None:
+                said = one_line(value if isinstance(value, str) else json.dumps(value), longest=200)
+                lines.append(f"{setting}: {said} ({self.reasons[setting]})")
+        if self.seconds and self.sections["training"]["minutes"] is None:
+            lines.append(f"about {max(1, round(self.seconds / 60)):,} minutes on this machine (--minutes sets a limit)")
+        return lines
 
     def choose(self, setting: str, value: Any, reason: str, given: Mapping[str, Any]) -> Any:
         """Decide on a setting, unless somebody has; returns what it is."""
@@ -140,7 +161,8 @@ def _plan_data(
     if not all(part.names_classes for part in whole):
         guess = guess_classes(mask_kinds([label for part in whole for _, label in part.pairs], track=reporter.track))
         plan.choose("data.classes", guess.classes, guess.reason, given)
-        plan.choose("data.tolerance", guess.tolerance, guess.reason, given)
+        if guess.tolerance:
+            plan.choose("data.tolerance", guess.tolerance, guess.reason, given)
         selection = Selection(plan.sections["data"]["classes"], plan.sections["data"]["tolerance"])
         whole = [part.selecting(selection) for part in whole]
     elif data.classes is None:
