@@ -92,7 +92,8 @@ class Options:
             values[GIVEN] = frozenset(self._named(arguments))
             values["data"]["root"] = values["data"]["root"] or values["folder"]
             if values["data"]["root"] is None:
-                raise ValueError(f"which data? give a folder, semask {self.name} FOLDER, or --data.root FOLDER")
+                hint = self._hint(arguments)
+                raise ValueError(f"which data? give a folder, semask {self.name} FOLDER, or --data.root FOLDER{hint}")
         for name, kind in self.sections.items():
             values[name] = kind(**values[name])
         for name, kind in self.groups.items():
