@@ -37,6 +37,8 @@ STRIDE = 4
 """Pixels between two locations of the largest feature map."""
 LEAST_SIDE = 2 * STRIDE
 """Side in pixels below which an object is hardly learned."""
+FEW = 5
+"""Validation images below which their score says little."""
 COMPARED = 20_000
 """Images up to which near duplicates are looked for."""
 TOLD = (
@@ -136,6 +138,8 @@ def make_plan(
         f"{len(train_set)} training and {len(val_set)} validation images, {len(train_set.classes)} classes",
         *_largest_and_smallest(objects, train_set.classes),
     ]
+    if len(val_set) < FEW:
+        plan.head.append(f"{len(val_set)} validation images are few: their score says little; more labels help most")
     return plan
 
 
@@ -314,7 +318,7 @@ def _largest_and_smallest(objects: Objects, classes: Classes) -> list[str]:
         return []
     shares = sorted(((count / total, classes.names[k]) for k, count in objects.pixels.items()), reverse=True)
     said = ", ".join(
-        f"{name} {100 * share:.2g} %" for share, name in (shares[:3] + shares[-2:] if len(shares) > 5 else shares)
+        f"{name} {100 * share:.3g} %" for share, name in (shares[:3] + shares[-2:] if len(shares) > 5 else shares)
     )
     return [f"share of the pixels: {said}"]
 
