@@ -5,6 +5,7 @@ folder -> format, classes, split -> encoder, weights -> scale, crop -> batch, st
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -283,17 +284,7 @@ def _plan_training(
     batch = plan.choose("training.batch_size", wanted, "enough for steady gradients", given)
     fits = next(size for size in range(min(trial.batch, batch), 0, -1) if batch % size == 0)
     plan.choose("training.accumulate", batch // fits, _said_of_memory(trial), given)
-    if "training.epochs" not in given and "training.minutes" not in given and minutes is None:
-        steps = int(np.clip(round(images * 60 / batch), 300, 8000))
-        why = f"every image about {steps * batch / images:.0f} times, in at least 300 and at most 8000 steps"
-        plan.choose("training.steps", steps, why, given)
-    if minutes is not None:
-        plan.choose("training.minutes", minutes, "given; the steps follow from the time that the first ones take", {})
-    steps = plan.sections["training"]["steps"]
-    if minutes is not None:
-        steps = max(20, int(minutes * 60 / (trial.seconds * batch)))
-        plan.sections["training"]["steps"] = steps
-        plan.reasons["training.steps"] = "about; training.minutes decides"
+    steps = _plan_steps(plan, given, images, minutes, batch=batch, seconds=trial.seconds)
     plan.seconds = steps * batch * trial.seconds
     plan.choose("training.warmup_steps", min(100, steps // 10), "a tenth, at most 100", given)
     plan.choose("training.warmup_ratio", 1e-3, "nearly from 0", given)
@@ -302,6 +293,24 @@ def _plan_training(
     plan.choose("training.save_every", every, "with each evaluation", given)
     plan.choose("training.log_every", max(1, min(25, steps // 20)), "often enough to see a curve", given)
     plan.choose("data.workers", 1 if cpu else 4, "processes that load images", given)
+
+
+def _plan_steps(
+    plan: Plan, given: Mapping[str, Any], images: int, minutes: float | None, *, batch: int, seconds: float
+) -> int:
+    """How long: as many steps as were given, as epochs or minutes amount to, or as the images suggest."""
+    epochs, minutes = given.get("training.epochs"), minutes or given.get("training.minutes")
+    if minutes is not None:
+        plan.choose("training.minutes", minutes, "given; the steps follow from the time that the first ones take", {})
+        steps = max(20, int(minutes * 60 / (seconds * batch)))
+        plan.choose("training.steps", steps, "about; training.minutes decides", {})
+    elif epochs is not None:
+        plan.choose("training.steps", math.ceil(images * epochs / batch), "training.epochs decides", {})
+    else:
+        steps = int(np.clip(round(images * 60 / batch), 300, 8000))
+        why = f"every image about {steps * batch / images:.0f} times, in at least 300 and at most 8000 steps"
+        plan.choose("training.steps", steps, why, given)
+    return int(plan.sections["training"]["steps"])
 
 
 def _said_of_memory(trial: Trial) -> str:
