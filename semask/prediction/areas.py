@@ -74,7 +74,7 @@ def measure(
             meters += np.bincount(label, weights=area.ravel(), minlength=IGNORE_INDEX + 1)
         first += len(part)
     if true and planar is not None:
-        meters = counts * planar
+        meters[:] = counts * planar
     return Areas(
         pixels=tuple(counts[:classes].tolist()),
         ignored=int(counts[classes:].sum()),

@@ -136,7 +136,7 @@ class Raster:
             yield pixels
 
     def invalid(self, rows: range) -> NDArray[np.bool_] | None:
-        """Which pixels [n, W] are no data, as a TIFF says by value, mask or alpha, or by `nodata`; None: none can be."""
+        """Which pixels [n, W] are no data, as a TIFF says by value, mask or alpha, or as `nodata` says; None: none."""
         declared = self._declared(rows)
         if self.nodata is None:
             return declared

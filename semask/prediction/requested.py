@@ -98,7 +98,7 @@ def check_model(predictor: "Predictor | ArrayPredictor", outputs: Outputs) -> No
     if exported and "priors" in outputs.kinds:
         raise ValueError("an exported file gives no priors: give the checkpoint, or leave out --priors")
     if getattr(predictor.model, "makes_labels", False):
-        refused = [name for name in ("confidence", "probabilities") if name in outputs.kinds]
+        refused: list[str] = [name for name in ("confidence", "probabilities") if name in outputs.kinds]
         refused += ["tile"] if outputs.tile is not None else []
         if refused:
             raise ValueError(

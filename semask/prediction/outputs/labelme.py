@@ -6,6 +6,7 @@ is smaller and lies above. Regions without a class are drawn too, with labelme's
 
 import json
 import os
+from typing import Any
 
 from semask.data.classes import IGNORE_INDEX
 from semask.files.atomic import write_whole
@@ -25,7 +26,7 @@ def write(segmentation: Segmentation) -> None:
     names = dict(enumerate(segmentation.classes.names)) | {IGNORE_INDEX: IGNORED}
     found = sorted(regions(segmentation.label(), segmentation.simplify), key=lambda x: -x.outline_area)
     target = segmentation.stem.parent / FOLDER / f"{segmentation.stem.name}.json"
-    content = {
+    content: dict[str, Any] = {
         "version": VERSION,
         "flags": {},
         "shapes": [
