@@ -18,10 +18,8 @@ ROWS = 256
 SEMI_MAJOR, FLATTENING = 6_378_137.0, 1 / 298.257223563  # of the WGS 84 ellipsoid, meters
 TRUE = 0.01
 """A map in meters whose pixels are off by less, as a fraction, on the ground is measured as it is."""
-NODES = 65
-"""Columns in which the area of a pixel is computed; it changes smoothly between."""
-EVERY = 16
-"""Rows from one of those in which it is computed to the next."""
+NODES = (2048, 17)
+"""Rows and columns, at most about as many, in which the area of a pixel is computed; it changes smoothly between."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +92,9 @@ def map_area(place: "Place") -> float | None:
 
 def nodes(size: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Rows and columns of the pixels whose area is computed."""
-    rows = np.unique(np.append(np.arange(0, size[0], EVERY), size[0] - 1)).astype(np.float64)
-    columns = np.unique(np.linspace(0, size[1] - 1, min(NODES, size[1])).round())
+    rows, columns = (
+        np.unique(np.linspace(0, side - 1, min(most, side)).round()) for side, most in zip(size, NODES, strict=True)
+    )
     return rows, columns
 
 
@@ -112,10 +111,10 @@ def ground_areas(place: "Place", size: tuple[int, int]) -> NDArray[np.float64] |
         except Exception:  # a damaged or fictional reference system
             return None
         corners.append((np.radians(longitude).reshape(x.shape), authalic(np.radians(latitude)).reshape(x.shape)))
-    area = np.zeros(corners[0][0].shape)
+    area, below = np.zeros(corners[0][0].shape), corners[0][1]  # small numbers, so that few digits are lost
     for (lon, q), (following, next_q) in zip(corners, [*corners[1:], corners[0]], strict=True):
         step = np.mod(following - lon + math.pi, 2 * math.pi) - math.pi  # across the date line too
-        area += step * (q + next_q) / 2
+        area += step * ((q - below) + (next_q - below)) / 2
     area = np.abs(area)
     return area if bool(np.isfinite(area).all()) and bool((area > 0).all()) else None
 
