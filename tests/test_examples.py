@@ -35,7 +35,15 @@ def test_the_example_without_torch_predicts_the_same(tmp_path, masks, evaluation
     name, write = EXAMPLE[engine]
     model = write(tmp_path / name, description, masks=masks)
     image = photo(tmp_path / "photo.png", 100, 76)
-    command = [sys.executable, "-c", WITHOUT_TORCH, EXAMPLES / f"{engine}_without_torch.py", model, image, tmp_path / "mask.png"]
+    command = [
+        sys.executable,
+        "-c",
+        WITHOUT_TORCH,
+        EXAMPLES / f"{engine}_without_torch.py",
+        model,
+        image,
+        tmp_path / "mask.png",
+    ]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     prediction = Predictor(load_exported(model))(image)
     with Image.open(tmp_path / "mask.png") as mask:

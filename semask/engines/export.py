@@ -131,8 +131,8 @@ def export(
             window by window. None for the windows of `inference`. Other formats take any size.
         inference: How images are put through the file, which says so itself: an `Inference`, or only what differs from
             the checkpoint's recipe, e.g. {"flip": True}; None for the recipe's.
-        outputs: scores: class scores, or masks with their classes, which `predict` makes label maps of; labels: the label
-            map itself, [B, H, W] uint8 at the size of the images that the file takes.
+        outputs: scores: class scores, or masks with their classes, which `predict` makes label maps of; labels: the
+            label map itself, [B, H, W] uint8 at the size of the images that the file takes.
         device: Where to run the model, and what files that run on one device only are for: cpu or cuda.
         tell: Is given lines that say how far the work is; None for nobody.
 
