@@ -50,8 +50,8 @@ class Graph(nn.Module):
         H, W = image.shape[-2:]
         divisor = self.model.size_divisor
         size = (H + padding(H, divisor), W + padding(W, divisor))
-        masks = isinstance(prediction, MaskOutput)
-        scores = resize((prediction.masks if masks else prediction.logits).float(), size)[..., :H, :W]
+        maps = prediction.masks if isinstance(prediction, MaskOutput) else prediction.logits
+        scores = resize(maps.float(), size)[..., :H, :W]
         if isinstance(prediction, MaskOutput):
             classes = prediction.classes.float().softmax(-1)[..., :-1]  # [B, Q, K]
             scores = torch.einsum("bqk,bqhw->bkhw", classes, scores.sigmoid())

@@ -98,7 +98,7 @@ def test_across_the_date_line(west):
 
 
 def test_a_place_that_is_nowhere():
-    areas = measured(LABEL, 'LOCAL_CS["nowhere",UNIT["metre",1]]', from_origin(0, 0, 1, 1))
+    areas = measured(LABEL, 'LOCAL_CS["nowhere",UNIT["meter",1]]', from_origin(0, 0, 1, 1))
     assert areas.square_meters is None
     assert areas.measured is None
     assert areas.pixels == (30_000, 60_000, 0)

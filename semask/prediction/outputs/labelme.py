@@ -1,4 +1,4 @@
-"""labelme/NAME.json: polygons for the labelling tool labelme, to be corrected and trained on.
+"""labelme/NAME.json: polygons for the labeling tool labelme, to be corrected and trained on.
 
 labelme's polygons have no holes. Here each region is drawn with its outline alone, large ones first: what fills a hole
 is smaller and lies above. Regions without a class are drawn too, with labelme's own name for them.

@@ -68,7 +68,7 @@ def test_geojson_across_the_date_line(tmp_path):
 
 
 def test_a_reference_system_without_longitudes(tmp_path):
-    at = place('LOCAL_CS["nowhere",UNIT["metre",1]]')
+    at = place('LOCAL_CS["nowhere",UNIT["meter",1]]')
     with pytest.raises(ValueError, match="its reference system has no longitude and latitude there"):
         geojson.write(segmentation(tmp_path, noise(), at=at))
     assert not (tmp_path / "out" / "photo.geojson").exists()
