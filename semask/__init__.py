@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from semask.prediction.opening import open_predictor as open_predictor
     from semask.prediction.prediction import Prediction as Prediction
     from semask.prediction.predictor import Predictor as Predictor
-    from semask.prediction.results import Outputs as Outputs
+    from semask.prediction.requested import Outputs as Outputs
     from semask.prediction.results import Result as Result
     from semask.prediction.results import predict as predict
     from semask.prediction.results import predict_images as predict_images
@@ -75,7 +75,7 @@ _HOMES = {
     "MaskDecoder": "semask.decoders.decoder",
     "MaskLoss": "semask.losses.mask",
     "ModelSettings": "semask.settings.model",
-    "Outputs": "semask.prediction.results",
+    "Outputs": "semask.prediction.requested",
     "PixelLoss": "semask.losses.pixel",
     "Prediction": "semask.prediction.prediction",
     "Predictor": "semask.prediction.predictor",

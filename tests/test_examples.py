@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from exported_files import described, write_onnx
+from exported_files import described, write_onnx, write_openvino
 from PIL import Image
 
 from semask import Predictor
 from semask.engines.runtime import load_exported
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "onnx_without_torch.py"
+EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLE = {"onnx": ("model.onnx", write_onnx), "openvino": ("model.xml", write_openvino)}
 WITHOUT_TORCH = "import runpy, sys; sys.modules['torch'] = None; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0])"
 
 
@@ -22,17 +23,27 @@ def photo(path: Path, width: int, height: int) -> Path:
     return path
 
 
+@pytest.mark.parametrize("engine", EXAMPLE)
 @pytest.mark.parametrize("masks", [False, True])
 @pytest.mark.parametrize(
     "evaluation",
     [{}, {"scale": [128, 64]}, {"scale": [60, 50]}, {"scale": [60, 50], "antialias": True}],
     ids=["own size", "larger", "smaller", "smaller and smooth"],
 )
-def test_the_example_without_torch_predicts_the_same(tmp_path, masks, evaluation):
+def test_the_example_without_torch_predicts_the_same(tmp_path, masks, evaluation, engine):
     description = described(masks=masks, recipe={"data": {}, "evaluation": evaluation})
-    model = write_onnx(tmp_path / "model.onnx", description, masks=masks)
+    name, write = EXAMPLE[engine]
+    model = write(tmp_path / name, description, masks=masks)
     image = photo(tmp_path / "photo.png", 100, 76)
-    command = [sys.executable, "-c", WITHOUT_TORCH, EXAMPLE, model, image, tmp_path / "mask.png"]
+    command = [
+        sys.executable,
+        "-c",
+        WITHOUT_TORCH,
+        EXAMPLES / f"{engine}_without_torch.py",
+        model,
+        image,
+        tmp_path / "mask.png",
+    ]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     prediction = Predictor(load_exported(model))(image)
     with Image.open(tmp_path / "mask.png") as mask:

@@ -1,6 +1,6 @@
 """Export a checkpoint as a file for another engine, and check it."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from semask.commands.console import make_console
 from semask.engines.catalog import FormatName
@@ -25,6 +25,7 @@ def export(
     limit: float | None = None,
     licence: str | None = None,
     size: tuple[int, int] | None = None,
+    outputs: Literal["scores", "labels"] = "scores",
     device: str = "cpu",
     inference: Options,
 ) -> None:
@@ -49,6 +50,8 @@ def export(
         licence: License of the weights; null for the one that the checkpoint states.
         size: Height and width of the windows that an aotinductor file takes, which has one size only; larger images go
             through it window by window. Null for the windows of the recipe. Other formats take any size.
+        outputs: scores: class scores or masks, which predict makes label maps of; labels: the label map itself, uint8,
+            at the size of the images that the file takes.
         device: Where to run the model, and what torch, aotinductor and tensorrt files are for: cpu or cuda.
         inference: How images are put through the file; what is not given is as the checkpoint's recipe says.
 
@@ -77,6 +80,7 @@ def export(
             limit=limit,
             license=licence,
             size=size,
+            outputs=outputs,
             device=device,
             inference=inference,
             tell=tell,

@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from semask.commands.console import ConsoleReporter
+from semask.commands.console import ConsoleReporter, make_console
 from semask.files.text import one_line, shown
 from semask.settings.inference import Options
 from semask.settings.precision import Precision, tell
 
 if TYPE_CHECKING:
+    from semask.data.classes import Classes
     from semask.prediction.results import Result
 
 SHARED = True
@@ -21,9 +22,13 @@ def predict(
     *,
     inference: Options,
     out: str = "predictions",
-    overlays: bool = True,
+    write: list[str] | None = None,
+    overlays: bool | None = None,
     priors: bool = False,
     confidence: bool = False,
+    summary: str | None = None,
+    nodata: int | None = None,
+    simplify: float = 0.0,
     tile: int | None = None,
     overlap: int = 128,
     device: str | None = None,
@@ -33,7 +38,7 @@ def predict(
     """Segment images: files, folders or patterns.
 
     Writes for each image NAME.png, the class index of each pixel (a palette PNG at the image's size, turned as its EXIF
-    orientation says), NAME_overlay.jpg and what else is asked for. The mask of a georeferenced TIFF is a GeoTIFF,
+    orientation says), and NAME_overlay.jpg, or what --write names. The mask of a georeferenced TIFF is a GeoTIFF,
     NAME.tif. One image is in memory at a time, with --tile not even one; masks of all TIFF files are then NAME.tif. An
     image that can't be segmented is listed at the end and does not stop the others. Processes that torchrun started
     share the images.
@@ -44,9 +49,15 @@ def predict(
         images: Image files, folders (with all below them), or quoted patterns such as "photos/*.jpg".
         inference: How images are put through the model; what is not given is as the checkpoint's recipe says.
         out: Folder to write to.
-        overlays: Write NAME_overlay.jpg: the colors over the image, with a legend.
+        write: What to write, one or more of mask, overlay, confidence, priors, probabilities, json, coco, labelme,
+            geojson, gpkg, qgis, cog (docs/evaluate-and-predict.md lists the files); null for mask and overlay.
+        overlays: Write NAME_overlay.jpg too: the colors over the image, with a legend.
         priors: Write NAME_prior1.png ...: what the semantic prior of each stage favors.
         confidence: Write NAME_confidence.png: the probability of the chosen class, white is certain.
+        summary: CSV file to write, with the area and the share of each class in all images.
+        nodata: Value that says in all channels that a pixel is no data, e.g. 0 for scans with a black border; null: as
+            the file declares it.
+        simplify: Pixels by which the borders of polygons (labelme, geojson, gpkg) may be simplified; 0 is exact.
         tile: Side in pixels of the tiles in which images of any size are segmented, at their own size and with whatever
             ratios and flip the recipe has; null for the image in one piece.
         overlap: Pixels that tiles share with their neighbors and are blended in.
@@ -65,12 +76,23 @@ def predict(
     from semask.prediction.files import find_images
     from semask.prediction.opening import open_predictor
     from semask.prediction.processes import all_or_none, gathered, joined
-    from semask.prediction.results import Outputs, check_outputs, predict_images
+    from semask.prediction.requested import Outputs, check_outputs
+    from semask.prediction.results import finish, predict_images
 
-    outputs = Outputs(overlays=overlays, priors=priors, confidence=confidence, tile=tile, overlap=overlap)
+    outputs = Outputs(
+        overlays=overlays,
+        priors=priors,
+        confidence=confidence,
+        tile=tile,
+        overlap=overlap,
+        write=write,
+        summary=summary,
+        nodata=nodata,
+        simplify=simplify,
+    )
     files = find_images(images)
     check_outputs(outputs, out, inference)
-    if priors and is_exported(weights):
+    if "priors" in outputs.kinds and is_exported(weights):
         raise ValueError(f"{weights}: an exported file gives no priors: give the checkpoint, or leave out --priors")
     with joined(device) as group:
         reporter = ConsoleReporter(quiet=group.rank > 0)
@@ -98,7 +120,12 @@ def predict(
             own = list(reporter.track(results, "segmenting", share))
         everything = [result for part in gathered(own, group.world_size) for result in part]
     if group.rank == 0:
+        if group.world_size > 1:  # one alone has done so
+            finish(everything, outputs, out, opened.predictor.classes)
         print_summary(everything, out, reporter)
+        if summary is not None:
+            print_totals(everything, opened.predictor.classes)
+            reporter.note(f"The table of all images is in {summary}")
     return 2 if any(result.failure for result in everything) else 0
 
 
@@ -120,8 +147,15 @@ def print_summary(results: "list[Result]", out: str, reporter: ConsoleReporter) 
             ),
         ]
     )
+    skipped: dict[str, list[Path]] = {}
+    for result in results:
+        for name in result.skipped:
+            skipped.setdefault(name, []).append(result.image)
+    reporter.warn([counted(files, f"no {name}, which is of georeferenced images") for name, files in skipped.items()])
     failures = [result.failure for result in results if result.failure is not None]
-    reporter.console.print(f"{len(results) - len(failures)} masks in {shown(out)}", soft_wrap=True)
+    masks = any(result.mask is not None for result in results)
+    what = "masks" if masks or len(failures) == len(results) else "images segmented, the results are"
+    reporter.console.print(f"{len(results) - len(failures)} {what} in {shown(out)}", soft_wrap=True)
     if failures:
         reporter.console.print(f"{len(failures)} of {len(results)} images could not be segmented:", style="bold red")
         for failure in failures:
@@ -132,3 +166,20 @@ def counted(files: list[Path], what: str) -> str | None:
     """One line about the first of some files; None if there are none."""
     more = f" and {len(files) - 1} more" if len(files) > 1 else ""
     return f"{one_line(files[0])}{more}: {what}" if files else None
+
+
+def print_totals(results: "list[Result]", classes: "Classes") -> None:
+    """Print what each class covers in all images."""
+    from rich.table import Table
+
+    from semask.prediction.summary import totals
+
+    areas = [result.areas for result in results if result.areas is not None]
+    table = Table(title=f"all {len(areas)} images")
+    table.add_column("class")
+    for column in ("pixels", "share %", "square meters"):
+        table.add_column(column, justify="right")
+    for row in totals(areas, classes):
+        meters = "" if row.square_meters is None else f"{row.square_meters:,.0f}"
+        table.add_row(shown(row.name, longest=60), f"{row.pixels:,}", f"{100 * row.share:.2f}", meters)
+    make_console(stderr=False).print(table)

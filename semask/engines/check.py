@@ -131,7 +131,10 @@ class _Part(NamedTuple):
 def _compare(model: SeMask, runtime: Runtime, image: Tensor, inference: Inference) -> _Part:
     size = (image.shape[-2], image.shape[-1])
     before, after = (Predictor(module, inference).views(image)[0] for module in (model, runtime))
-    difference = (_class_scores(after[0]) - _class_scores(before[0])).abs()
+    if runtime.makes_labels:  # there are no scores to compare, and labels are those at the size that the model saw
+        difference, size = torch.zeros(1), before[0].size
+    else:
+        difference = (_class_scores(after[0]) - _class_scores(before[0])).abs()
     labels = label_map(before, size).cpu(), label_map(after, size).cpu()
     return _Part(
         size=before[0].size,

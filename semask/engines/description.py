@@ -29,6 +29,8 @@ FORMAT_VERSION = 1
 UNKNOWN_LICENSE = "unknown"
 OUTPUTS = {False: ("logits",), True: ("classes", "masks")}
 """Names of the graph's outputs, of per-pixel and of mask decoders."""
+LABELS = ("labels",)
+"""Name of the only output of a graph that chooses the classes itself."""
 
 
 def metadata(
@@ -39,6 +41,7 @@ def metadata(
     sha256: str | None = None,
     evaluation: dict[str, Any] | None = None,
     size: tuple[int, int] | None = None,
+    labels: bool = False,
 ) -> dict[str, Any]:
     """Describe a model for the file that it is exported to.
 
@@ -49,6 +52,7 @@ def metadata(
         sha256: Hash of the checkpoint's file.
         evaluation: How images are put through it, `Inference` as a dictionary; None as the recipe says.
         size: Height and width of the only images that it takes; None for any.
+        labels: Whether the graph gives the label map, and no scores.
 
     Returns:
         JSON: "format_version", "semask", "config", "classes" (with "palette"), "mean", "std", "size_divisor",
@@ -71,7 +75,7 @@ def metadata(
         "std": model.config["std"],
         "size_divisor": model.size_divisor,
         "makes_masks": makes_masks,
-        "outputs": list(OUTPUTS[makes_masks]),
+        "outputs": list(LABELS if labels else OUTPUTS[makes_masks]),
         "size": None if size is None else list(size),
         "precision": precision,
         "licence": license or known.get("licence") or (published or {}).get("licence") or UNKNOWN_LICENSE,
@@ -131,7 +135,8 @@ def check(values: Mapping[str, Any]) -> None:
     _require(min(values["std"]) > 0, "std is not above 0")
     _require(_is_count(values["size_divisor"], 4096), "size_divisor is not a number from 1 to 4096")
     _require(isinstance(makes_masks, bool), "makes_masks is neither true nor false")
-    _require(values["outputs"] == list(OUTPUTS[makes_masks]), f"outputs are not {', '.join(OUTPUTS[makes_masks])}")
+    known = (list(OUTPUTS[makes_masks]), list(LABELS))
+    _require(values["outputs"] in known, f"outputs are not {', '.join(OUTPUTS[makes_masks])}")
     size = values.get("size")  # files from before there were such formats have none
     _require(
         size is None or (isinstance(size, list) and len(size) == 2 and all(_is_count(x, 2**16) for x in size)),
@@ -147,8 +152,9 @@ def check(values: Mapping[str, Any]) -> None:
 def described_outputs(text: str | None) -> tuple[str, ...]:
     """Names of the outputs where the format keeps none: as the JSON says, which then can't contradict them."""
     try:
-        return OUTPUTS[bool(json.loads(text or "{}")["makes_masks"])]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        values = json.loads(text or "{}")
+        return LABELS if values.get("outputs") == list(LABELS) else OUTPUTS[bool(values["makes_masks"])]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return ()  # `read` tells what is wrong
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -22,9 +22,13 @@ from semask.engines.runtime import load_exported
 from semask.engines.samples import Inputs, Picture, Samples, choose_samples, sample_tensor
 from semask.files.atomic import temporary_folder, written_whole
 from semask.files.reading import sha256
+from semask.files.schema import require
 from semask.model import SeMask
 from semask.prediction.recipe import recipe_inference
 from semask.settings.inference import Given, Inference, inference_of
+
+OutputsName = Literal["scores", "labels"]
+LABELS_ONLY = "the file gives labels only: they are compared at the size that the model sees, and no scores are"
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,7 @@ def export(
     license: str | None = None,
     size: tuple[int, int] | None = None,
     inference: Given = None,
+    outputs: OutputsName = "scores",
     device: str = "cpu",
     tell: Callable[[str], None] | None = None,
 ) -> ExportReport:
@@ -125,6 +130,8 @@ def export(
             window by window. None for the windows of `inference`. Other formats take any size.
         inference: How images are put through the file, which says so itself: an `Inference`, or only what differs from
             the checkpoint's recipe, e.g. {"flip": True}; None for the recipe's.
+        outputs: scores: class scores, or masks with their classes, which `predict` makes label maps of; labels: the
+            label map itself, [B, H, W] uint8 at the size of the images that the file takes.
         device: Where to run the model, and what files that run on one device only are for: cpu or cuda.
         tell: Is given lines that say how far the work is; None for nobody.
 
@@ -143,6 +150,7 @@ def export(
     if size is not None and not row.one_size:
         raise ValueError(f"size is {size}, but {format} files take images of any size: leave it out")
     require_precision(row, precision)
+    require(outputs, OutputsName, "outputs")
     target = output_file(weights, row, out, overwrite=overwrite)
     model, source = load(weights, device=device), find_checkpoint(weights)
     used = inference_of(recipe_inference(model), inference)
@@ -173,7 +181,9 @@ def export(
                 sha256=weights_file["sha256"],
                 evaluation=asdict(used) if inference or window else None,
                 size=window,
+                labels=outputs == "labels",
             ),
+            labels=outputs == "labels",
             calibration=Inputs(chosen.images[:samples], model, used) if int8 else (),
         )
         files = row.export(request)
@@ -197,7 +207,8 @@ def export(
             engine=engine,
             versions=versions(),
             machine=machine(torch.device(device)),
-            remarks=remarks(check, chosen, seen=int8 and len(chosen.images) < checks + samples),
+            remarks=(LABELS_ONLY,) * (outputs == "labels")
+            + remarks(check, chosen, seen=int8 and len(chosen.images) < checks + samples),
         )
         finish(report, files, target)
     return report

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from semask.engines import description as descriptions
 from semask.engines.catalog import format_of, formats
 from semask.engines.format import Engine, Format, Options
@@ -24,6 +26,7 @@ class Exported:
         metadata: As a checkpoint's: "classes", "recipe", "licence", "published", "step".
         size_divisor: The graph pads images with zeros, at the right and the bottom, to a multiple of this.
         makes_masks: Whether it gives masks with their classes, or scores of each pixel.
+        makes_labels: Whether it gives the label map alone; `run` makes scores of 0 and 1 of it.
         size: Height and width of the only images that it takes; None for any.
         details: Versions, device and threads of the engine.
     """
@@ -37,8 +40,10 @@ class Exported:
             **{name: description.get(name) for name in ("classes", "licence", "published", "step")},
             "recipe": {**description["recipe"], "model": self.config},
         }
-        self.size_divisor: int = description["size_divisor"]
-        self.makes_masks: bool = description["makes_masks"]
+        self.makes_labels: bool = description["outputs"] == list(descriptions.LABELS)
+        # A label map has the size of the image: what is padded is cut off in the graph.
+        self.size_divisor: int = 1 if self.makes_labels else description["size_divisor"]
+        self.makes_masks: bool = description["makes_masks"] and not self.makes_labels
         self.size: tuple[int, int] | None = tuple(description["size"]) if description.get("size") else None
         self.details = engine.details
 
@@ -69,11 +74,17 @@ class Exported:
         except Exception as error:  # each engine has errors of its own
             raise ValueError(f"{self.path}: could not segment {list(image.shape)} ({reason(error)})") from error
         self._check([tuple(x.shape) for x in outputs], B)
-        return outputs
+        if not self.makes_labels:
+            return outputs
+        if outputs[0].shape[-2:] != (H, W):
+            raise ValueError(f"{self.path}: gave labels {list(outputs[0].shape)} for {H} x {W} pixels: export it again")
+        return [votes(outputs[0], self.config["num_classes"])]
 
     def _check(self, shapes: Sequence[tuple[int, ...]], batch: int) -> None:
         K = self.config["num_classes"]
-        if self.makes_masks:
+        if self.makes_labels:
+            right = len(shapes) == 1 and len(shapes[0]) == 3
+        elif self.makes_masks:
             right = len(shapes) == 2 and len(shapes[1]) == 4 and shapes[0] == (*shapes[1][:2], K + 1)
         else:
             right = len(shapes) == 1 and len(shapes[0]) == 4 and shapes[0][1] == K
@@ -82,6 +93,13 @@ class Exported:
                 f"{self.path}: gave outputs {[list(x) for x in shapes]} for {batch} images, but says that it has {K} "
                 f"classes and the outputs {', '.join(self.description['outputs'])}: export it again"
             )
+
+
+def votes(labels: Any, count: int) -> Any:
+    """Make scores [B, K, H, W] of a label map [B, H, W], an array or a tensor: 1 for the class of a pixel, else 0."""
+    if isinstance(labels, np.ndarray):
+        return (labels[:, None] == np.arange(count)[:, None, None]).astype(np.float32)
+    return (labels[:, None] == labels.new_tensor(list(range(count)))[:, None, None]).float()
 
 
 def open_exported(

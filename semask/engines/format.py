@@ -26,6 +26,7 @@ class Request:
         precision: fp32, fp16, bf16 or int8.
         metadata: What the file carries, see `description.metadata`.
         calibration: Normalized images [1, C, H, W], for int8.
+        labels: Whether the graph gives the label map [B, H, W] uint8 at the size of the image, and no scores.
     """
 
     model: "SeMask"
@@ -34,6 +35,7 @@ class Request:
     precision: Precision = "fp32"
     metadata: dict[str, Any] | None = None
     calibration: "Iterable[Tensor]" = ()
+    labels: bool = False
 
     @property
     def described(self) -> str:

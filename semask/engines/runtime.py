@@ -27,6 +27,7 @@ class Runtime(nn.Module):
         metadata: As a checkpoint's: "classes", "recipe", "licence", "published", "step".
         size_divisor: The graph pads images with zeros, at the right and the bottom, to a multiple of this.
         makes_masks: Whether it gives masks with their classes, or scores of each pixel.
+        makes_labels: Whether the file gives the label map alone; its scores are 1 for the class of a pixel, else 0.
         size: Height and width of the only images that it takes; None for any.
         details: Versions, device and threads of the engine.
     """
@@ -37,6 +38,7 @@ class Runtime(nn.Module):
         self.description, self.path, self.details = exported.description, exported.path, exported.details
         self.config, self.metadata = exported.config, exported.metadata
         self.size_divisor, self.makes_masks, self.size = exported.size_divisor, exported.makes_masks, exported.size
+        self.makes_labels = exported.makes_labels
         # The only parameter: who asks a module for its device finds one, who asks for its state finds this file's.
         digest = torch.tensor(list(_digest(self.path)), dtype=torch.uint8)
         self.digest = nn.Parameter(digest, requires_grad=False)

@@ -214,6 +214,11 @@ def confidence(views: Sequence[ArrayView], size: tuple[int, int]) -> Array:
     return np.concatenate(parts)
 
 
+def all_probabilities(views: Sequence[ArrayView], size: tuple[int, int]) -> NDArray[np.float16]:
+    """Give the probability of every class of each pixel, [K, H, W]."""
+    return np.concatenate([probabilities(views, size, rows).astype(np.float16) for rows in strips(views, size)], axis=1)
+
+
 def strips(views: Sequence[ArrayView], size: tuple[int, int]) -> list[range]:
     """Cut the rows of the result into strips that are resized at once."""
     classes = views[0].classes

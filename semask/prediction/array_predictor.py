@@ -11,7 +11,7 @@ from semask.data.sizes import fitted_size
 from semask.engines.catalog import formats
 from semask.engines.exported import Exported, open_exported, require_format
 from semask.prediction.array_images import normalize, resize_image
-from semask.prediction.array_maps import Array, ArrayView, are_finite, label_map, softmax
+from semask.prediction.array_maps import Array, ArrayView, all_probabilities, are_finite, label_map, softmax
 from semask.prediction.array_maps import confidence as confidence_of
 from semask.prediction.inputs import NOT_FINITE, Picture, is_one, numbered, require_pixels, to_array, windows
 from semask.prediction.prediction import Prediction
@@ -38,15 +38,24 @@ class ArrayPredictor:
 
     @overload  # a text is a path, and not several of its letters
     def __call__(  # type: ignore[overload-overlap]
-        self, image: Picture, *, confidence: bool = True, priors: bool = False
+        self, image: Picture, *, confidence: bool = True, priors: bool = False, probabilities: bool = False
     ) -> Prediction: ...
     @overload  # a batch gives a list
-    def __call__(self, image: NDArray[Any], *, confidence: bool = True, priors: bool = False) -> Any: ...
+    def __call__(
+        self, image: NDArray[Any], *, confidence: bool = True, priors: bool = False, probabilities: bool = False
+    ) -> Any: ...
     @overload
     def __call__(
-        self, image: Iterable[Picture | NDArray[Any]], *, confidence: bool = True, priors: bool = False
+        self,
+        image: Iterable[Picture | NDArray[Any]],
+        *,
+        confidence: bool = True,
+        priors: bool = False,
+        probabilities: bool = False,
     ) -> list[Prediction]: ...
-    def __call__(self, image: Any, *, confidence: bool = True, priors: bool = False) -> Any:
+    def __call__(
+        self, image: Any, *, confidence: bool = True, priors: bool = False, probabilities: bool = False
+    ) -> Any:
         """Segment one image or several.
 
         Args:
@@ -55,6 +64,7 @@ class ArrayPredictor:
             confidence: Whether to give the probability of the chosen classes; for a large image it takes longer than
                 the classes.
             priors: Refused: an exported file has none.
+            probabilities: Whether to give the probability of every class too, in 2 bytes a class and pixel.
 
         Returns:
             The prediction of one image; of several a list of them in the same order.
@@ -66,10 +76,13 @@ class ArrayPredictor:
         if priors:
             raise ValueError("an exported file gives no priors: use the checkpoint that it was made of")
         if is_one(image):
-            return self._predict(image, None, confidence=confidence)
-        return [self._predict(x, number, confidence=confidence) for number, x in enumerate(image)]
+            return self._predict(image, None, confidence=confidence, probabilities=probabilities)
+        return [
+            self._predict(x, number, confidence=confidence, probabilities=probabilities)
+            for number, x in enumerate(image)
+        ]
 
-    def _predict(self, image: Any, number: int | None, *, confidence: bool) -> Prediction:
+    def _predict(self, image: Any, number: int | None, *, confidence: bool, probabilities: bool) -> Prediction:
         """Predict one image; `number` is its place among several, for messages."""
         with numbered(number):
             pixels = to_array(image, channels=self.reading.channels, reading=self.reading)
@@ -78,7 +91,8 @@ class ArrayPredictor:
         if not are_finite(views):
             raise ValueError(NOT_FINITE)
         sure = confidence_of(views, size) if confidence else None
-        return Prediction(label_map(views, size), sure, (), self.classes, pixels)
+        shares = all_probabilities(views, size) if probabilities else None
+        return Prediction(label_map(views, size), sure, (), self.classes, pixels, shares)
 
     def _inputs(self, pixels: NDArray[Any]) -> Iterator[tuple[Array, bool]]:
         """Normalized [C, h, w] at every ratio, plain and mirrored."""

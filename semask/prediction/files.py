@@ -72,13 +72,13 @@ def first_files(files: Sequence[Path], band_files: Sequence[str] | None) -> list
     return [file for file in files if not (further and file.stem.endswith(further))]
 
 
-def require_other_files(files: list[Path], names: dict[Path, str], out: Path) -> None:
-    """Refuse to write over the images that are segmented.
+def require_other_files(files: list[Path], names: dict[Path, str], out: Path, further: Sequence[str] = ()) -> None:
+    """Refuse to write over the images that are segmented; `further` are endings of outputs.
 
     Raises:
         ValueError: If an output would take the place of an image.
     """
-    endings = ["_overlay.jpg", *(f"_prior{stage}.png" for stage in range(1, 5))]
+    endings = ["_overlay.jpg", *(f"_prior{stage}.png" for stage in range(1, 5)), *further]
     for suffix in (".png", ".tif"):
         endings += [suffix, f"_confidence{suffix}"]
     outputs = {f"{name}{ending}" for name in names.values() for ending in endings}
@@ -90,10 +90,11 @@ def require_other_files(files: list[Path], names: dict[Path, str], out: Path) ->
             )
 
 
-def output_names(files: list[Path]) -> dict[Path, str]:
+def output_names(files: list[Path], further: Sequence[str] = ()) -> dict[Path, str]:
     """Name the outputs after the files: the stem, with suffix, folder or a number where that is not unique.
 
-    A name that another image's further outputs have (x_confidence, x_prior1) counts as not unique.
+    A name that another image's further outputs have (x_confidence, x_prior1, x_ and one of the endings `further`)
+    counts as not unique.
 
     No name is that of a folder (. and ..), hidden, longer than `LONGEST_NAME`, or has characters that are not shown.
 
@@ -101,6 +102,8 @@ def output_names(files: list[Path]) -> dict[Path, str]:
     ['x_jpg', 'x_png', 'y', 'image']
     """
     names: dict[Path, str] = {}
+    others = {Path(x).stem for x in further if x.startswith("_") and Path(x).suffix in (".png", ".tif")}
+    beside = re.compile("|".join([BESIDE.pattern, *(f"{re.escape(other)}$" for other in sorted(others))]))
     stems = {plain(p.stem) for p in files}
     for make in (
         lambda p: p.stem,
@@ -115,7 +118,7 @@ def output_names(files: list[Path]) -> dict[Path, str]:
             for p, name in candidates.items()
             if counts[name] == 1
             and name not in taken
-            and not (BESIDE.search(name) and BESIDE.sub("", name) in stems)  # another image's file next to its mask
+            and not (beside.search(name) and beside.sub("", name) in stems)  # another image's file next to its mask
         }
     taken = set(names.values())
     numbers = itertools.count()

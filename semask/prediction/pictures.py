@@ -62,11 +62,6 @@ def with_legend(picture: Image.Image, label: NDArray[np.uint8], classes: Classes
     return canvas
 
 
-def thinned(image: Image.Image, label: NDArray[np.uint8], factor: int) -> tuple[Image.Image, NDArray[np.uint8]]:
-    """Take every `factor`-th pixel of every `factor`-th row of an image and its label map [H, W]."""
-    return Image.fromarray(np.asarray(image.convert("RGB"))[::factor, ::factor]), label[::factor, ::factor]
-
-
 def confidence_map(confidence: NDArray[np.float32]) -> Image.Image:
     """Paint probabilities [H, W] from 0 (black) to 1 (white); scores of several masks can sum up to more."""
     return Image.fromarray((confidence.clip(0, 1) * 255).round().astype(np.uint8))

@@ -25,6 +25,7 @@ class Prediction:
         priors: Class index that the semantic prior of each stage favors, [H, W]; empty unless asked for.
         classes: Names and colors of the class indices.
         image: The image itself, [H, W, C], uint8 or float in [0, 1], for overlays; None if it is not kept.
+        probabilities: Probability of each class, [K, H, W]; None unless asked for.
     """
 
     label: NDArray[np.uint8]
@@ -32,6 +33,7 @@ class Prediction:
     priors: tuple[NDArray[np.uint8], ...]
     classes: Classes
     image: NDArray[Any] | None = field(default=None, repr=False, compare=False)
+    probabilities: NDArray[np.float16] | None = field(default=None, repr=False, compare=False)
 
     def mask(self) -> Image.Image:
         """Make a palette image whose pixel values are the class indices."""

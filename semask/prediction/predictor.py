@@ -28,7 +28,7 @@ from semask.prediction.inputs import (
 )
 from semask.prediction.prediction import Prediction
 from semask.prediction.recipe import model_classes, model_reading, recipe_inference
-from semask.prediction.score_maps import View, label_map, require_numbers
+from semask.prediction.score_maps import View, all_probabilities, label_map, require_numbers
 from semask.prediction.score_maps import confidence as confidence_of
 from semask.settings.inference import Inference
 
@@ -137,15 +137,29 @@ class Predictor:
 
     @overload  # a text is a path, and not several of its letters
     def __call__(  # type: ignore[overload-overlap]
-        self, image: Picture, *, confidence: bool = True, priors: bool = False
+        self, image: Picture, *, confidence: bool = True, priors: bool = False, probabilities: bool = False
     ) -> Prediction: ...
     @overload  # a batch gives a list
-    def __call__(self, image: NDArray[Any] | Tensor, *, confidence: bool = True, priors: bool = False) -> Any: ...
+    def __call__(
+        self,
+        image: NDArray[Any] | Tensor,
+        *,
+        confidence: bool = True,
+        priors: bool = False,
+        probabilities: bool = False,
+    ) -> Any: ...
     @overload
     def __call__(
-        self, image: Iterable[Picture | NDArray[Any] | Tensor], *, confidence: bool = True, priors: bool = False
+        self,
+        image: Iterable[Picture | NDArray[Any] | Tensor],
+        *,
+        confidence: bool = True,
+        priors: bool = False,
+        probabilities: bool = False,
     ) -> list[Prediction]: ...
-    def __call__(self, image: Any, *, confidence: bool = True, priors: bool = False) -> Any:
+    def __call__(
+        self, image: Any, *, confidence: bool = True, priors: bool = False, probabilities: bool = False
+    ) -> Any:
         """Segment one image or several.
 
         Args:
@@ -155,6 +169,7 @@ class Predictor:
             confidence: Whether to give the probability of the chosen classes; for a large image it takes longer than
                 the classes.
             priors: Whether to give the prior of each stage too.
+            probabilities: Whether to give the probability of every class too, in 2 bytes a class and pixel.
 
         Returns:
             The prediction of one image; of several a list of them in the same order. Those of one size go through the
@@ -164,7 +179,7 @@ class Predictor:
             ValueError: If the image can't be read or has another number of channels than the model takes, the model
                 gives NaN or infinite scores, or priors are asked of an exported file.
         """
-        options = {"confidence": confidence, "priors": priors}
+        options = {"confidence": confidence, "priors": priors, "probabilities": probabilities}
         if is_one(image):
             return self._together([self._pixels(image)], **options)[0]
         predictions: list[Prediction] = []
@@ -197,13 +212,16 @@ class Predictor:
             batches += [places[first : first + most] for first in range(0, len(places), most)]
         return batches
 
-    def _together(self, images: Sequence[Tensor], *, confidence: bool, priors: bool) -> list[Prediction]:
+    def _together(
+        self, images: Sequence[Tensor], *, confidence: bool, priors: bool, probabilities: bool
+    ) -> list[Prediction]:
         """Predict images [C, H, W] of one size in one pass."""
         size = (images[0].shape[-2], images[0].shape[-1])
         maps = self.views(images, priors=priors)
         require_numbers(maps[0])
         labels, *favored = (label_map(views, size).cpu().numpy() for views in maps)
         sure = confidence_of(maps[0], size).cpu().numpy() if confidence else None
+        shares = all_probabilities(maps[0], size).numpy() if probabilities else None
         return [
             Prediction(
                 label=labels[i],
@@ -211,6 +229,7 @@ class Predictor:
                 priors=tuple(prior[i] for prior in favored),
                 classes=self.classes,
                 image=images[i].permute(1, 2, 0).cpu().numpy(),  # a view: nothing is copied
+                probabilities=None if shares is None else shares[i],
             )
             for i in range(len(images))
         ]

@@ -1,11 +1,11 @@
-"""Image files that do not fit into memory: read and written by windows, with rasterio (GDAL), the extra `geo`.
+"""Image files that do not fit into memory: read by windows, with rasterio (GDAL), the extra `geo`.
 
 Photos are read by the rules of `read_image`, other bands and samples by those of `semask.data.bands`.
 """
 
 import contextlib
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,28 +14,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semask.data.bands import Bands, Reading, Window
-from semask.data.classes import IGNORE_INDEX, Color
-from semask.data.geo_files import (
-    SETTINGS,
-    NoImage,
-    explained,
-    gdal,
-    import_rasterio,
-    local_name,
-    open_file,
-    orientation,
-)
+from semask.data.geo_files import NoImage, explained, gdal, open_file, orientation
 from semask.data.images import Reach, read_image
-from semask.files.atomic import written_whole
 from semask.files.reading import read_text
-from semask.files.text import one_line, reason
+from semask.files.text import one_line
 from semask.prediction.files import WORLD_FILES, Unreadable
 from semask.prediction.pictures import to_picture
 
 READ_ROWS = 64
 """Rows of an image that are read at once."""
-BLOCK = 512
-"""Side of the blocks of a GeoTIFF that is written, in pixels."""
 
 
 class Place(NamedTuple):
@@ -54,19 +41,20 @@ class Raster:
         path: Image file; of the files of several bands the first.
         channels: Bands that the model takes; a file with just as many is taken as it is, whatever they are.
         reading: How the samples become channels, where it is not as those of photos do.
+        nodata: Value that says in all of these bands that a pixel is no data, whatever the file declares.
 
     Raises:
         Unreadable: If it is missing, damaged, no image, or its samples are not of 8 or 16 bits.
         ValueError: If rasterio is not installed.
     """
 
-    def __init__(self, path: Path, *, channels: int, reading: Reading | None = None) -> None:
-        self.path, self.channels = path, channels
+    def __init__(self, path: Path, *, channels: int, reading: Reading | None = None, nodata: int | None = None) -> None:
+        self.path, self.channels, self.nodata = path, channels, nodata
         self.highest = 0
         self.other: Bands | None = None
         if reading is not None and not reading.photos:
             with self._explained():
-                self.other = Bands(path, reading)
+                self.other = Bands(path, reading if nodata is None else dataclasses.replace(reading, nodata=nodata))
             self.dataset, self.height, self.width = self.other.files[0], self.other.height, self.other.width
             self.is_tiff = self.dataset.driver == "GTiff"
             return
@@ -138,10 +126,20 @@ class Raster:
             yield pixels
 
     def invalid(self, rows: range) -> NDArray[np.bool_] | None:
-        """Which pixels [n, W] a TIFF says to be no data, by value, mask or alpha; None: none can be."""
+        """Which pixels [n, W] are no data, as a TIFF says by value, mask or alpha, or as `nodata` says; None: none."""
         if self.other is not None:
             with self._explained():
                 return self.other.read(Window(rows, range(self.width))).holes
+        declared = self._declared(rows)
+        if self.nodata is None:
+            return declared
+        with self._explained():
+            window = ((rows.start, rows.stop), (0, self.width))
+            pixels = self.dataset.read(self.bands, window=window) if self.upright is None else self._rows(rows)
+        empty: NDArray[np.bool_] = (pixels == self.nodata).all(axis=0)
+        return empty if declared is None else empty | declared
+
+    def _declared(self, rows: range) -> NDArray[np.bool_] | None:
         if not self.is_tiff or self.upright is not None:
             return None
         if all("all_valid" in (flag.name for flag in flags) for flags in self.dataset.mask_flag_enums):
@@ -217,12 +215,15 @@ def place_of(dataset: Any, path: Path) -> Place:
     return Place(dataset.crs, transform)
 
 
-def place_and_holes(path: Path, size: tuple[int, int]) -> tuple[Place | None, NDArray[np.bool_] | None]:
-    """Where a TIFF lies that was read whole, and which of its pixels [H, W] are no data.
+def place_and_holes(
+    path: Path, size: tuple[int, int], *, nodata: int | None = None
+) -> tuple[Place | None, NDArray[np.bool_] | None]:
+    """Where an image lies that was read whole, if it is a TIFF, and which of its pixels [H, W] are no data.
 
     Args:
         path: The file.
         size: Height and width as it was read. If the file has others, it was turned, and lies nowhere.
+        nodata: Value that says in all colors that a pixel is no data, whatever the file declares.
 
     Raises:
         ImportError: If rasterio is not installed.
@@ -230,78 +231,8 @@ def place_and_holes(path: Path, size: tuple[int, int]) -> tuple[Place | None, ND
     """
     import rasterio  # noqa: F401
 
-    with gdal(), contextlib.closing(Raster(path, channels=1)) as image:
-        if (image.height, image.width) != size or image.place is None:
+    channels = 1 if nodata is None else 3
+    with gdal(), contextlib.closing(Raster(path, channels=channels, nodata=nodata)) as image:
+        if (image.height, image.width) != size or (image.place is None and nodata is None):
             return None, None
         return image.place, image.invalid(range(image.height))
-
-
-def write(
-    target: Path,
-    rows: Iterable[NDArray[np.uint8]],
-    size: tuple[int, int],
-    *,
-    place: Place | None,
-    scratch: Path,
-    palette: Sequence[Color] = (),
-) -> None:
-    """Write a map of the size of an image: a GeoTIFF in its place on earth, or a PNG; and read it again.
-
-    Args:
-        target: File to write.
-        rows: The map from top to bottom, `BLOCK` rows at a time, [BLOCK, W]; the last may have fewer.
-        size: Height and width.
-        place: Where the GeoTIFF lies; None for a PNG.
-        scratch: Folder for a GeoTIFF that a PNG is made of.
-        palette: Colors of class indices; a TIFF says then that `IGNORE_INDEX` is no data.
-
-    Raises:
-        ValueError: If it can't be written; what was there before is untouched.
-    """
-    rasterio = import_rasterio()
-    with written_whole(target) as temporary, _writing():
-        tiff = temporary if place else scratch / f"{target.stem}.tif"
-        sums = []
-        with rasterio.open(
-            local_name(tiff), "w", driver="GTiff", dtype="uint8", count=1, height=size[0], width=size[1],
-            tiled=True, blockxsize=BLOCK, blockysize=BLOCK, compress="deflate", BIGTIFF="IF_SAFER",
-            nodata=IGNORE_INDEX if place and palette else None, **(place._asdict() if place else {}),
-        ) as file:  # fmt: skip
-            if palette:
-                file.write_colormap(1, {i: palette[i] if i < len(palette) else (0, 0, 0) for i in range(256)})
-            first = 0
-            for part in rows:
-                file.write(part, 1, window=((first, first + len(part)), (0, size[1])))
-                sums.append(zlib.crc32(part.tobytes()))
-                first += len(part)
-        if not place:
-            _verify(tiff, "GTiff", size, sums)
-            rasterio.shutil.copy(local_name(tiff), local_name(temporary), driver="PNG")
-        _verify(temporary, "GTiff" if place else "PNG", size, sums)
-
-
-def _verify(path: Path, driver: str, size: tuple[int, int], sums: Sequence[int]) -> None:
-    """Compare a file with the checksums of its parts: GDAL does not notice every write that fails.
-
-    Raises:
-        OSError: If it holds something else.
-    """
-    with import_rasterio().open(local_name(path), driver=driver) as file:
-        for part, expected in enumerate(sums):
-            first = part * BLOCK
-            window = ((first, min(first + BLOCK, size[0])), (0, size[1]))
-            if zlib.crc32(file.read(1, window=window).tobytes()) != expected:
-                raise OSError("what was written is not what can be read: is the disk full?")
-
-
-@contextlib.contextmanager
-def _writing() -> Iterator[None]:
-    """Turn what rasterio raises into the errors of the system that it stands for."""
-    rasterio = import_rasterio()
-    try:
-        with rasterio.Env(**SETTINGS):
-            yield
-    except Exception as error:
-        if not type(error).__module__.startswith("rasterio"):
-            raise
-        raise OSError(reason(error.__cause__ or error)) from error

@@ -4,26 +4,30 @@ Imports no torch by itself: an exported file can be predicted without it.
 """
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from semask.data.classes import IGNORE_INDEX
-from semask.data.images import Reach, encoded
-from semask.files.atomic import write_whole
+from semask.data.classes import IGNORE_INDEX, Classes
+from semask.data.images import Reach
 from semask.files.reporter import Reporter
 from semask.files.text import one_line, out_of_memory, reason
+from semask.prediction.areas import Areas
 from semask.prediction.files import Unreadable, find_images, first_files, output_names, require_other_files
 from semask.prediction.opening import open_predictor
-from semask.prediction.pictures import MOST_JPEG, colorize, confidence_map, index_mask, overlay, thinned, with_legend
+from semask.prediction.output import Written, find, join_all, write_all
+from semask.prediction.pictures import MOST_JPEG, confidence_map
 from semask.prediction.prediction import Prediction
-from semask.prediction.whole import read_whole
+from semask.prediction.requested import Outputs, check_model, check_outputs
+from semask.prediction.segmentation import Segmentation
+from semask.prediction.summary import Row, write_summary
+from semask.prediction.whole import Whole, read_whole
 from semask.settings.inference import Given
 from semask.settings.precision import Precision
 
@@ -32,7 +36,6 @@ if TYPE_CHECKING:
     from semask.model import SeMask
     from semask.prediction.array_predictor import ArrayPredictor
     from semask.prediction.predictor import Predictor
-    from semask.prediction.raster import Place
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,15 @@ class Result:
 
     Attributes:
         image: Path of the image.
-        mask: Path of the label map that was written; None if it failed, or nothing was to be written.
+        mask: Path of the label map that was written; None if it failed, or none was to be written.
         failure: Why the image could not be segmented, one line; None if it was.
         prediction: The prediction itself, where nothing was to be written.
         smaller_overlay: Whether the overlay was made smaller, because no JPEG has so many pixels in a row or column.
         unplaced: Whether the image is georeferenced and its mask is not, because rasterio is missing.
         reach: How much of their range the samples of an image of more than 8 bits use.
+        stem: Path of the outputs without ending; None if nothing was written.
+        skipped: Outputs that it does not have, because it is not georeferenced.
+        areas: What each class covers; None if a summary was not asked for.
     """
 
     image: Path
@@ -56,25 +62,9 @@ class Result:
     smaller_overlay: bool = False
     unplaced: bool = False
     reach: Reach | None = None
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """What is asked for of each image.
-
-    Attributes:
-        overlays: NAME_overlay.jpg, the colors over the image, with a legend.
-        priors: NAME_prior1.png ..., what the semantic prior of each stage favors.
-        confidence: NAME_confidence, the probability of the chosen class.
-        tile: Side in pixels of the tiles in which images are segmented; None for the image in one piece.
-        overlap: Pixels that tiles share with their neighbors.
-    """
-
-    overlays: bool = True
-    priors: bool = False
-    confidence: bool = False
-    tile: int | None = None
-    overlap: int = 128
+    stem: Path | None = None
+    skipped: tuple[str, ...] = ()
+    areas: Areas | None = None
 
 
 def predict(
@@ -83,9 +73,13 @@ def predict(
     *,
     out: str | Path | None = None,
     inference: Given = None,
-    overlays: bool = True,
+    write: Sequence[str] | None = None,
+    overlays: bool | None = None,
     priors: bool = False,
     confidence: bool = False,
+    summary: str | Path | None = None,
+    nodata: int | None = None,
+    simplify: float = 0.0,
     tile: int | None = None,
     overlap: int = 128,
     device: str | None = None,
@@ -105,9 +99,14 @@ def predict(
         out: Folder to write to; None writes nothing.
         inference: How images are put through the model: an `Inference`, or only what differs from the model's recipe,
             e.g. {"flip": True}; None for the recipe's.
-        overlays: Write NAME_overlay.jpg: the colors over the image, with a legend.
+        write: What to write, e.g. ["mask", "json", "geojson"]; None for mask and overlay. Without `out` a prediction
+            has what is named of confidence, priors and probabilities.
+        overlays: Whether to write NAME_overlay.jpg too: the colors over the image, with a legend.
         priors: Predict what the semantic prior of each stage favors too; written as NAME_prior1.png ...
         confidence: Predict the probability of the chosen class too; written as NAME_confidence.png.
+        summary: CSV file to write, with the area and the share of each class in all images.
+        nodata: Value that says in all channels that a pixel is no data, e.g. 0 for scans with a black border.
+        simplify: Pixels by which the borders of polygons may be simplified; 0: polygons are exact.
         tile: Side in pixels of the tiles in which images of any size are segmented, at their own size; needs `out`.
         overlap: Pixels that tiles share with their neighbors and are blended in.
         device: Where to run, e.g. cpu or cuda; None for the GPU if there is one (an exported file: the CPU).
@@ -120,7 +119,17 @@ def predict(
     Raises:
         ValueError: If the model can't be read, no image is found, a setting is wrong, or the output can't be written.
     """
-    outputs = Outputs(overlays=overlays, priors=priors, confidence=confidence, tile=tile, overlap=overlap)
+    outputs = Outputs(
+        overlays=overlays,
+        priors=priors,
+        confidence=confidence,
+        tile=tile,
+        overlap=overlap,
+        write=write,
+        summary=summary,
+        nodata=nodata,
+        simplify=simplify,
+    )
     files = find_images([images] if isinstance(images, str | Path) else images)
     check_outputs(outputs, out, inference)
     opened = open_predictor(
@@ -153,7 +162,9 @@ def predict_images(
         reporter: Is told how far the tiles of an image are; None for nobody.
 
     Returns:
-        The results, each computed when it is asked for.
+        The results, each computed when it is asked for. After the last one, what is of all images is written: the
+        summary, coco annotations. Of several processes each gives its own results, and one of them has to call
+        `finish` with those of all.
 
     Raises:
         ValueError: If the settings contradict each other or an output would replace an image; later, if an output
@@ -161,43 +172,49 @@ def predict_images(
     """
     outputs = outputs or Outputs()
     check_outputs(outputs, out, None)
+    check_model(predictor, outputs)
     files = first_files(files, predictor.reading.band_files)
-    names = output_names(list(files))
+    endings = [ending for name in outputs.kinds for ending in find(name).endings]
+    names = output_names(list(files), endings)
     if out is not None:
-        require_other_files(list(files), names, Path(out))
-    return (
+        require_other_files(list(files), names, Path(out), endings)
+    results = (
         _predict_one(predictor, file, outputs, None if out is None else Path(out) / names[file], reporter)
         for file in files[rank::world_size]
     )
+    return results if world_size > 1 else _finished(results, outputs, out, predictor.classes)
 
 
-def check_outputs(outputs: Outputs, out: str | Path | None, inference: Given) -> None:
-    """Refuse what does not go together, before a model is opened.
+def _finished(
+    results: Iterator[Result], outputs: Outputs, out: str | Path | None, classes: Classes
+) -> Iterator[Result]:
+    """Give results on, and write what is of all images after the last."""
+    done: list[Result] = []
+    for result in results:
+        done.append(replace(result, prediction=None))
+        yield result
+    finish(done, outputs, out, classes)
+
+
+def finish(results: Sequence[Result], outputs: Outputs, out: str | Path | None, classes: Classes) -> None:
+    """Write what is of all images: the summary, coco annotations.
+
+    Args:
+        results: What came of all images, of all processes.
+        outputs: What was asked for.
+        out: Folder of the outputs; None if nothing was written.
+        classes: Names and colors of the classes.
 
     Raises:
-        ValueError: If `out` is no folder, tiles can't do what is asked for, or rasterio is missing for them.
+        ValueError: If it can't be written, or a part of it is missing.
     """
-    tile = outputs.tile
-    if out is not None and (str(out) == "" or (Path(out).exists() and not Path(out).is_dir())):
-        raise ValueError(f"out is {str(out)!r}, which is no folder: give one to write to, e.g. --out predictions")
-    if tile is None:
-        return
-    if isinstance(inference, Mapping):
-        if inference.get("scale") is not None:
-            scale = list(inference["scale"])
-            raise ValueError(f"scale {scale} and tile {tile}: tiles have the image's own size; give one of the two")
-        windows = [name for name in ("mode", "crop", "stride") if name in inference]
-        if windows:
-            raise ValueError(f"{windows[0]} and tile {tile}: tiles take the place of windows; give one of the two")
-    if outputs.priors:
-        raise ValueError("priors are not written in tiles: leave out --priors or --tile")
-    if out is None:
-        raise ValueError(f"tile is {tile}, but tiles are written to files: give a folder as out")
-    from semask.data.geo_files import import_rasterio
-    from semask.prediction.blending import check_grid
-
-    check_grid(tile, outputs.overlap)
-    import_rasterio()
+    results = sorted(results, key=lambda result: result.image)  # the same, however many processes there were
+    if out is not None:
+        images = [Written(result.image, result.stem) for result in results if result.stem is not None]
+        join_all(outputs.kinds, Path(out), images, classes)
+    if outputs.summary is not None:
+        rows = (Row(result.image, result.areas, result.failure) for result in results)
+        write_summary(outputs.summary, rows, classes)
 
 
 def _predict_one(
@@ -207,24 +224,7 @@ def _predict_one(
     try:
         if outputs.tile is None or stem is None:
             return _predict_whole(predictor, file, outputs, stem)
-        from semask.prediction.predictor import Predictor
-        from semask.prediction.tiles import predict_file
-
-        if not isinstance(predictor, Predictor):
-            raise ValueError("tiles are predicted with torch: open the file with semask.load_exported")
-        reaches: dict[Path, Reach] = {}
-        mask = predict_file(
-            predictor,
-            file,
-            stem,
-            tile=outputs.tile,
-            overlap=outputs.overlap,
-            confidence=outputs.confidence,
-            overlays=outputs.overlays,
-            reporter=reporter,
-            reaches=reaches,
-        )
-        return Result(file, mask, reach=reaches.get(file))
+        return _predict_tiles(predictor, file, outputs, stem, reporter)
     except Unreadable as error:
         return Result(file, failure=str(error))
     except (MemoryError, RuntimeError) as error:
@@ -235,6 +235,37 @@ def _predict_one(
         return Result(file, failure=f"{one_line(file)}: there is not enough memory ({said}): {hint}")
 
 
+def _predict_tiles(
+    predictor: "Predictor | ArrayPredictor", file: Path, outputs: Outputs, stem: Path, reporter: Reporter | None
+) -> Result:
+    """Segment one image in tiles, and write what is asked for.
+
+    Raises:
+        Unreadable: If the image can't be read or segmented.
+        ValueError: If an output can't be written.
+    """
+    from semask.prediction.predictor import Predictor
+    from semask.prediction.tiles import predict_tiles
+
+    if not isinstance(predictor, Predictor):
+        raise ValueError("tiles are predicted with torch: open the file with semask.load_exported")
+    assert outputs.tile is not None
+    done = predict_tiles(
+        predictor,
+        file,
+        stem,
+        kinds=outputs.kinds,
+        tile=outputs.tile,
+        overlap=outputs.overlap,
+        nodata=outputs.nodata,
+        simplify=outputs.simplify,
+        summary=outputs.summary is not None,
+        reporter=reporter,
+    )
+    mask = done.mask if "mask" in outputs.kinds else None
+    return Result(file, mask, reach=done.reach, stem=stem, skipped=done.skipped, areas=done.areas)
+
+
 def _predict_whole(predictor: "Predictor | ArrayPredictor", file: Path, outputs: Outputs, stem: Path | None) -> Result:
     """Segment one image in one piece, and write what is asked for.
 
@@ -242,69 +273,69 @@ def _predict_whole(predictor: "Predictor | ArrayPredictor", file: Path, outputs:
         Unreadable: If the image can't be read or segmented.
         ValueError: If an output can't be written.
     """
+    kinds = outputs.kinds
     try:
-        whole = read_whole(file, predictor.reading)
+        whole = read_whole(file, predictor.reading, nodata=outputs.nodata)
         result = Result(file, reach=whole.reach, unplaced=whole.unplaced)
-        prediction = predictor(whole.image, confidence=outputs.confidence, priors=outputs.priors)
+        asked: dict[str, Any] = {name: name in kinds for name in ("confidence", "priors")}
+        prediction = predictor(whole.image, **asked, **({"probabilities": True} if "probabilities" in kinds else {}))
     except ValueError as error:
         raise Unreadable(str(error)) from error
     if whole.holes is not None:
         prediction = _without(prediction, whole.holes)
-    if stem is None:
-        return replace(result, prediction=prediction)
-    factor = -(-max(whole.picture.size) // MOST_JPEG)
-    pictures = _pictures(whole.picture, prediction, outputs, factor)  # drawn before anything is written
-    for ending, content in pictures.items():
-        write_whole(stem.with_name(f"{stem.name}{ending}"), content)
-    mask = _write_png(prediction, stem) if whole.place is None else _write_tiff(prediction, stem, whole.place)
-    return replace(result, mask=mask, smaller_overlay=outputs.overlays and factor > 1)
+    with tempfile.TemporaryDirectory() as scratch:
+        done = _segmentation(whole, prediction, file, stem or Path(file.stem), outputs, Path(scratch))
+        result = replace(result, areas=done.areas if outputs.summary is not None else None)
+        if stem is None:
+            return replace(result, prediction=prediction)
+        skipped = write_all(done)
+    smaller = "overlay" in kinds and max(whole.picture.size) > MOST_JPEG
+    mask = done.path(".png" if whole.place is None else ".tif") if "mask" in kinds else None
+    return replace(result, mask=mask, stem=stem, skipped=skipped, smaller_overlay=smaller)
+
+
+def _segmentation(
+    whole: Whole, prediction: Prediction, file: Path, stem: Path, outputs: Outputs, scratch: Path
+) -> Segmentation:
+    """What outputs are written from, of an image in memory."""
+    sure, shares = prediction.confidence, prediction.probabilities
+
+    def picture(factor: int) -> Image.Image:
+        drawn = whole.picture.convert("RGB")
+        return drawn if factor == 1 else Image.fromarray(np.asarray(drawn)[::factor, ::factor])
+
+    def probability(k: int, rows: range) -> NDArray[np.float16]:
+        assert shares is not None
+        return shares[k, rows.start : rows.stop]
+
+    return Segmentation(
+        image=file,
+        stem=stem,
+        classes=prediction.classes,
+        size=(whole.picture.height, whole.picture.width),
+        rows=partial(_rows, prediction.label),
+        picture=picture,
+        scratch=scratch,
+        kinds=outputs.kinds,
+        prediction=prediction,
+        confidence=None if sure is None else partial(_rows, np.array(confidence_map(sure))),
+        probability=None if shares is None else probability,
+        place=whole.place,
+        simplify=outputs.simplify,
+    )
+
+
+def _rows(whole: NDArray[np.uint8], step: int) -> Iterator[NDArray[np.uint8]]:
+    """Give a map from top to bottom, `step` rows at a time."""
+    return (whole[first : first + step] for first in range(0, len(whole), step))
 
 
 def _without(prediction: Prediction, holes: NDArray[np.bool_]) -> Prediction:
     """Ignore the pixels of a prediction where the image has no data [H, W]."""
-    sure = prediction.confidence
+    sure, shares = prediction.confidence, prediction.probabilities
     return replace(
         prediction,
         label=np.where(holes, np.uint8(IGNORE_INDEX), prediction.label),
         confidence=None if sure is None else np.where(holes, np.float32(0), sure),
+        probabilities=None if shares is None else np.where(holes, np.float16(0), shares),
     )
-
-
-def _pictures(image: Image.Image, prediction: Prediction, outputs: Outputs, factor: int) -> dict[str, bytes]:
-    """Encode the overlay, made smaller by a whole factor, and the priors: ending of the name -> content."""
-    pictures = {}
-    if outputs.overlays:
-        seen, label = (image, prediction.label) if factor == 1 else thinned(image, prediction.label, factor)
-        picture = with_legend(overlay(seen, label, prediction.classes), label, prediction.classes)
-        pictures["_overlay.jpg"] = encoded(picture, "JPEG")
-    for stage, prior in enumerate(prediction.priors, start=1):
-        pictures[f"_prior{stage}.png"] = encoded(colorize(prior, prediction.classes), "PNG")
-    return pictures
-
-
-def _write_png(prediction: Prediction, stem: Path) -> Path:
-    """Write the label map, and the confidence if it was asked for, as PNGs; gives the path of the label map."""
-    if prediction.confidence is not None:
-        sure = confidence_map(prediction.confidence)
-        write_whole(stem.with_name(f"{stem.name}_confidence.png"), encoded(sure, "PNG"))
-    mask = stem.with_name(f"{stem.name}.png")
-    write_whole(mask, encoded(index_mask(prediction.label, prediction.classes), "PNG"))
-    return mask
-
-
-def _write_tiff(prediction: Prediction, stem: Path, place: "Place") -> Path:
-    """Write the same as GeoTIFFs in their place on earth."""
-    from semask.prediction.raster import BLOCK, write
-
-    def blocks(rows: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-        return [rows[first : first + BLOCK] for first in range(0, len(rows), BLOCK)]
-
-    height, width = prediction.label.shape
-    mask = stem.with_name(f"{stem.name}.tif")
-    with tempfile.TemporaryDirectory() as scratch:
-        write_map = partial(write, size=(height, width), place=place, scratch=Path(scratch))
-        if prediction.confidence is not None:
-            sure = np.array(confidence_map(prediction.confidence))
-            write_map(stem.with_name(f"{stem.name}_confidence.tif"), blocks(sure))
-        write_map(mask, blocks(prediction.label), palette=prediction.classes.palette)
-    return mask

@@ -95,6 +95,16 @@ def confidence(views: Sequence[View], size: tuple[int, int]) -> Tensor:
     return torch.cat([probabilities(views, size, rows).amax(dim=1) for rows in strips(views, size)], dim=1)
 
 
+def all_probabilities(views: Sequence[View], size: tuple[int, int]) -> Tensor:
+    """Give the probability of every class of each pixel, [B, K, H, W] in float16, on the CPU.
+
+    Args:
+        views: Class scores of the views of one image.
+        size: Height H and width W of the result.
+    """
+    return torch.cat([probabilities(views, size, rows).half().cpu() for rows in strips(views, size)], dim=2)
+
+
 def label_map(views: Sequence[View], size: tuple[int, int]) -> Tensor:
     """Choose the most probable class of each pixel.
 

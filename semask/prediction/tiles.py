@@ -10,15 +10,15 @@ Files are read and written with rasterio (GDAL): the extra `geo`.
 """
 
 import contextlib
-import functools
 import hashlib
 import json
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -28,20 +28,23 @@ from torch import Tensor
 
 from semask.checkpoints.saving import versions
 from semask.checkpoints.tensors import read_tensors, write_tensors
-from semask.data.classes import IGNORE_INDEX, Classes
+from semask.data.classes import IGNORE_INDEX
 from semask.data.geo_files import gdal
-from semask.data.images import Reach, encoded
+from semask.data.images import Reach
 from semask.files.atomic import write_whole
 from semask.files.reporter import Reporter
 from semask.files.text import one_line, reason
+from semask.prediction.areas import Areas
 from semask.prediction.blending import Span, blend, check_grid, spans
 from semask.prediction.files import Unreadable
-from semask.prediction.pictures import overlay, with_legend
+from semask.prediction.output import write_all
 from semask.prediction.predictor import Predictor
-from semask.prediction.raster import BLOCK, Raster, write
+from semask.prediction.probability_parts import ProbabilityParts
+from semask.prediction.raster import Raster
+from semask.prediction.segmentation import Segmentation
 
-OVERVIEW = 2048
-"""Longest side of an overlay in pixels."""
+STRIP = 2048
+"""Rows whose polygons are made at once; those of a region that goes on below are cut there."""
 
 
 class Parts:
@@ -173,44 +176,123 @@ def predict_file(
         Unreadable: If the image can't be read; nothing is left then.
         ValueError: If a setting is wrong, rasterio is missing, or the output can't be written.
     """
+    kinds = ("mask", *(["confidence"] if confidence else []), *(["overlay"] if overlays else []))
+    done = predict_tiles(predictor, path, out, kinds=kinds, tile=tile, overlap=overlap, reporter=reporter)
+    if reaches is not None and done.reach is not None:
+        reaches[Path(path)] = done.reach
+    return done.mask
+
+
+class Tiled(NamedTuple):
+    """What came of an image in tiles."""
+
+    mask: Path
+    """Path of the label map, if it was asked for."""
+    areas: Areas | None
+    """What each class covers, if it was asked for."""
+    skipped: tuple[str, ...]
+    """Outputs that it does not have, because it is not georeferenced."""
+    reach: Reach | None
+    """How much of their range the samples of a file of more than 8 bits use."""
+
+
+def predict_tiles(
+    predictor: Predictor,
+    path: str | Path,
+    out: str | Path,
+    *,
+    kinds: Sequence[str] = ("mask",),
+    tile: int = 1024,
+    overlap: int = 128,
+    nodata: int | None = None,
+    simplify: float = 0.0,
+    summary: bool = False,
+    reporter: Reporter | None = None,
+) -> Tiled:
+    """Segment an image file of any size in tiles, and write what is asked for; see `predict_file`.
+
+    Args:
+        predictor: At the image's own size: its inference has no scale.
+        path: Image file: TIFF, PNG, JPEG, BMP, WebP or GIF.
+        out: Path of the outputs without ending.
+        kinds: Names of the outputs; all but those that say why not (`Output.whole`).
+        tile: Side of a tile in pixels; a multiple of 32 suits the models best.
+        overlap: Pixels that neighbors share and are blended in, at most half a tile.
+        nodata: Value that says in all channels that a pixel is no data; None: as the file declares it.
+        simplify: Pixels by which the borders of polygons may be simplified.
+        summary: Whether to measure what each class covers.
+        reporter: Is told how far it is; None for nobody.
+
+    Raises:
+        Unreadable: If the image can't be read; nothing is left then.
+        ValueError: If a setting is wrong, rasterio is missing, or the output can't be written.
+    """
     check_grid(tile, overlap)
     if predictor.inference.scale is not None:
         raise ValueError(f"inference scale is {predictor.inference.scale}: tiles have the image's own size; give none")
     path, out, reporter = Path(path), Path(out), reporter or Reporter()
     reading = predictor.reading
-    with gdal(), contextlib.closing(Raster(path, channels=reading.channels, reading=reading)) as image:
-        ending = ".tif" if image.is_tiff else ".png"
-        target = out.with_name(f"{out.name}{ending}")
-        settings = {"tile": tile, "overlap": overlap, "confidence": confidence}
+    with gdal(), contextlib.closing(Raster(path, channels=reading.channels, reading=reading, nodata=nodata)) as image:
+        target = out.with_name(f"{out.name}{'.tif' if image.is_tiff else '.png'}")
+        settings = {"tile": tile, "overlap": overlap, "nodata": nodata}
+        settings |= {name: name in kinds for name in ("confidence", "probabilities")}
         with Parts(target.with_name(f".{target.name}.parts"), identity(predictor, path) | settings) as parts:
+            probabilities = None
+            if "probabilities" in kinds:
+                rows = spans(image.height, tile, overlap)
+                probabilities = ProbabilityParts(parts.folder, rows, image.width, len(predictor.classes))
             try:
-                segment(predictor, image, parts, tile=tile, overlap=overlap, confidence=confidence, reporter=reporter)
-                size = (image.height, image.width)
-                write_map = functools.partial(write, size=size, place=image.place, scratch=parts.folder)
-                if confidence:
-                    sure = out.with_name(f"{out.name}_confidence{ending}")
-                    write_map(sure, parts.rows("confidence", BLOCK))
-                write_map(target, parts.rows("label", BLOCK), palette=predictor.classes.palette)
-                if overlays:
-                    write_overlay(out.with_name(f"{out.name}_overlay.jpg"), parts, image, predictor.classes)
+                segment(
+                    predictor,
+                    image,
+                    parts,
+                    tile=tile,
+                    overlap=overlap,
+                    confidence="confidence" in kinds,
+                    reporter=reporter,
+                    probabilities=probabilities,
+                )
+                done = Segmentation(
+                    image=path,
+                    stem=out,
+                    classes=predictor.classes,
+                    size=(image.height, image.width),
+                    rows=partial(parts.rows, "label"),
+                    picture=image.overview,
+                    scratch=parts.folder,
+                    kinds=tuple(kinds),
+                    confidence=partial(parts.rows, "confidence"),
+                    probability=None if probabilities is None else probabilities.read,
+                    place=image.place,
+                    simplify=simplify,
+                    strip=STRIP,
+                )
+                areas = done.areas if summary else None
+                skipped = write_all(done)
             except Unreadable:
                 parts.remove()
                 raise
             parts.remove()
-        if reaches is not None and image.reach is not None:
-            reaches[path] = image.reach
-    return target
+        return Tiled(target, areas, skipped, image.reach)
 
 
 def segment(
-    predictor: Predictor, image: Raster, parts: Parts, *, tile: int, overlap: int, confidence: bool, reporter: Reporter
+    predictor: Predictor,
+    image: Raster,
+    parts: Parts,
+    *,
+    tile: int,
+    overlap: int,
+    confidence: bool,
+    reporter: Reporter,
+    probabilities: ProbabilityParts | None = None,
 ) -> None:
     """Segment the rows of tiles that are missing in `parts`."""
     rows, columns = spans(image.height, tile, overlap), spans(image.width, tile, overlap)
     name = one_line(image.path.name)
     if parts.done:
         reporter.note(f"{name}: goes on after {parts.done} of {len(rows)} rows of tiles")
-    tiles = _segmented(predictor, image, parts, rows, columns, confidence=confidence)
+    tiles = _segmented(predictor, image, parts, rows, columns, probabilities, confidence=confidence)
     for _ in reporter.track(tiles, f"tiles of {name}", len(rows) * len(columns)):
         pass
 
@@ -221,6 +303,7 @@ def _segmented(
     parts: Parts,
     rows: Sequence[Span],
     columns: Sequence[Span],
+    probabilities: ProbabilityParts | None,
     *,
     confidence: bool,
 ) -> Iterator[None]:
@@ -234,12 +317,18 @@ def _segmented(
             where = (slice(strip.start - own.start, strip.stop - own.start), slice(part.start, part.stop))
             maps["label"][where] = best.indices.to(torch.uint8).cpu()
             maps["confidence"][where] = (best.values.clamp(max=1) * 255).round().to(torch.uint8).cpu()
+            if probabilities is not None:
+                probabilities.put(row, strip, part, p[0].half().cpu().numpy())
             if strip.stop == own.stop:
                 yield
         invalid = image.invalid(own)
         if invalid is not None:
             where_invalid = torch.from_numpy(invalid)
             maps["label"][where_invalid], maps["confidence"][where_invalid] = IGNORE_INDEX, 0
+            if probabilities is not None:
+                probabilities.clear(row, invalid)
+        if probabilities is not None:
+            probabilities.finish(row)
         parts.finish(maps if confidence else {"label": maps["label"]})
 
 
@@ -258,11 +347,3 @@ def identity(predictor: Predictor, path: Path) -> dict[str, Any]:
         "inference": asdict(predictor.inference),
         "versions": versions(),
     }
-
-
-def write_overlay(target: Path, parts: Parts, image: Raster, classes: Classes) -> None:
-    """Write the colors of the label map over the image, both made smaller by a whole number."""
-    factor = -(-max(image.height, image.width) // OVERVIEW)
-    label = np.stack([rows[0, ::factor].copy() for rows in parts.rows("label", factor)])  # a view would keep all rows
-    picture = with_legend(overlay(image.overview(factor), label, classes), label, classes)
-    write_whole(target, encoded(picture, "JPEG"))

@@ -1,5 +1,6 @@
 """An image file read in one piece: what the model sees of it, and where on earth it lies."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,25 +38,31 @@ class Whole(NamedTuple):
     unplaced: bool = False
 
 
-def read_whole(file: Path, reading: Reading) -> Whole:
+def read_whole(file: Path, reading: Reading, *, nodata: int | None = None) -> Whole:
     """Read an image as a model takes it.
+
+    Args:
+        file: The image; of the files of several bands the first.
+        reading: How its samples become channels.
+        nodata: Value that says in all bands that a pixel is no data, whatever the file declares.
 
     Raises:
         ValueError: If it can't be read.
     """
     if not is_photo(file, reading):
-        return _read_bands(file, reading)
+        return _read_bands(file, reading if nodata is None else dataclasses.replace(reading, nodata=nodata))
     image = read_image(file, channels=reading.channels)
     found = Whole(image, image, reach_of(image))
-    if not (is_georeferenced(image) or (file.suffix.lower() in (".tif", ".tiff") and has_world_file(file))):
+    placed = is_georeferenced(image) or (file.suffix.lower() in (".tif", ".tiff") and has_world_file(file))
+    if not placed and nodata is None:
         return found
     from semask.prediction.raster import place_and_holes
 
     try:
-        place, holes = place_and_holes(file, (image.height, image.width))
+        place, holes = place_and_holes(file, (image.height, image.width), nodata=nodata)
     except ImportError:
         return found._replace(unplaced=True)
-    return found._replace(place=place, holes=holes)
+    return found._replace(place=place if placed else None, holes=holes)
 
 
 def _read_bands(file: Path, reading: Reading) -> Whole:

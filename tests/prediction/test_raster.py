@@ -15,7 +15,8 @@ from semask.data.images import read_image
 
 rasterio = pytest.importorskip("rasterio")
 from semask.prediction.files import Unreadable  # noqa: E402
-from semask.prediction.raster import BLOCK, Place, Raster, gdal, local_name, write  # noqa: E402
+from semask.prediction.raster import Place, Raster, gdal, local_name  # noqa: E402
+from semask.prediction.raster_writing import BLOCK, write  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning"),
@@ -244,7 +245,7 @@ def test_what_is_written_is_read_again(tmp_path, place, monkeypatch):
         assert np.array_equal(file.read(1), np.concatenate(rows))
     before = (tmp_path / "a.x").read_bytes()
     numbers = itertools.count()
-    monkeypatch.setattr("semask.prediction.raster.zlib.crc32", lambda _: next(numbers))
+    monkeypatch.setattr("semask.prediction.raster_writing.zlib.crc32", lambda _: next(numbers))
     with pytest.raises(ValueError, match="what was written is not what can be read: is the disk full"):
         write(tmp_path / "a.x", rows, (2 * BLOCK, 600), place=place, scratch=tmp_path)
     assert (tmp_path / "a.x").read_bytes() == before

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,11 @@ from semask.data.classes import Classes
 from semask.data.images import read_image
 from semask.prediction.blending import Span, blend, check_grid, rising, spans
 from semask.prediction.files import Unreadable
+from semask.prediction.outputs import overlay
 from semask.prediction.raster import Raster, gdal
 from semask.prediction.score_maps import probabilities
-from semask.prediction.tiles import Parts, predict_file, write_overlay
+from semask.prediction.segmentation import Segmentation
+from semask.prediction.tiles import Parts, predict_file
 
 rasterio = pytest.importorskip("rasterio")
 pytestmark = [
@@ -393,11 +396,21 @@ def test_an_overlay_is_made_without_the_whole_label_map(tmp_path):
             parts.finish({"label": torch.ones(height // 20, width, dtype=torch.uint8)})
         image = Raster(path, channels=3)
         tracemalloc.start()
-        write_overlay(tmp_path / "overlay.jpg", parts, image, Classes(("a", "b"), ((255, 0, 0), (0, 0, 255))))
+        overlay.write(
+            Segmentation(
+                image=path,
+                stem=tmp_path / "a",
+                classes=Classes(("a", "b"), ((255, 0, 0), (0, 0, 255))),
+                size=(height, width),
+                rows=partial(parts.rows, "label"),
+                picture=image.overview,
+                scratch=parts.folder,
+            )
+        )
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak < height * width / 2
-    assert Image.open(tmp_path / "overlay.jpg").height == 2000
+    assert Image.open(tmp_path / "a_overlay.jpg").height == 2000
 
 
 def test_parts_that_are_not_needed_any_more_are_deleted(tmp_path):

@@ -17,7 +17,7 @@ def save(request: Request) -> list[Path]:
     from semask.engines.graph import Graph, recording
     from semask.engines.torch_engine import DTYPES, InHalf
 
-    graph: torch.nn.Module = Graph(request.model)
+    graph: torch.nn.Module = Graph(request.model, labels=request.labels)
     if request.precision != "fp32":
         graph = InHalf(graph, DTYPES[request.precision], request.sample.device.type)
     images = request.sample.detach().float()[:1].repeat(2, 1, 1, 1)  # one would be taken for what always holds

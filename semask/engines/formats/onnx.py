@@ -51,7 +51,7 @@ def make(request: Request, *, symmetric: bool = False) -> Any:
     """Make the ONNX graph of a model, in the precision that is asked for; see `save` and `quantized`."""
     require("onnx")
     require("onnxruntime")
-    graph = record(request.model, request.sample)
+    graph = record(request.model, request.sample, labels=request.labels)
     if request.precision == "int8":
         return quantized(graph, request.calibration, symmetric=symmetric)
     if request.precision == "fp16":
@@ -63,7 +63,7 @@ def make(request: Request, *, symmetric: bool = False) -> Any:
     return graph
 
 
-def record(model: "SeMask", sample: "Tensor") -> Any:
+def record(model: "SeMask", sample: "Tensor", *, labels: bool = False) -> Any:
     """Record the graph of a model in float32, for images of any size and number.
 
     torch's older exporter does it, which follows one pass: what is computed from a size stays so. The newer one has to
@@ -72,6 +72,7 @@ def record(model: "SeMask", sample: "Tensor") -> Any:
     Args:
         model: In evaluation mode.
         sample: See `example`.
+        labels: Whether the graph gives the label map, and no scores.
 
     Returns:
         An `onnx.ModelProto`.
@@ -83,12 +84,12 @@ def record(model: "SeMask", sample: "Tensor") -> Any:
     from semask.engines.symbolics import register
 
     register(OPSET)
-    names = outputs(model)
+    names = outputs(model, labels=labels)
     with temporary_folder() as folder, recording(model), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the exporter is the older one, and what it takes for constant
         file = folder / "graph.onnx"
         torch.onnx.export(
-            Graph(model),
+            Graph(model, labels=labels),
             (example(model, sample),),
             file,
             dynamo=False,

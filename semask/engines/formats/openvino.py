@@ -125,7 +125,7 @@ def open_file(path: Path, options: Options) -> Engine:
     def run(image: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         with lock:  # the request holds the results until the next image
             request.infer([np.ascontiguousarray(image)])
-            return [np.array(x.data, dtype=np.float32) for x in request.output_tensors]
+            return [np.array(x.data).astype(np.float32, copy=False) for x in request.output_tensors]
 
     details = {"engine": f"openvino {ov.__version__.split('-')[0]}", "device": device.lower(), "computes in": hint}
     outputs = tuple(x.get_any_name() for x in compiled.outputs)

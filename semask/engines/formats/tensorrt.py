@@ -25,6 +25,8 @@ def save(request: Request) -> list[Path]:
     """
     import torch
 
+    if request.labels:
+        raise ValueError("TensorRT engines are made with scores only: leave out --outputs labels, or use --format onnx")
     if find_spec("tensorrt") is None or not torch.cuda.is_available():
         raise ValueError("TensorRT engines need an NVIDIA GPU and the package tensorrt: use --format onnx")
     request.path.write_bytes(build(onnx.make(request, symmetric=True), request.sample))

@@ -17,12 +17,14 @@ def save(request: Request) -> list[Path]:
     """Write FILE.pt2, weights in float32 whatever it computes in; the metadata is its extra file "semask"."""
     import torch
 
-    exported = program(request.model, request.precision, request.sample)
+    exported = program(request.model, request.precision, request.sample, labels=request.labels)
     torch.export.save(exported, request.path, extra_files={KEY: request.described})
     return [request.path]
 
 
-def program(model: "SeMask", precision: Precision, sample: "Tensor", *, least: int = 1) -> "ExportedProgram":
+def program(
+    model: "SeMask", precision: Precision, sample: "Tensor", *, least: int = 1, labels: bool = False
+) -> "ExportedProgram":
     """Record a model for images of any number and of any size.
 
     Args:
@@ -30,6 +32,7 @@ def program(model: "SeMask", precision: Precision, sample: "Tensor", *, least: i
         precision: fp32, fp16 or bf16.
         sample: See `example`.
         least: Smallest height and width that it has to be right for.
+        labels: Whether the graph gives the label map, and no scores.
 
     Raises:
         ValueError: If this torch is too old.
@@ -43,7 +46,8 @@ def program(model: "SeMask", precision: Precision, sample: "Tensor", *, least: i
         from torch.fx.experimental.dynamic_spec import ParamsSpec, ShapesSpec, ShapeVar, TensorSpec
     except ImportError as error:
         raise ValueError(f"torch {torch.__version__} can't export sizes that change: update it to 2.15") from error
-    graph = Graph(model) if precision == "fp32" else InHalf(Graph(model), DTYPES[precision], sample.device.type)
+    plain = Graph(model, labels=labels)
+    graph = plain if precision == "fp32" else InHalf(plain, DTYPES[precision], sample.device.type)
     image = example(model, sample)
     sides = (ShapeVar("height", min=least), ShapeVar("width", min=least))
     shape = TensorSpec([ShapeVar("batch", min=1), image.shape[1], *sides])

@@ -1,0 +1,1 @@
+"""What is written of an image: one file a kind, found by its name."""

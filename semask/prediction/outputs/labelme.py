@@ -1,0 +1,65 @@
+"""labelme/NAME.json: polygons for the labeling tool labelme, to be corrected and trained on.
+
+labelme's polygons have no holes. Here each region is drawn with its outline alone, large ones first: what fills a hole
+is smaller and lies above. Regions without a class are drawn too, with labelme's own name for them.
+"""
+
+import json
+import os
+from typing import Any
+
+from semask.data.classes import IGNORE_INDEX
+from semask.files.atomic import write_whole
+from semask.prediction.output import Output
+from semask.prediction.polygons import regions
+from semask.prediction.segmentation import Segmentation
+
+FOLDER = "labelme"
+IGNORED = "__ignore__"
+"""What labelme calls pixels that are not to be learned."""
+VERSION = "5.5.0"
+"""Version of labelme whose files these are like."""
+
+
+def write(segmentation: Segmentation) -> None:
+    """Write the polygons of an image."""
+    names = dict(enumerate(segmentation.classes.names)) | {IGNORE_INDEX: IGNORED}
+    found = sorted(regions(segmentation.label(), segmentation.simplify), key=lambda x: -x.outline_area)
+    target = segmentation.stem.parent / FOLDER / f"{segmentation.stem.name}.json"
+    content: dict[str, Any] = {
+        "version": VERSION,
+        "flags": {},
+        "shapes": [
+            {
+                "label": names[region.value],
+                "points": region.rings[0][:-1],
+                "group_id": None,
+                "description": "",
+                "shape_type": "polygon",
+                "flags": {},
+                "mask": None,
+            }
+            for region in found
+        ],
+        "imagePath": _path_from(target.parent, segmentation),
+        "imageData": None,
+        "imageHeight": segmentation.size[0],
+        "imageWidth": segmentation.size[1],
+    }
+    write_whole(target, json.dumps(content))
+
+
+def _path_from(folder: os.PathLike[str], segmentation: Segmentation) -> str:
+    """Path of the image from a folder; the absolute one if it lies on another drive."""
+    image = segmentation.image.resolve()
+    try:
+        return os.path.relpath(image, os.path.realpath(folder)).replace(os.sep, "/")
+    except ValueError:
+        return image.as_posix()
+
+
+OUTPUT = Output(
+    write,
+    packages=("rasterio",),
+    whole="labelme holds an image as a whole: leave out labelme or --tile",
+)
