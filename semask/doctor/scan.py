@@ -1,0 +1,136 @@
+"""What lies in a folder, with all that a reader would skip: hidden files, links, pipes, what systems leave."""
+
+import os
+import stat
+import unicodedata
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from semask.data.images import IMAGE_SUFFIXES
+from semask.data.listing import OF_SYSTEMS
+from semask.doctor.findings import Collector
+
+UNREAD_IMAGES = (
+    ".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".jpx", ".jfif", ".psd", ".svg", ".exr", ".hdr", ".tga", ".ppm",
+    ".pgm", ".pbm", ".raw", ".cr2", ".nef", ".dng", ".npy", ".npz", ".mat", ".dcm", ".nii", ".h5", ".pfm", ".eps",
+)  # fmt: skip
+"""Endings of images and arrays that are not read."""
+_SYSTEM_NAMES = {name.lower() for name in OF_SYSTEMS} | {
+    ".ds_store", "ehthumbs.db", ".directory", ".spotlight-v100", ".trashes", ".fseventsd", "icon\r", ".localized",
+    ".temporaryitems", ".appledouble",
+}  # fmt: skip
+
+
+class File(NamedTuple):
+    """A file that may belong to a pair.
+
+    Args:
+        name: Path below the root.
+        size: Bytes; -1 if it is not known.
+        modified: Time of the last change, in ns.
+        usable: Whether it is a regular file that can be opened.
+    """
+
+    name: PurePosixPath
+    size: int = -1
+    modified: int = 0
+    usable: bool = True
+
+
+def scan(root: Path, found: Collector) -> list[File]:
+    """List the files below a folder, and note what is odd about them.
+
+    Args:
+        root: The folder.
+        found: Takes findings in.
+
+    Returns:
+        Files that may be part of a pair, sorted by name.
+
+    Raises:
+        ValueError: If the folder itself can't be read.
+    """
+    files: list[File] = []
+    seen: set[tuple[int, int]] = set()
+    left, links = [root], []  # type: ignore[var-annotated]
+    inside = root.resolve()
+    while left or links:
+        folder = left.pop() if left else links.pop()
+        name = folder.relative_to(root).as_posix()
+        try:
+            status = folder.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                found.add("link-loop", [name])
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as opened:
+                entries = sorted(opened, key=lambda entry: entry.name)
+        except OSError as error:
+            if folder == root:
+                raise ValueError(f"{root}: cannot be opened: {error.strerror}") from error
+            found.add("unreadable-file", [name], f"folder: {error.strerror}")
+            continue
+        for entry in entries:
+            path = folder / entry.name
+            below = path.relative_to(root).as_posix()
+            if _of_systems(entry.name):
+                found.add("system-file", [below])
+                continue
+            if entry.name.startswith("."):
+                if PurePosixPath(entry.name).suffix.lower() in IMAGE_SUFFIXES:
+                    found.add("hidden-file", [below])
+                continue
+            if odd(entry.name):
+                found.add("odd-name", [below])
+            if entry.is_symlink() and not _leads_inside(path, inside):
+                found.add("link-outside", [below])
+            if entry.is_dir():
+                (links if entry.is_symlink() else left).append(path)
+            else:
+                files.append(_file(path, below, found))
+    return sorted(files)
+
+
+def odd(name: str) -> bool:
+    """Whether a name has control characters, line separators, or bytes that are no UTF-8."""
+    return any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name)
+
+
+def looks_like_image(name: PurePosixPath) -> bool:
+    """Whether a file has the ending of an image, of one that is read or not."""
+    return name.suffix.lower() in IMAGE_SUFFIXES + UNREAD_IMAGES
+
+
+def _of_systems(name: str) -> bool:
+    return name.lower() in _SYSTEM_NAMES or name.startswith("._")
+
+
+def _leads_inside(path: Path, root: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(root) or not path.exists()
+    except (OSError, RuntimeError):  # a link that leads to itself
+        return True
+
+
+def _file(path: Path, below: str, found: Collector) -> File:
+    """A file, or what has the name of one; what is wrong with it is noted if it has the ending of an image."""
+    name = PurePosixPath(below)
+    matters = looks_like_image(name)
+    try:
+        status = path.stat()
+    except OSError as error:
+        kind = "dangling-link" if path.is_symlink() else "unreadable-file"
+        if matters:
+            found.add(kind, [below], error.strerror or "")
+        return File(name, usable=False)
+    if not stat.S_ISREG(status.st_mode):
+        if matters:
+            found.add("special-file", [below])
+        return File(name, usable=False)
+    if matters and not os.access(path, os.R_OK):
+        found.add("unreadable-file", [below], "no permission to read")
+        return File(name, status.st_size, status.st_mtime_ns, usable=False)
+    if matters and status.st_size == 0:
+        found.add("empty-file", [below])
+        return File(name, 0, status.st_mtime_ns, usable=False)
+    return File(name, status.st_size, status.st_mtime_ns)
