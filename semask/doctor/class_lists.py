@@ -1,6 +1,7 @@
 """The list of classes of a folder tree, read as far as it can be, with what is wrong with it."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,6 +115,11 @@ def _check_names(names: list[str], found: Collector) -> None:
         found.add("too-many-classes", [CLASSES_FILE], f"{len(names)} classes")
     for name in sorted({name for name in names if names.count(name) > 1}):
         found.add("class-twice", [CLASSES_FILE], quoted(name, longest=60))
+    note_alike(names, found)
+
+
+def note_alike(names: Iterable[str], found: Collector) -> None:
+    """Note names of classes that differ only in case or spaces."""
     seen: dict[str, str] = {}
     for name in names:
         other = seen.setdefault(" ".join(name.split()).casefold(), name)

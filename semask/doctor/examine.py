@@ -124,7 +124,7 @@ def lay_out(root: Path, data: dict[str, Any], files: Sequence[File], found: Coll
     if not samples:
         _nothing(root, files, found, next(iter(refusals), why))
     elif not format:
-        found.add("unknown-layout", detail=why)
+        found.add("unknown-layout", detail=why + _hint(root, files))
     if format == "folder" and not (root / CLASSES_FILE).exists():
         found.add("classes-missing", [CLASSES_FILE])
     _missing_split(samples, format, found)
@@ -181,14 +181,16 @@ def _unread(root: Path, datasets: dict[str, SegmentationDataset], found: Collect
 
 def _nothing(root: Path, files: Sequence[File], found: Collector, why: str) -> None:
     """Say why there are no pairs."""
+    archives = [str(file.name) for file in files if file.name.suffix.lower() in (".zip", ".tar", ".gz", ".7z", ".rar")]
+    unpack = f"; unpack {one_line(archives[0], longest=80)}" if archives else ""
+    found.add("unknown-layout" if files else "no-images", archives[:1], why + unpack + _hint(root, files))
+
+
+def _hint(root: Path, files: Sequence[File]) -> str:
+    """Where the data set may be instead."""
     tops = {file.name.parts[0] for file in files}
     inner = next(iter(tops)) if len(tops) == 1 else ""
-    if inner and (root / inner).is_dir():
-        why += f"; all files are in {one_line(inner, longest=80)}: give that folder"
-    archives = [str(file.name) for file in files if file.name.suffix.lower() in (".zip", ".tar", ".gz", ".7z", ".rar")]
-    if archives:
-        why += f"; unpack {one_line(archives[0], longest=80)}"
-    found.add("unknown-layout" if files else "no-images", archives[:1], why)
+    return f"; all files are in {one_line(inner, longest=80)}: give that folder" if (root / inner) != root else ""
 
 
 def _missing_split(samples: Sequence[Sample], format: str, found: Collector) -> None:

@@ -7,12 +7,14 @@ import numpy as np
 
 from semask.data.dataset import SegmentationDataset
 from semask.data.source import Data, sample_names
+from semask.doctor.class_lists import note_alike
 from semask.doctor.facts import facts_of
 from semask.doctor.findings import Collector, Finding
 from semask.doctor.judge import Judge
 from semask.doctor.meaning import Meaning
 from semask.doctor.pairing import note_clashes
 from semask.doctor.samples import Sample
+from semask.doctor.scan import scan
 from semask.doctor.whole_set import judge_set
 
 HEADERS = 400
@@ -36,7 +38,11 @@ def quick_findings(data: Data) -> list[Finding]:
     root = Path(data.root).expanduser()
     datasets = {"train": data.dataset("train"), "val": data.dataset("val")}
     found = Collector()
-    judge = Judge(root, Meaning.of_dataset(datasets["train"]), found, allow_ignored=data.allow_empty_masks)
+    unusable = frozenset(str(file.name) for file in scan(root, found) if not file.usable)
+    meaning = Meaning.of_dataset(datasets["train"])
+    judge = Judge(root, meaning, found, unusable=unusable, allow_ignored=data.allow_empty_masks)
+    if judge.meaning.classes is not None:
+        note_alike(judge.meaning.classes.names, found)
     samples: list[Sample] = []
     for split, dataset in datasets.items():
         of_split = _samples(split, dataset, root)
@@ -46,7 +52,7 @@ def quick_findings(data: Data) -> list[Finding]:
             sample = of_split[index]
             samples.append(sample)
             judge.pair(sample, facts_of(sample.image, sample.label, pixels=index in decoded))
-    judge_set(judge, samples, complete=False)
+    judge_set(judge, samples, complete=all(len(each) <= DECODED for each in datasets.values()))
     return found.findings
 
 

@@ -3,12 +3,14 @@
 import os
 import stat
 import unicodedata
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from semask.data.images import IMAGE_SUFFIXES
 from semask.data.listing import OF_SYSTEMS
 from semask.doctor.findings import Collector
+from semask.files.text import one_line
 
 UNREAD_IMAGES = (
     ".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".jpx", ".jfif", ".psd", ".svg", ".exr", ".hdr", ".tga", ".ppm",
@@ -19,6 +21,9 @@ _SYSTEM_NAMES = {name.lower() for name in OF_SYSTEMS} | {
     ".ds_store", "ehthumbs.db", ".directory", ".spotlight-v100", ".trashes", ".fseventsd", "icon\r", ".localized",
     ".temporaryitems", ".appledouble",
 }  # fmt: skip
+
+MOST_VISITS = 8
+"""How often a folder is listed that several links lead to."""
 
 
 class File(NamedTuple):
@@ -51,44 +56,51 @@ def scan(root: Path, found: Collector) -> list[File]:
         ValueError: If the folder itself can't be read.
     """
     files: list[File] = []
-    seen: set[tuple[int, int]] = set()
-    left, links = [root], []  # type: ignore[var-annotated]
+    visits: Counter[tuple[int, int]] = Counter()
     inside = root.resolve()
-    while left or links:
-        folder = left.pop() if left else links.pop()
+    left: list[tuple[Path, frozenset[tuple[int, int]]]] = [(root, frozenset())]  # with the folders around each
+    while left:
+        folder, around = left.pop()
         name = folder.relative_to(root).as_posix()
         try:
             status = folder.stat()
-            if (status.st_dev, status.st_ino) in seen:
+            this = (status.st_dev, status.st_ino)
+            visits[this] += 1
+            if this in around or visits[this] > MOST_VISITS:
                 found.add("link-loop", [name])
                 continue
-            seen.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as opened:
                 entries = sorted(opened, key=lambda entry: entry.name)
         except OSError as error:
             if folder == root:
-                raise ValueError(f"{root}: cannot be opened: {error.strerror}") from error
+                raise ValueError(f"{one_line(root)}: cannot be opened: {error.strerror}") from error
             found.add("unreadable-file", [name], f"folder: {error.strerror}")
             continue
         for entry in entries:
             path = folder / entry.name
             below = path.relative_to(root).as_posix()
-            if _of_systems(entry.name):
-                found.add("system-file", [below])
-                continue
-            if entry.name.startswith("."):
-                if PurePosixPath(entry.name).suffix.lower() in IMAGE_SUFFIXES:
-                    found.add("hidden-file", [below])
-                continue
-            if odd(entry.name):
-                found.add("odd-name", [below])
-            if entry.is_symlink() and not _leads_inside(path, inside):
-                found.add("link-outside", [below])
-            if entry.is_dir():
-                (links if entry.is_symlink() else left).append(path)
-            else:
-                files.append(_file(path, below, found))
+            if not _is_left_out(entry.name, below, found):
+                if entry.is_symlink() and not _leads_inside(path, inside):
+                    found.add("link-outside", [below])
+                if path.is_dir():
+                    left.append((path, around | {this}))
+                else:
+                    files.append(_file(path, below, found))
     return sorted(files)
+
+
+def _is_left_out(name: str, below: str, found: Collector) -> bool:
+    """Whether a name is one that readers skip; it is noted, as are odd names."""
+    if _of_systems(name):
+        found.add("system-file", [below])
+        return True
+    if name.startswith("."):
+        if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES:
+            found.add("hidden-file", [below])
+        return True
+    if odd(name):
+        found.add("odd-name", [below])
+    return False
 
 
 def odd(name: str) -> bool:

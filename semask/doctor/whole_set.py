@@ -52,6 +52,8 @@ def _white(judge: Judge) -> None:
     ignored = meaning.table is not None and meaning.class_of(IGNORE_INDEX, colored=False) == IGNORE_INDEX
     if judge.tally.other_values or not ignored:
         found.drop("zero-255")
+    elif not meaning.undecided and (False, 0) not in judge.tally.values:
+        found.drop("zero-255")  # they are ignored as a whole
     elif "zero-255" in found:
         found.rename("zero-255", "zero-255", severity="error" if meaning.undecided else "warning")
         found.drop("ignored-mask")

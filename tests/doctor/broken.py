@@ -57,6 +57,12 @@ def rename(path: Path, name: str) -> None:
     path.rename(path.with_name(name))
 
 
+def stripes(x: np.ndarray) -> np.ndarray:
+    """Three classes, each in a large part."""
+    order = np.roll(np.arange(3), int(x[0, 0])).astype(np.uint8)
+    return order.repeat(16)[None].repeat(SIZE[0], 0)
+
+
 # files
 each("image of 0 bytes", "empty-file", "images/train/p1.png", lambda s: s.image(1).write_bytes(b""))
 each("mask of 0 bytes", "empty-file", "annotations/val/p4.png", lambda s: s.mask(4).write_bytes(b""))
@@ -119,7 +125,7 @@ each("masks as npy", "mask-ending", "p0.npy", lambda s: [rename(s.mask(i), f"p{i
 each("masks as gif", "mask-ending", "p0.gif", lambda s: s.all_masks(lambda x: x, ".gif"))
 each("one mask as gif", "mask-ending", "p2.gif", lambda s: s.put_mask(2, s.labels[2], ".gif"))
 each("masks as jpeg", "jpeg-mask", "p0.jpg", lambda s: s.all_masks(lambda x: x * 100, ".jpg"))
-each("masks as colored jpeg", "jpeg-mask", "p0.jpg", lambda s: s.all_masks(colored, ".jpg"))
+each("masks as colored jpeg", "jpeg-mask", "p0.jpg", lambda s: s.all_masks(lambda x: colored(stripes(x)), ".jpg"))
 each("masks as webp", "jpeg-mask", "p0.webp", lambda s: s.all_masks(lambda x: x * 100, ".webp"))
 each("one mask as jpeg", "jpeg-mask", "p3.jpg", lambda s: s.put_mask(3, s.labels[3], ".jpg"))
 each("jpeg called png", "jpeg-mask", "p3.png", lambda s: s.put_mask(3, s.labels[3], format="JPEG"))
@@ -181,7 +187,7 @@ def only_texts(s: Made) -> None:
     (s.root / "notes.txt").write_text("images will follow")
 
 
-@broken("unknown-layout", "one folder")
+@broken("unknown-layout", "give that folder")
 def a_folder_in_a_folder(s: Made) -> None:
     s.root.rename(s.root.parent / "inner")
     s.root.mkdir()
@@ -312,14 +318,14 @@ def one_smoothed_mask(s: Made) -> None:
 @broken("smoothed-mask", "p0.png")
 def smoothed_colors(s: Made) -> None:
     with_palette(s)
-    s.all_masks(lambda x: Image.fromarray(colored(x)).resize((24, 20)).resize((SIZE[1], SIZE[0]), Image.Resampling.BILINEAR))
+    s.all_masks(lambda x: Image.fromarray(colored(stripes(x))).resize((24, 20)).resize((SIZE[1], SIZE[0]), Image.Resampling.BILINEAR))
 
 
 @broken("smoothed-mask", "p0.png")
 def jpeg_colors_saved_as_png(s: Made) -> None:
     with_palette(s)
     for i in range(6):
-        s.put_mask(i, colored(s.labels[i]), ".jpg", quality=92)
+        s.put_mask(i, colored(stripes(s.labels[i])), ".jpg", quality=92)
         with Image.open(s.mask(i, ".jpg")) as picture:
             picture.save(s.mask(i))
         s.mask(i, ".jpg").unlink()
