@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from semask.data.classes import IGNORE_INDEX
 from semask.data.images import MASK_SUFFIXES
 from semask.doctor.facts import LOSSY, Facts, Header, ImageFacts, MaskFacts
@@ -16,6 +18,8 @@ SMALLEST = 32
 FEW_COLORS = 24
 MANY_VALUES = 64
 _TOP = 16
+NEAR = 12
+"""Difference of a channel up to which a color is nearly another."""
 
 
 class Judge:
@@ -184,7 +188,8 @@ class Judge:
         assert self.meaning.classes is not None
         share = sum(unknown.values()) / max(1, facts.pixels)
         many = 4 if facts.colored or len(self.meaning.classes) <= 3 else 8
-        if len(unknown) >= many and share < 0.5 and max(unknown.values()) < 0.1 * facts.pixels and known:
+        rare = share < 0.5 and max(unknown.values()) < 0.1 * facts.pixels and bool(known)
+        if len(unknown) >= many and (rare or (facts.colored and self._near(unknown))):
             said = f"{facts.distinct:,} different values, {100 * share:.2g} % of the pixels are no class"
             self.found.add("smoothed-mask", [name], said)
             return
@@ -193,6 +198,16 @@ class Judge:
         if not facts.colored:
             for value, count in unknown.items():
                 bounded(self.tally.unknown, value, count)
+
+    def _near(self, unknown: dict[int, int]) -> bool:
+        """Whether most of the unknown colors are nearly those of classes, as after compression."""
+        colors = self.meaning.table.colors if self.meaning.table is not None else None
+        if not colors:
+            return False
+        listed = np.array(list(colors))  # [K, 3]
+        given = np.array([[color >> 16, color >> 8 & 255, color & 255] for color in unknown])  # [N, 3]
+        near = np.abs(given[:, None] - listed).max(-1).min(1) <= NEAR
+        return bool(np.array(list(unknown.values()))[near].sum() > 0.6 * sum(unknown.values()))
 
     def class_name(self, index: int) -> str:
         """Number and name of a class."""
