@@ -141,7 +141,10 @@ HEAVY = {"torch", "torchvision", "timm", "accelerate", "rich"}
         (["trainn"], 2, LIGHT),
         (["predict", "--scael", "512"], 2, ()),
         (["train", "--help"], 0, None),
-        *((([verb, "--help"]), 0, ()) for verb in ("convert", "demo", "doctor", "evaluate", "export", "info", "predict")),
+        *(
+            (([verb, "--help"]), 0, ())
+            for verb in ("convert", "demo", "doctor", "evaluate", "export", "info", "predict")
+        ),
     ],
     ids=str,
 )

@@ -103,7 +103,7 @@ def _other_encoding(path: Path) -> str | None:
 
 
 def _is_name(name: Any) -> bool:
-    return isinstance(name, str) and 0 < len(name.strip()) and len(name) <= LONGEST_NAME and name.isprintable()
+    return isinstance(name, str) and len(name.strip()) > 0 and len(name) <= LONGEST_NAME and name.isprintable()
 
 
 def _check_names(names: list[str], found: Collector) -> None:
@@ -140,7 +140,9 @@ def _palette(given: Any, count: int, found: Collector) -> tuple[Color, ...]:
         return ()
     for color in sorted(set(palette)):
         if palette.count(color) > 1:
-            found.add("color-twice", [CLASSES_FILE], f"{palette.count(color)} classes have {list(color)}", severity="error")
+            found.add(
+                "color-twice", [CLASSES_FILE], f"{palette.count(color)} classes have {list(color)}", severity="error"
+            )
     return palette
 
 

@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from semask.data.classes import IGNORE_INDEX, Classes, default_palette
 from semask.data.dataset import label_path
 from semask.data.formats.folder import write_classes
-from semask.data.images import encoded, read_image
+from semask.data.images import FORMATS, encoded, read_image
 from semask.data.similarity import grouped, near_duplicates
 from semask.doctor.examine import Examined, own_splits
 from semask.doctor.facts import Header, codes, mask_facts, read_any_mask, read_header
@@ -108,7 +108,7 @@ def reading_of(examined: Examined) -> Reading:
     found, meaning, values = examined.found, examined.layout.meaning, examined.judge.tally.values
     nearest = any(name in found for name in ("smoothed-mask", "jpeg-mask"))
     if meaning.classes is not None and meaning.table is not None:
-        own = {value: index for value, index in meaning.table.values.items()}
+        own = dict(meaning.table.values)
         if "off-by-one" in found:
             own = {value + 1: index for value, index in own.items() if index != IGNORE_INDEX}
         if "zero-255" in found and len(meaning.classes) == 2:
@@ -245,11 +245,12 @@ def _upright(image: Header, mask: Header, size: tuple[int, ...], changed: list[s
 
 
 def _turned(raw: NDArray[np.generic], orientation: int) -> NDArray[np.generic]:
-    """Apply an EXIF orientation to an array."""
-    turns = {2: (0, True), 3: (2, False), 4: (2, True), 5: (1, True), 6: (3, False), 7: (3, True), 8: (1, False)}
-    quarter, mirrored = turns[orientation]
-    array = np.rot90(raw, quarter)
-    return np.ascontiguousarray(array[:, ::-1] if mirrored and quarter != 1 and quarter != 3 else array[::-1] if mirrored else array)
+    """Apply an EXIF orientation to an array [H, W] or [H, W, 3]."""
+    if orientation in (5, 7):
+        raw = raw.swapaxes(0, 1)
+    quarters = {3: 2, 4: 2, 6: 3, 7: 2, 8: 1}.get(orientation, 0)
+    raw = np.rot90(raw, quarters)
+    return np.ascontiguousarray(raw[:, ::-1] if orientation in (2, 4) else raw)
 
 
 def to_indices(raw: NDArray[np.generic], reading: Reading) -> tuple[NDArray[np.uint8], int, int]:
@@ -308,10 +309,6 @@ def _image_content(
 
 
 def _opened_16(path: Path, *, upright: bool) -> Image.Image:
-    from PIL import ImageOps
-
-    from semask.data.images import FORMATS
-
     with Image.open(path, formats=FORMATS) as image:
         image.load()
         return ImageOps.exif_transpose(image) if upright else image.copy()

@@ -92,7 +92,9 @@ class Judge:
             said = f"image {image.width} x {image.height}, mask {mask.width} x {mask.height}"
             self.found.add("size-differs", files, said)
         elif mask.orientation != 1:
-            self.found.add("mask-turned", files, f"EXIF orientation {mask.orientation}, of the photo {image.orientation}")
+            self.found.add(
+                "mask-turned", files, f"EXIF orientation {mask.orientation}, of the photo {image.orientation}"
+            )
         elif image.orientation != 1 and image.upright == image.stored:
             self.found.add("turn-unclear", files, f"EXIF orientation {image.orientation}")
         elif image.orientation != 1 and mask.stored != image.upright:

@@ -85,7 +85,9 @@ def _parts(examined: Examined) -> Iterator[str]:
 def _summary(examined: Examined) -> str:
     layout = examined.layout
     pairs = ", ".join(f"{split.pairs:,} {_escaped(name or 'without split')}" for name, split in _splits(examined))
-    said = f"Format {_escaped(layout.format)}: {_escaped(layout.reason)}." if layout.format else "Layout not recognized."
+    said = (
+        f"Format {_escaped(layout.format)}: {_escaped(layout.reason)}." if layout.format else "Layout not recognized."
+    )
     return f"<p>{_escaped(examined.root)}. {said} Labeled images: {pairs or 'none'}.</p>"
 
 
@@ -167,7 +169,9 @@ def _mosaics(examined: Examined) -> Iterator[str]:
             if image is not None and mask is not None:
                 name = _escaped(sample.below(examined.root)[0])
                 url = data_url(overlaid(image, mask))
-                figures.append(f'<figure><img alt="{name} with its label" src="{url}"><figcaption>{name}</figcaption></figure>')
+                figures.append(
+                    f'<figure><img alt="{name} with its label" src="{url}"><figcaption>{name}</figcaption></figure>'
+                )
         if figures:
             yield f'<h2>Samples: {_escaped(split or "all")}</h2><div class="pictures">{"".join(figures)}</div>\n'
 

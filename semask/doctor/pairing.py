@@ -146,9 +146,7 @@ def note_clashes(names: Iterable[tuple[str, str, str]], found: Collector) -> Non
                 break
 
 
-def _match(
-    images: dict[tuple[str, str], File], masks: dict[tuple[str, str], File], found: Collector
-) -> list[Found]:
+def _match(images: dict[tuple[str, str], File], masks: dict[tuple[str, str], File], found: Collector) -> list[Found]:
     pairs = [Found(key[0], images[key], masks[key], key[1]) for key in images.keys() & masks.keys()]
     alone = {key: images[key] for key in images.keys() - masks.keys()}
     left = {key: masks[key] for key in masks.keys() - images.keys()}

@@ -74,7 +74,9 @@ class Tally:
         return np.frombuffer(b"".join(self.thumbnails), dtype=np.uint8).reshape(-1, 256)
 
 
-def bounded(counter: Counter[tuple[int, int]] | Counter[tuple[bool, int]] | Counter[int], key: object, count: int) -> None:
+def bounded(
+    counter: Counter[tuple[int, int]] | Counter[tuple[bool, int]] | Counter[int], key: object, count: int
+) -> None:
     """Count something, unless there are too many different things already."""
     if key in counter or len(counter) < MOST:
         counter[key] += count  # type: ignore[index]

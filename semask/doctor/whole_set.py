@@ -168,10 +168,7 @@ def _same_masks(judge: Judge, samples: Sequence[Sample]) -> None:
         images = judge.tally.image_digests
         if place == index or not images[place] or not images[index] or images[place] == images[index]:
             continue
-        one, other = (
-            np.frombuffer(judge.tally.thumbnails[k], dtype=np.uint8).astype(np.int16) for k in (place, index)
-        )
+        one, other = (np.frombuffer(judge.tally.thumbnails[k], dtype=np.uint8).astype(np.int16) for k in (place, index))
         if np.abs(one - other).mean() > 3 * DIFFERENCE:
             masks = [samples[k].below(judge.root)[1] for k in (place, index)]
             judge.found.add("repeated-mask", masks)
-

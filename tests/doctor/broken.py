@@ -218,8 +218,18 @@ each("photo mirrored", "turn-unclear", "p1.jpg", lambda s: s.put_image(1, s.phot
 each("photo flipped", "turn-unclear", "p5.jpg", lambda s: s.put_image(5, s.photos[5], ".jpg", exif=exif(4)))
 each("png upside down", "turn-unclear", "p5.png", lambda s: s.put_image(5, s.photos[5], exif=exif(3)))
 each("mask with a turn", "mask-turned", "p1.png", lambda s: s.put_mask(1, s.labels[1], exif=exif(6)))
-each("wide photo", "sizes-vary", "", lambda s: [f(1, g(1, (40, 600))) for f, g in ((s.put_image, photo), (s.put_mask, label))])
-each("tiny photo", "small-image", "p1.png", lambda s: [s.put_image(1, photo(1, (16, 20))), s.put_mask(1, label(1, (16, 20)))])
+each(
+    "wide photo",
+    "sizes-vary",
+    "",
+    lambda s: [f(1, g(1, (40, 600))) for f, g in ((s.put_image, photo), (s.put_mask, label))],
+)
+each(
+    "tiny photo",
+    "small-image",
+    "p1.png",
+    lambda s: [s.put_image(1, photo(1, (16, 20))), s.put_mask(1, label(1, (16, 20)))],
+)
 
 
 @broken("turn-unclear", "p1.jpg")
@@ -318,7 +328,11 @@ def one_smoothed_mask(s: Made) -> None:
 @broken("smoothed-mask", "p0.png")
 def smoothed_colors(s: Made) -> None:
     with_palette(s)
-    s.all_masks(lambda x: Image.fromarray(colored(stripes(x))).resize((24, 20)).resize((SIZE[1], SIZE[0]), Image.Resampling.BILINEAR))
+    s.all_masks(
+        lambda x: (
+            Image.fromarray(colored(stripes(x))).resize((24, 20)).resize((SIZE[1], SIZE[0]), Image.Resampling.BILINEAR)
+        )
+    )
 
 
 @broken("smoothed-mask", "p0.png")
@@ -340,17 +354,32 @@ each("0 and 255 of three", "zero-255", "p0.png", lambda s: s.all_masks(lambda x:
 each("from 1", "off-by-one", "p0.png", lambda s: s.all_masks(lambda x: x + 1))
 each("from 1, in 16 bits", "off-by-one", "p0.png", lambda s: s.all_masks(lambda x: x.astype(np.uint16) + 1))
 each("0 never", "zero-unused", "", lambda s: [s.classes(4), s.all_masks(lambda x: x + 1)])
-each("one unknown value", "unknown-value", "p1.png", lambda s: s.put_mask(1, np.where(s.labels[1] == 2, 7, s.labels[1]).astype(np.uint8)))
+each(
+    "one unknown value",
+    "unknown-value",
+    "p1.png",
+    lambda s: s.put_mask(1, np.where(s.labels[1] == 2, 7, s.labels[1]).astype(np.uint8)),
+)
 each("unknown values", "unknown-value", "p0.png", lambda s: s.all_masks(lambda x: x * 40))
 each("large values", "unknown-value", "p1.png", lambda s: s.put_mask(1, s.labels[1].astype(np.uint16) * 500))
 each("negative values", "unknown-value", "p1.tif", lambda s: s.put_mask(1, s.labels[1].astype(np.int32) - 1, ".tif"))
 each("list too short", "unknown-value", "p0.png", lambda s: s.classes(2))
 each("unknown color", "unknown-color", "p1.png", lambda s: [with_palette(s), s.put_mask(1, 255 - colored(s.labels[1]))])
-each("bgr for rgb", "unknown-color", "p1.png", lambda s: [with_palette(s), s.classes(3, palette=[[9, 8, 7], *COLORS[1:]])])
+each(
+    "bgr for rgb",
+    "unknown-color",
+    "p1.png",
+    lambda s: [with_palette(s), s.classes(3, palette=[[9, 8, 7], *COLORS[1:]])],
+)
 each("colors without palette", "rgb-without-palette", "p0.png", lambda s: s.all_masks(colored))
 each("gray as rgb", "rgb-without-palette", "p0.png", lambda s: s.all_masks(lambda x: x[..., None].repeat(3, -1)))
 each("colors and numbers", "mixed-masks", "", lambda s: [with_palette(s), s.put_mask(1, s.labels[1])])
-each("another palette", "palette-differs", "p3.png", lambda s: [s.all_masks(s.palette()), s.put_mask(3, s.palette(COLORS[::-1])(s.labels[3]))])
+each(
+    "another palette",
+    "palette-differs",
+    "p3.png",
+    lambda s: [s.all_masks(s.palette()), s.put_mask(3, s.palette(COLORS[::-1])(s.labels[3]))],
+)
 each("ignored mask", "ignored-mask", "p1.png", lambda s: s.put_mask(1, s.labels[1] * 0 + 255))
 each("all ignored", "ignored-mask", "p0.png", lambda s: s.all_masks(lambda x: x * 0 + 255))
 
@@ -388,7 +417,9 @@ NAMES = ["a", "b", "c"]
 JSON = json.dumps({"classes": NAMES})
 each("no list", "classes-missing", "classes.json", lambda s: (s.root / "classes.json").unlink())
 each("list in utf-16", "classes-encoding", "classes.json", listed(JSON.encode("utf-16")))
-each("list in latin-1", "classes-encoding", "classes.json", listed('{"classes": ["Straße", "b", "c"]}'.encode("latin-1")))
+each(
+    "list in latin-1", "classes-encoding", "classes.json", listed('{"classes": ["Straße", "b", "c"]}'.encode("latin-1"))
+)
 each("no json", "classes-unreadable", "classes.json", listed("a\nb\nc\n"))
 each("half a list", "classes-unreadable", "classes.json", listed(JSON[:-4]))
 each("empty list file", "classes-unreadable", "classes.json", listed(""))
@@ -406,16 +437,33 @@ each("names alike", "class-alike", "classes.json", lambda s: s.classes(["Road", 
 each("short palette", "classes-wrong", "classes.json", lambda s: s.classes(3, palette=COLORS[:2]))
 each("wrong palette", "classes-wrong", "classes.json", lambda s: s.classes(3, palette=[*COLORS[:2], [0, 0, 999]]))
 each("palette of texts", "classes-wrong", "classes.json", lambda s: s.classes(3, palette=["#f00", "#0f0", "#00f"]))
-each("a color twice", "color-twice", "classes.json", lambda s: [with_palette(s), s.classes(3, palette=[*COLORS[:2], COLORS[0]])])
+each(
+    "a color twice",
+    "color-twice",
+    "classes.json",
+    lambda s: [with_palette(s), s.classes(3, palette=[*COLORS[:2], COLORS[0]])],
+)
 each("a number as name", "classes-wrong", "classes.json", lambda s: s.classes(["a", "b", 3]))
 each("an empty name", "classes-wrong", "classes.json", lambda s: s.classes(["a", "b", " "]))
 each("a name of two lines", "classes-wrong", "classes.json", lambda s: s.classes(["a", "b", "c\nd"]))
 each("ignore_index as text", "classes-wrong", "classes.json", lambda s: s.classes(3, ignore_index="255"))
 each("a class is ignored", "ignored-class", "", lambda s: s.classes(3, ignore_index=2))
 each("list too long", "class-never", "class 3", lambda s: s.classes(5))
-each("list is a folder", "classes-unreadable", "classes.json", lambda s: [(s.root / "classes.json").unlink(), (s.root / "classes.json").mkdir()])
-each("class only in training", "class-only-train", "class 2", lambda s: [s.put_mask(i, s.labels[i] % 2) for i in (4, 5)])
-each("class only in validation", "class-only-val", "class 2", lambda s: [s.put_mask(i, s.labels[i] % 2) for i in range(4)])
+each(
+    "list is a folder",
+    "classes-unreadable",
+    "classes.json",
+    lambda s: [(s.root / "classes.json").unlink(), (s.root / "classes.json").mkdir()],
+)
+each(
+    "class only in training", "class-only-train", "class 2", lambda s: [s.put_mask(i, s.labels[i] % 2) for i in (4, 5)]
+)
+each(
+    "class only in validation",
+    "class-only-val",
+    "class 2",
+    lambda s: [s.put_mask(i, s.labels[i] % 2) for i in range(4)],
+)
 
 
 @broken("rare-class", "class 2")

@@ -75,17 +75,26 @@ each("upright tag", lambda s: s.all_images(lambda x: x, ".jpg", exif=exif(1)))
 each("photo on its side, mask as stored", lambda s: s.put_image(1, s.photos[1], ".jpg", exif=exif(6)))
 each("colors", lambda s: with_palette(s, colored))
 each("colors with alpha", lambda s: with_palette(s, lambda x: opaque(colored(x))))
-each("colors with black", lambda s: with_palette(s, lambda x: np.where(np.arange(48)[None, :, None] < 4, 0, colored(x)).astype(np.uint8)))
+each(
+    "colors with black",
+    lambda s: with_palette(s, lambda x: np.where(np.arange(48)[None, :, None] < 4, 0, colored(x)).astype(np.uint8)),
+)
 each("palette of the list", lambda s: with_palette(s, s.palette()))
 each("another palette than the list", lambda s: with_palette(s, s.palette([[1, 1, 1], [2, 2, 2], [3, 3, 3]])))
-each("1 bit", lambda s: [s.classes(2), s.all_masks(lambda x: Image.fromarray(((x > 0) * 255).astype(np.uint8)).convert("1"))])
+each(
+    "1 bit",
+    lambda s: [s.classes(2), s.all_masks(lambda x: Image.fromarray(((x > 0) * 255).astype(np.uint8)).convert("1"))],
+)
 each("4 bits", lambda s: s.all_masks(s.palette(), bits=4))
 each("16 bit masks", lambda s: s.all_masks(lambda x: x.astype(np.uint16)))
 each("32 bit masks", lambda s: s.all_masks(lambda x: x.astype(np.int32), ".tif"))
 each("compressed masks", lambda s: s.all_masks(lambda x: x, ".tif", compression="tiff_lzw"))
 each("ignored border", lambda s: s.all_masks(lambda x: np.pad(x[4:-4, 4:-4], 4, constant_values=255)))
 each("ignored number", lambda s: [s.classes(2, ignore_index=2)])
-each("ignored 65535", lambda s: [s.classes(2, ignore_index=65535), s.all_masks(lambda x: np.where(x == 2, 65535, x).astype(np.uint16))])
+each(
+    "ignored 65535",
+    lambda s: [s.classes(2, ignore_index=65535), s.all_masks(lambda x: np.where(x == 2, 65535, x).astype(np.uint16))],
+)
 each("one constant mask", lambda s: s.put_mask(1, s.labels[1] * 0))
 each("names with spaces", lambda s: s.classes(["traffic light", "traffic sign", "Ampel (rot)"]))
 each("extra keys", lambda s: s.classes(3, license="CC0", palette=None, name="yard"))
@@ -93,7 +102,10 @@ each("byte order mark", lambda s: s.text(b"\xef\xbb\xbf" + json.dumps({"classes"
 each("one image to evaluate on", lambda s: [s.image(5).unlink(), s.mask(5).unlink()])
 each("link to a photo", lambda s: linked_outside(s))
 each("readable only", lambda s: [os.chmod(s.image(i), 0o444) for i in range(6)])
-each("readme and scripts", lambda s: [put(s.root / name) for name in ("README.md", "LICENSE", "convert.py", "stats.json")])
+each(
+    "readme and scripts",
+    lambda s: [put(s.root / name) for name in ("README.md", "LICENSE", "convert.py", "stats.json")],
+)
 each("preview pictures", lambda s: put(s.root / "preview.jpg", s.image(0).read_bytes()))
 each("files of systems", lambda s: [put(s.image(0).with_name(x)) for x in (".DS_Store", "._p0.png", "Thumbs.db")])
 each("folder of a packer", lambda s: put(s.root / "__MACOSX" / "images" / "._p0.png"))
