@@ -156,7 +156,7 @@ def _datasets(settings: dict[str, Any], refusals: list[str]) -> dict[str, Segmen
     datasets: dict[str, SegmentationDataset] = {}
     for split in ("train", "val"):
         try:
-            datasets[split] = source.dataset(split)  # type: ignore[arg-type]
+            datasets[split] = source.dataset(split)
         except (ValueError, OSError) as error:
             refusals.append(reason(error))
     return datasets if len(datasets) == 2 else {}

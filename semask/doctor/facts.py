@@ -254,7 +254,8 @@ def read_any_mask(path: Path, header: Header) -> NDArray[Any]:
     try:
         with Image.open(path, formats=FORMATS) as image:
             if image.mode == "F":
-                return np.nan_to_num(np.rint(np.array(image))).clip(-(2**31), 2**31 - 1).astype(np.int32)
+                whole = np.nan_to_num(np.rint(np.array(image, dtype=np.float64)))
+                return whole.clip(-(2**31), 2**31 - 1).astype(np.int32)
             gray = image.mode in ("L", "LA", "1")
             values = np.array(image.convert("L" if gray else "RGB"))
     except Exception as error:

@@ -8,7 +8,7 @@ import shutil
 import unicodedata
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -219,7 +219,7 @@ def _write_pair(examined: Examined, sample: Sample, out: Path, name: str, readin
     return changed
 
 
-def _raw_mask(sample: Sample) -> tuple[Header, NDArray[np.generic]]:
+def _raw_mask(sample: Sample) -> tuple[Header, NDArray[Any]]:
     if not isinstance(sample.label, Path):
         raw = sample.label.read()
         return Header(height=raw.shape[0], width=raw.shape[1]), raw
@@ -244,7 +244,7 @@ def _upright(image: Header, mask: Header, size: tuple[int, ...], changed: list[s
     return size == image.upright
 
 
-def _turned(raw: NDArray[np.generic], orientation: int) -> NDArray[np.generic]:
+def _turned(raw: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Apply an EXIF orientation to an array [H, W] or [H, W, 3]."""
     if orientation in (5, 7):
         raw = raw.swapaxes(0, 1)
@@ -253,8 +253,8 @@ def _turned(raw: NDArray[np.generic], orientation: int) -> NDArray[np.generic]:
     return np.ascontiguousarray(raw[:, ::-1] if orientation in (2, 4) else raw)
 
 
-def to_indices(raw: NDArray[np.generic], reading: Reading) -> tuple[NDArray[np.uint8], int, int]:
-    """A mask as class indices; also how many pixels got the nearest class, and how many were unknown and are ignored."""
+def to_indices(raw: NDArray[Any], reading: Reading) -> tuple[NDArray[np.uint8], int, int]:
+    """A mask as class indices; also how many pixels got the nearest class, and how many are ignored as unknown."""
     colored = raw.ndim == 3
     numbers = codes(raw) if colored else raw.astype(np.int64)
     known = reading.colors if colored else reading.values
@@ -277,12 +277,14 @@ def to_indices(raw: NDArray[np.generic], reading: Reading) -> tuple[NDArray[np.u
     return label, wrong if reading.nearest else 0, 0 if reading.nearest else wrong
 
 
-def _distance(found: NDArray[np.int64], listed: NDArray[np.int64], *, colored: bool) -> NDArray[np.int64]:
+def _distance(found: NDArray[Any], listed: NDArray[Any], *, colored: bool) -> NDArray[np.int64]:
+    distance: NDArray[np.int64]
     if not colored:
-        return np.abs(found[:, None] - listed)
+        distance = np.abs(found[:, None] - listed)
+        return distance
     shifts = np.array([16, 8, 0])
     ours, theirs = found[:, None] >> shifts & 255, listed[:, None] >> shifts & 255
-    distance: NDArray[np.int64] = ((ours[:, None] - theirs) ** 2).sum(-1)
+    distance = ((ours[:, None] - theirs) ** 2).sum(-1)
     return distance
 
 

@@ -1,4 +1,4 @@
-"""All kinds of findings: how serious one is, what it does to training, and what to do. docs/doctor.md is made of them."""
+"""All kinds of findings: how serious one is, what it does to training, what to do. docs/doctor.md has them."""
 
 from typing import Literal, NamedTuple
 
@@ -45,7 +45,8 @@ KINDS: dict[str, Kind] = {
         "add the folder, or give the names of the splits",
         "all pairs are split by a hash of their names",
     ),
-    "refused": Kind("error", "Training refuses the folder", "training stops before it reads a file", "see what it says"),
+    "refused": Kind("error", "Training refuses the folder", "training stops before it reads a file",
+    "see what it says"),
     # files
     "empty-file": Kind("error", "Empty files (0 bytes)", _READ, "copy them again or remove the pair", _LEFT_OUT),
     "corrupt-file": Kind(
@@ -60,10 +61,12 @@ KINDS: dict[str, Kind] = {
     ),
     "dangling-link": Kind("error", "Links to nothing", _READ, "copy what they led to, or remove them", _LEFT_OUT),
     "link-loop": Kind(
-        "warning", "Links to folders that lead in a circle", "what is behind them is read once only", "remove them", _LEFT_OUT
+        "warning", "Links to folders that lead in a circle", "what is behind them is read once only", "remove them",
+        _LEFT_OUT
     ),
     "link-outside": Kind(
-        "note", "Links that lead out of the folder", "a copy of the folder lacks their files", "copy the files", "copied"
+        "note", "Links that lead out of the folder", "a copy of the folder lacks their files", "copy the files",
+        "copied"
     ),
     "too-large": Kind(
         "error", "Images of too many pixels", _READ, "cut them into tiles, or set SEMASK_MAX_PIXELS", _LEFT_OUT
@@ -73,7 +76,8 @@ KINDS: dict[str, Kind] = {
         "warning", "Hidden images", "names that begin with a dot are not read", "rename or remove them", _LEFT_OUT
     ),
     "unread-file": Kind(
-        "warning", "Images in formats that are not read", "they are not trained on", "convert them to PNG or JPEG", _LEFT_OUT
+        "warning", "Images in formats that are not read", "they are not trained on", "convert them to PNG or JPEG",
+        _LEFT_OUT
     ),
     "other-file": Kind("note", "Other files among the images", "none: they are not read", "nothing", _LEFT_OUT),
     "odd-name": Kind(
@@ -98,7 +102,8 @@ KINDS: dict[str, Kind] = {
         "converted where they are images; arrays and others are left out",
     ),
     "same-stem": Kind(
-        "error", "Two files with the same stem", "it is not clear which one is meant", "keep one of them", "the first is kept"
+        "error", "Two files with the same stem", "it is not clear which one is meant", "keep one of them",
+        "the first is kept"
     ),
     "pair-case": Kind(
         "error",
@@ -172,10 +177,12 @@ KINDS: dict[str, Kind] = {
     ),
     # images
     "cmyk": Kind(
-        "warning", "CMYK images", "their colors are only approximately those on paper", "convert them to RGB", "converted"
+        "warning", "CMYK images", "their colors are only approximately those on paper", "convert them to RGB",
+        "converted"
     ),
     "animated": Kind(
-        "warning", "Animations or files of several pages", "only the first frame is read", "save single frames", "first frame"
+        "warning", "Animations or files of several pages", "only the first frame is read", "save single frames",
+        "first frame"
     ),
     "dark": Kind(
         "warning",
@@ -242,7 +249,8 @@ KINDS: dict[str, Kind] = {
     ),
     "photo-mask": Kind("error", "Masks that are photos", "they hold no classes", "find the mask", _LEFT_OUT),
     "float-mask": Kind(
-        "error", "Masks of floating-point numbers", "they are no class indices", "save whole numbers", "rounded if whole"
+        "error", "Masks of floating-point numbers", "they are no class indices", "save whole numbers",
+        "rounded if whole"
     ),
     "zero-255": Kind(
         "error",
@@ -293,7 +301,8 @@ KINDS: dict[str, Kind] = {
     ),
     "mask-alpha": Kind("note", "Masks with an alpha channel", "it is dropped", "nothing", "dropped"),
     "ignored-mask": Kind(
-        "error", "Masks in which every pixel is ignored", _READ, "remove the pair, or set data.allow_empty_masks", _LEFT_OUT
+        "error", "Masks in which every pixel is ignored", _READ, "remove the pair, or set data.allow_empty_masks",
+        _LEFT_OUT
     ),
     "mostly-ignored": Kind(
         "warning", "More than 90 % of all pixels are ignored", "little is learned", "check the value that is ignored"
@@ -312,9 +321,11 @@ KINDS: dict[str, Kind] = {
     ),
     "classes-unreadable": Kind("error", "classes.json is not readable", "it can't be read", _CLASSES, "written anew"),
     "classes-wrong": Kind("error", "classes.json is wrong", "it is refused", _CLASSES, "corrected where it is clear"),
-    "class-twice": Kind("error", "A class name is given twice", "it is refused", "rename one", "the second is numbered"),
+    "class-twice": Kind("error", "A class name is given twice", "it is refused", "rename one",
+    "the second is numbered"),
     "class-alike": Kind(
-        "warning", "Class names that differ only in case or spaces", "one class may be two", "give one name, or merge them"
+        "warning", "Class names that differ only in case or spaces", "one class may be two",
+        "give one name, or merge them"
     ),
     "color-twice": Kind(
         "warning", "Two classes share a color", "masks of colors can't be read, pictures do not tell them apart",
@@ -335,10 +346,12 @@ KINDS: dict[str, Kind] = {
         "move some of their images to validation",
     ),
     "class-only-val": Kind(
-        "warning", "Classes that occur in validation only", "they can't be learned", "move some of their images to training"
+        "warning", "Classes that occur in validation only", "they can't be learned",
+        "move some of their images to training"
     ),
     "ignored-class": Kind(
-        "warning", "The ignored value is the number of a class", "the class is never learned", "give another ignore_index"
+        "warning", "The ignored value is the number of a class", "the class is never learned",
+        "give another ignore_index"
     ),
     "rare-class": Kind(
         "warning",

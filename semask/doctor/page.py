@@ -12,6 +12,7 @@ from semask.doctor.examine import Examined
 from semask.doctor.findings import Example, Finding, exit_code, printable
 from semask.doctor.pictures import data_url, overlaid, picture_of_image, picture_of_label
 from semask.doctor.samples import Sample
+from semask.doctor.tally import SplitTally
 from semask.files.atomic import write_whole
 from semask.files.text import one_line
 
@@ -23,14 +24,14 @@ MOST_CLASSES = 60
 STYLE = """
 :root { color-scheme: light dark; --back: #fff; --text: #1c1c1c; --soft: #5a5a5a; --line: #c9c9c9; --card: #f6f6f6;
  --error: #b00020; --warning: #8a5a00; --note: #35618e }
-@media (prefers-color-scheme: dark) { :root { --back: #16181b; --text: #e8e8e8; --soft: #aaa; --line: #444; --card: #202327;
- --error: #ff8a8a; --warning: #f0be5a; --note: #8fbdec } }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 1100px; padding: 1.5em; background: var(--back);
- color: var(--text) }
+@media (prefers-color-scheme: dark) { :root { --back: #16181b; --text: #e8e8e8; --soft: #aaa; --line: #444;
+ --card: #202327; --error: #ff8a8a; --warning: #f0be5a; --note: #8fbdec } }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 1100px; padding: 1.5em;
+ background: var(--back); color: var(--text) }
 a { color: var(--note) } .skip { position: absolute; left: -99em } .skip:focus { position: static }
 :focus-visible { outline: 3px solid var(--note); outline-offset: 2px }
-table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: 4px 10px 4px 0; vertical-align: top;
- border-bottom: 1px solid var(--line) } td.count { text-align: right }
+table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: 4px 10px 4px 0;
+ vertical-align: top; border-bottom: 1px solid var(--line) } td.count { text-align: right }
 section.finding { background: var(--card); border-left: 5px solid var(--line); padding: .6em 1em; margin: 1.2em 0;
  break-inside: avoid }
 .error { border-color: var(--error) !important } .warning { border-color: var(--warning) !important }
@@ -91,7 +92,7 @@ def _summary(examined: Examined) -> str:
     return f"<p>{_escaped(examined.root)}. {said} Labeled images: {pairs or 'none'}.</p>"
 
 
-def _splits(examined: Examined) -> list[tuple[str, object]]:
+def _splits(examined: Examined) -> list[tuple[str, SplitTally]]:
     return sorted(examined.judge.tally.splits.items())
 
 
@@ -116,8 +117,8 @@ def _section(finding: Finding, examined: Examined, samples: dict[str, Sample]) -
     fixed = f"<code>--fix</code>: {_escaped(kind.fixed)}." if kind.fixed else "<code>--fix</code> cannot mend it."
     return f"""<section class="finding {finding.severity}" id="{finding.name}" aria-labelledby="h-{finding.name}">
 <h3 id="h-{finding.name}">{_escaped(kind.title)} <small>({finding.name}, {finding.count:,})</small></h3>
-<p><b class="{finding.severity}">{finding.severity}</b>. Effect: {_escaped(kind.effect)}. To do: {_escaped(kind.advice)}.
-{fixed}</p>
+<p><b class="{finding.severity}">{finding.severity}</b>. Effect: {_escaped(kind.effect)}.
+To do: {_escaped(kind.advice)}. {fixed}</p>
 <div class="pictures">{figures}</div>{more}</section>
 """
 

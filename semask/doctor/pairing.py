@@ -1,4 +1,4 @@
-"""Images and masks of a folder, paired as well as can be: by names of folders and endings of stems, whoever made them."""
+"""Images and masks of a folder, paired as well as can be, by names of folders and endings of stems."""
 
 import re
 import unicodedata
@@ -27,7 +27,8 @@ SPLITS = {
     "test": {"test", "testing", "tst", "test2017"},
 }
 _MASK_ENDING = re.compile(
-    r"[_.\- ](?:masks?|labels?|gt|groundtruth|seg|segmentation|annotation|target|labelids|labeltrainids|gtfine_labelids)$",
+    r"[_.\- ](?:masks?|labels?|gt|groundtruth|seg|segmentation|"
+    r"annotation|target|labelids|labeltrainids|gtfine_labelids)$",
     re.IGNORECASE,
 )
 _IMAGE_ENDING = re.compile(r"[_.\- ](?:image|img|photo|rgb|leftimg8bit)$", re.IGNORECASE)
@@ -96,7 +97,7 @@ def split_of(name: PurePosixPath) -> str:
 
 
 def _role(name: PurePosixPath, image_dir: str, label_dir: str) -> str:
-    """ "image", "mask" or "" for neither."""
+    """What a file is: "image", "mask", or "" for neither."""
     for folder, role in ((label_dir, "mask"), (image_dir, "image")):
         if folder and name.is_relative_to(PurePosixPath(folder)):
             return role

@@ -84,7 +84,7 @@ each("folder in a circle", "link-loop", "images/train/again", lambda s: link(s.i
 each("huge image", "too-large", "images/train/p0.png", lambda s: huge_png(s.image(0)))
 each("huge mask", "too-large", "annotations/train/p0.png", lambda s: huge_png(s.mask(0)))
 each("hidden image", "hidden-file", ".p9.png", lambda s: shutil.copy(s.image(0), s.image(0).with_name(".p9.png")))
-for number, ending in enumerate((".heic", ".jp2", ".npy", ".dng")):
+for ending in (".heic", ".jp2", ".npy", ".dng"):
     each(
         f"unread {ending}",
         "unread-file",
@@ -249,6 +249,10 @@ def frames(s: Made, i: int = 1) -> list[Image.Image]:
     return [Image.fromarray(photo(100 + i + k)) for k in range(2)]
 
 
+def pages(s: Made) -> list[Image.Image]:
+    return [Image.fromarray(s.labels[i]) for i in (1, 2)]
+
+
 def alpha(s: Made, i: int) -> np.ndarray:
     part = np.full((*SIZE, 1), 255, dtype=np.uint8)
     part[:20] = 0
@@ -270,7 +274,7 @@ for ending in (".gif", ".png", ".webp", ".tif"):
     )
 each(
     "mask of two pages", "animated", "annotations/train/p1.tif",
-    lambda s: s.put_mask(1, Image.fromarray(s.labels[1]), ".tif", save_all=True, append_images=[Image.fromarray(s.labels[2])]),
+    lambda s: s.put_mask(1, pages(s)[0], ".tif", save_all=True, append_images=pages(s)[1:]),
 )  # fmt: skip
 each("dark", "dark", "p1.png", lambda s: s.put_image(1, dark(s.photos[1])))
 each("dark tiff", "dark", "p1.tif", lambda s: s.put_image(1, dark(s.photos[1]), ".tif"))
