@@ -8,8 +8,11 @@ from typing import Any, NamedTuple
 from semask.data import catalog
 from semask.data.dataset import SegmentationDataset
 from semask.data.formats.folder import CLASSES_FILE
-from semask.data.source import Data, sample_names
+from semask.data.guess import guess_classes
+from semask.data.selection import Selection
+from semask.data.source import Data
 from semask.data.splits import split_by_name
+from semask.data.survey import mask_kinds
 from semask.doctor.cache import Cache
 from semask.doctor.class_lists import ClassList, read_class_list
 from semask.doctor.findings import Collector
@@ -17,7 +20,7 @@ from semask.doctor.judge import Judge
 from semask.doctor.meaning import Meaning
 from semask.doctor.pairing import note_clashes, pair
 from semask.doctor.processes import facts_of_all
-from semask.doctor.samples import Sample
+from semask.doctor.samples import Sample, samples_of
 from semask.doctor.scan import UNREAD_IMAGES, File, scan
 from semask.doctor.whole_set import judge_set
 from semask.files.reporter import Reporter
@@ -111,13 +114,9 @@ def lay_out(root: Path, data: dict[str, Any], files: Sequence[File], found: Coll
     format, why = recognized(root, data)
     refusals: list[str] = []
     listed = read_class_list(root, found) if format in ("", "folder") else None
-    datasets = _datasets({**data, "format": format}, refusals) if format else {}
+    datasets = _named(_datasets({**data, "format": format}, refusals) if format else {}, found)
     if datasets:
-        samples = [
-            Sample(split, image, label, name)
-            for split, dataset in datasets.items()
-            for (image, label), name in zip(dataset.pairs, sample_names(dataset, root), strict=True)
-        ]
+        samples = [each for split, dataset in datasets.items() for each in samples_of(split, dataset, root)]
         _unread(root, datasets, found)
         return Layout(format, why, samples, Meaning.of_dataset(datasets["train"]), listed, refusals)
     samples = tolerant(root, data, files, found)
@@ -160,6 +159,20 @@ def _datasets(settings: dict[str, Any], refusals: list[str]) -> dict[str, Segmen
         except (ValueError, OSError) as error:
             refusals.append(reason(error))
     return datasets if len(datasets) == 2 else {}
+
+
+def _named(datasets: dict[str, SegmentationDataset], found: Collector) -> dict[str, SegmentationDataset]:
+    """Give classes to data whose files do not name them, as `semask train FOLDER` does."""
+    if all(dataset.names_classes for dataset in datasets.values()):
+        return datasets
+    try:
+        guess = guess_classes(mask_kinds([label for dataset in datasets.values() for _, label in dataset.pairs]))
+    except ValueError as error:
+        found.add("classes-missing", detail=reason(error))
+        return {}
+    found.add("classes-unnamed", detail=guess.reason)
+    selection = Selection(guess.classes, guess.tolerance)
+    return {split: dataset.selecting(selection) for split, dataset in datasets.items()}
 
 
 def tolerant(root: Path, data: dict[str, Any], files: Sequence[File], found: Collector) -> list[Sample]:

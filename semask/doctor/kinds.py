@@ -35,7 +35,7 @@ KINDS: dict[str, Kind] = {
         "error",
         "Layout not recognized",
         "training does not find images and masks",
-        "see docs/data.md for the layouts that are read, or give --format",
+        "see docs/formats.md for the layouts that are read, or give --format",
         "written as images/SPLIT and annotations/SPLIT where the pairs are clear",
     ),
     "split-missing": Kind(
@@ -316,6 +316,10 @@ KINDS: dict[str, Kind] = {
     ),
     # classes
     "classes-missing": Kind("error", "No list of classes", "classes are not known", _CLASSES, "written from the masks"),
+    "classes-unnamed": Kind(
+        "note", "No file names the classes", "they are called after the values of the masks",
+        "name them in classes.json, or in data.classes of the recipe that semask train FOLDER writes",
+    ),
     "classes-encoding": Kind(
         "error", "classes.json in another encoding", "it can't be read", "save it as UTF-8", "written as UTF-8"
     ),

@@ -5,15 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from semask.data.dataset import SegmentationDataset
-from semask.data.source import Data, sample_names
+from semask.data.source import Data
 from semask.doctor.class_lists import note_alike
 from semask.doctor.facts import facts_of
 from semask.doctor.findings import Collector, Finding
 from semask.doctor.judge import Judge
 from semask.doctor.meaning import Meaning
 from semask.doctor.pairing import note_clashes
-from semask.doctor.samples import Sample
+from semask.doctor.samples import Sample, samples_of
 from semask.doctor.scan import scan
 from semask.doctor.whole_set import judge_set
 
@@ -21,6 +20,11 @@ HEADERS = 400
 """Pairs of a split whose headers are read."""
 DECODED = 24
 """Pairs of a split that are decoded."""
+SAID_BY_CHECK = {
+    *("unread-file", "dark", "zero-unused", "mostly-ignored", "ignored-class", "shared-image", "class-never"),
+    *("class-only-train", "class-only-val", "small-image", "rare-class"),
+}
+"""Findings that `semask.data.diagnostics` tells better, or that would be told of every small trial."""
 
 
 def quick_findings(data: Data) -> list[Finding]:
@@ -45,7 +49,7 @@ def quick_findings(data: Data) -> list[Finding]:
         note_alike(judge.meaning.classes.names, found)
     samples: list[Sample] = []
     for split, dataset in datasets.items():
-        of_split = _samples(split, dataset, root)
+        of_split = samples_of(split, dataset, root)
         note_clashes(((each.split, each.name, each.below(root)[0]) for each in of_split), found)
         decoded = set(_spread(len(of_split), DECODED))
         for index in sorted(decoded | set(_spread(len(of_split), HEADERS))):
@@ -56,9 +60,18 @@ def quick_findings(data: Data) -> list[Finding]:
     return found.findings
 
 
-def _samples(split: str, dataset: SegmentationDataset, root: Path) -> list[Sample]:
-    names = sample_names(dataset, root)
-    return [Sample(split, *pair, name) for pair, name in zip(dataset.pairs, names, strict=True)]
+def quick_lines(data: Data) -> list[str]:
+    """What a training is to be warned of that its own check of the files does not say, one line each.
+
+    Nothing is said of images that the doctor does not look at: bands, cells of a table, parts of larger images.
+    """
+    if not data.reading.photos or data.measure is not None:
+        return []
+    try:
+        found = quick_findings(data)
+    except ValueError:  # what stops a training, its own check says
+        return []
+    return [each.line for each in found if each.severity == "warning" and each.name not in SAID_BY_CHECK]
 
 
 def _spread(count: int, most: int) -> Iterator[int]:

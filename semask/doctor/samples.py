@@ -3,7 +3,10 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from semask.data.dataset import Label, label_path
+from semask.data.dataset import Label, SegmentationDataset, label_path
+from semask.data.images import image_path
+from semask.data.source import sample_names
+from semask.files.text import one_line
 
 
 class Sample(NamedTuple):
@@ -25,6 +28,22 @@ class Sample(NamedTuple):
         """Paths of image and label below a folder."""
         image, label = (_below(path, root) for path in (self.image, label_path(self.label)))
         return image, label
+
+
+def samples_of(split: str, dataset: SegmentationDataset, root: Path) -> list[Sample]:
+    """The samples of a split.
+
+    Raises:
+        ValueError: If its images are no files of their own: cells of a table, or parts of larger images.
+    """
+    if any(dataset.windows) or not all(isinstance(image, Path) for image, _ in dataset.pairs):
+        raise ValueError(
+            f"{one_line(dataset.name)}: its images are cells of a table or parts of larger ones, and the doctor looks "
+            "at files: training checks them before its first step"
+        )
+    names = sample_names(dataset, root)
+    pairs = zip(dataset.pairs, names, strict=True)
+    return [Sample(split, image_path(image), label, name) for (image, label), name in pairs]
 
 
 def _below(path: Path, root: Path) -> str:

@@ -21,6 +21,7 @@ from semask.data.classes import Classes
 from semask.data.dataset import SegmentationDataset
 from semask.data.source import Data
 from semask.data.transforms import Augmentation
+from semask.doctor.quick import quick_lines
 from semask.evaluation import check_classes
 from semask.extras import require
 from semask.files.reporter import Reporter
@@ -167,6 +168,8 @@ def check_files(
     lines += diagnostics.notes_of(train_set, val_set)
     if data.check != "none":
         lines += [*diagnostics.warnings_of(*splits), diagnostics.shared_line(train_set, val_set)]
+    if data.check != "none":
+        lines += quick_lines(data)
     if data.check == "labels":
         lines += [diagnostics.dark_images_line(dataset) for dataset in datasets.values()]
     reporter.warn(lines)

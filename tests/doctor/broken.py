@@ -419,7 +419,6 @@ def listed(text: str | bytes) -> Callable[[Made], None]:
 
 NAMES = ["a", "b", "c"]
 JSON = json.dumps({"classes": NAMES})
-each("no list", "classes-missing", "classes.json", lambda s: (s.root / "classes.json").unlink())
 each("list in utf-16", "classes-encoding", "classes.json", listed(JSON.encode("utf-16")))
 each(
     "list in latin-1", "classes-encoding", "classes.json", listed('{"classes": ["Straße", "b", "c"]}'.encode("latin-1"))
@@ -453,12 +452,6 @@ each("a name of two lines", "classes-wrong", "classes.json", lambda s: s.classes
 each("ignore_index as text", "classes-wrong", "classes.json", lambda s: s.classes(3, ignore_index="255"))
 each("a class is ignored", "ignored-class", "", lambda s: s.classes(3, ignore_index=2))
 each("list too long", "class-never", "class 3", lambda s: s.classes(5))
-each(
-    "list is a folder",
-    "classes-unreadable",
-    "classes.json",
-    lambda s: [(s.root / "classes.json").unlink(), (s.root / "classes.json").mkdir()],
-)
 each(
     "class only in training", "class-only-train", "class 2", lambda s: [s.put_mask(i, s.labels[i] % 2) for i in (4, 5)]
 )

@@ -206,3 +206,18 @@ def test_a_list_of_classes_may_be_anybodys(content, tmp_path):
     found = Collector()
     assert read_class_list(tmp_path, found) is None
     assert found.findings
+
+
+@pytest.mark.parametrize("make_folder", [False, True])
+def test_classes_that_no_file_names_are_taken_from_the_masks(tmp_path, semask, make_folder):
+    made = Made(tmp_path / "set")
+    (made.root / "classes.json").unlink()
+    if make_folder:
+        (made.root / "classes.json").mkdir()
+    said = semask("doctor", made.root, "--out", tmp_path / "out", "--workers", 0).out
+    assert "classes-unnamed" in said
+
+
+def test_images_in_tables_are_not_looked_at(tmp_path, semask):
+    hub = ROOT / "tests" / "data" / "formats" / "samples" / "huggingface" / "saved"
+    assert "the doctor looks at files" in semask.refused("doctor", hub, "--out", tmp_path / "out")
