@@ -41,7 +41,6 @@ MENDED = {
     "all dark": 6,
     "transparent": 6,
     "animated .gif": 6,
-    "no list": 6,
     "list in utf-16": 6,
     "a name twice": 6,
     "colors without palette": 6,
