@@ -67,6 +67,7 @@ def recognize(root: Path) -> Recognized:
     Raises:
         ValueError: If it has none of the known ones, or more than one; it says what was looked at.
     """
+    from semask.data.formats.folder import resembles
     from semask.data.listing import Listing
     from semask.data.tables import TABLE_SUFFIXES
 
@@ -86,6 +87,8 @@ def recognize(root: Path) -> Recognized:
     if len(chosen) > 1:
         said = "; ".join(f"{name} ({found[name]})" for name in chosen)
         raise ValueError(f"{one_line(root)}: may have several formats, {said}: choose one with --data.format")
+    if not chosen and (there := resembles(listing)) is not None:
+        return Recognized("folder", there)
     if not chosen:
         raise ValueError(f"{one_line(root)}: {nothing_recognized(listing)}")
     return Recognized(chosen[0], found[chosen[0]])

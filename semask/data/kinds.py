@@ -24,13 +24,16 @@ class ImageKind(NamedTuple):
 
 
 def kind_of_images(images: Sequence[Picture]) -> ImageKind | None:
-    """Look at a few images; None if they are photos of 8 bits, or can't be looked at without the extra `geo`.
+    """Look at a few images; None if photos of 8 bits are among them, or they need the extra `geo` to be looked at.
 
     Raises:
         ValueError: They differ in their bands or samples.
     """
     paths = [path for path in evenly(images, LOOKED_AT) if isinstance(path, Path)]
-    found = {kind for path in paths if (kind := _kind(path)) is not None}
+    kinds = {_kind(path) for path in paths}
+    if None in kinds:
+        return None  # of a photo among others, or others among photos, the check of the files says which it is
+    found = {kind for kind in kinds if kind is not None}
     if len(found) > 1:
         said = " and ".join(sorted(kind.description for kind in found))
         raise ValueError(f"the images differ: {said}: give data.channels and data.bands, or sort them first")

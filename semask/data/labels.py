@@ -97,7 +97,7 @@ class LabelTable:
                 "save class indices in one channel, or give the palette"
             )
         codes, indices = self._codes
-        code = raw.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.int32)  # [H, W]
+        code = color_codes(raw)  # [H, W]
         place = np.searchsorted(codes, code).clip(max=len(codes) - 1)
         wrong = codes[place] != code
         label: NDArray[np.uint8] = indices[place]
@@ -129,6 +129,11 @@ def palette_colors(classes: Classes, *, name: str) -> dict[Color, int]:
     if len(set(classes.palette)) < len(classes):
         raise ValueError(f"{one_line(name)}: two classes share a color, so RGB masks cannot be read: give each its own")
     return {color: index for index, color in enumerate(classes.palette)}
+
+
+def color_codes(colors: NDArray[Any]) -> NDArray[np.int32]:
+    """Colors [..., 3] as numbers 0xRRGGBB [...]."""
+    return colors.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
 
 
 def only_0_and_255(raw: NDArray[Any]) -> bool | None:

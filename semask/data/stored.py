@@ -57,6 +57,10 @@ class Shard:
         self.path, self.columns = path, tuple(columns)
         self._close()
 
+    def __repr__(self) -> str:
+        """Name the file and its columns."""
+        return f"Shard({str(self.path)!r}, {self.columns!r})"
+
     def _close(self) -> None:
         self._process, self._lock = os.getpid(), Lock()
         self._opened: Any = None

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from semask.data.classes import IGNORE_INDEX, Color
 from semask.data.dataset import Label, SegmentationDataset, raw_label
 from semask.data.images import Picture, read_size
+from semask.data.labels import color_codes
 from semask.data.progress import Track, untracked
 from semask.data.similarity import grouped, near_duplicates, read_thumbnail
 
@@ -77,11 +78,13 @@ def mask_kinds(labels: Sequence[Label], *, track: Track = untracked) -> MaskKind
 
 
 def _kinds(label: Label) -> tuple[NDArray[Any], NDArray[Any], bool]:
-    """The values, or colors as numbers of 24 bits, of a mask and how often each occurs."""
-    raw = raw_label(label)
+    return counted(raw_label(label))
+
+
+def counted(raw: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], bool]:
+    """The values, or colors as numbers of 24 bits, of a mask, how often each occurs, and whether they are colors."""
     if raw.ndim == 3:
-        raw = raw.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
-        return (*np.unique(raw, return_counts=True), True)
+        return (*np.unique(color_codes(raw), return_counts=True), True)
     if raw.dtype == np.uint8:
         counts = np.bincount(raw.ravel(), minlength=256)
         return np.flatnonzero(counts), counts[counts > 0], False

@@ -1,5 +1,6 @@
 """Facts that were found out before, in a file next to the report: a doctor that was stopped goes on where it was."""
 
+import contextlib
 import hashlib
 import json
 import re
@@ -7,8 +8,10 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from semask.data.dataset import label_path
-from semask.doctor.facts import MOST_VALUES, Facts, Header, ImageFacts, MaskFacts
+from semask.data.images import image_path
+from semask.doctor.facts import MOST_VALUES
 from semask.doctor.kinds import KINDS
+from semask.doctor.records import Facts, Header, ImageFacts, MaskFacts
 from semask.doctor.samples import Sample
 from semask.files.atomic import append_whole
 from semask.files.reading import parse_json, require_file
@@ -74,15 +77,15 @@ class Cache:
 
 
 def key_of(sample: Sample) -> str:
-    """Digest of the paths of a pair, and of size and time of its files."""
-    parts: list[Any] = [type(sample.label).__name__]
-    for path in (sample.image, label_path(sample.label)):
-        parts.append(str(path))
-        try:
-            status = path.stat()
-        except (OSError, ValueError):
-            continue
-        parts += [status.st_size, status.st_mtime_ns]
+    """Digest of what a pair is, and of size and time of its files."""
+    # What is not a file of its own, such as a cell of a table, tells by its fields which one it is.
+    parts: list[Any] = [repr(sample.image), repr(sample.label), sample.reading, sample.window]
+    for path in (image_path(sample.image), label_path(sample.label)):
+        for file in (path, path.parent):  # a row in a table has the path of a file below it
+            with contextlib.suppress(OSError, ValueError):
+                status = file.stat()
+                parts += [str(file), status.st_size, status.st_mtime_ns]
+                break
     return hashlib.sha256(repr(parts).encode(errors="surrogatepass")).hexdigest()[:32]
 
 

@@ -1,14 +1,16 @@
 """The whole examination of a folder: what lies there, how it pairs up, what each pair says, what all say together."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from semask.data import catalog
+from semask.data.bands import PHOTO_CHANNELS
 from semask.data.dataset import SegmentationDataset
-from semask.data.formats.folder import CLASSES_FILE
 from semask.data.guess import guess_classes
+from semask.data.kinds import kind_of_images
 from semask.data.selection import Selection
 from semask.data.source import Data
 from semask.data.splits import split_by_name
@@ -27,6 +29,8 @@ from semask.files.reporter import Reporter
 from semask.files.text import one_line, reason
 
 FACTS_FILE = "facts.jsonl"
+LISTED = ("folder", "folders", "flat", "raster")
+"""Formats whose classes classes.json names."""
 
 
 class Layout(NamedTuple):
@@ -93,10 +97,10 @@ def examine(
     files = scan(root, found)
     layout = lay_out(root, data, files, found)
     unusable = frozenset(str(file.name) for file in files if not file.usable)
-    judge = Judge(
-        root, layout.meaning, found, unusable=unusable, allow_ignored=bool(data.get("allow_empty_masks", False))
-    )
     samples = layout.samples
+    # A part of a large image without labels is nothing unusual.
+    allowed = bool(data.get("allow_empty_masks", False)) or any(sample.window is not None for sample in samples)
+    judge = Judge(root, layout.meaning, found, unusable=unusable, allow_ignored=allowed)
     note_clashes(((each.split, each.name, each.below(root)[0]) for each in samples), found)
     cache = Cache(out / FACTS_FILE if out is not None else None)
     facts = facts_of_all(samples, cache, workers=workers)
@@ -113,10 +117,14 @@ def lay_out(root: Path, data: dict[str, Any], files: Sequence[File], found: Coll
     """Find out how a folder is laid out: as training does, and where training refuses, as well as can be."""
     format, why = recognized(root, data)
     refusals: list[str] = []
-    listed = read_class_list(root, found) if format in ("", "folder") else None
-    datasets = _named(_datasets({**data, "format": format}, refusals) if format else {}, found)
+    listed = read_class_list(root, found) if format in ("", *LISTED) else None
+    data, datasets = _datasets({**data, "format": format}, refusals) if format else (data, {})
+    datasets = _named(datasets, found)
     if datasets:
-        samples = [each for split, dataset in datasets.items() for each in samples_of(split, dataset, root)]
+        measured = data.get("measure") == "range"
+        samples = [
+            each for split, dataset in datasets.items() for each in samples_of(split, dataset, root, measured=measured)
+        ]
         _unread(root, datasets, found)
         return Layout(format, why, samples, Meaning.of_dataset(datasets["train"]), listed, refusals)
     samples = tolerant(root, data, files, found)
@@ -124,9 +132,7 @@ def lay_out(root: Path, data: dict[str, Any], files: Sequence[File], found: Coll
         _nothing(root, files, found, next(iter(refusals), why))
     elif not format:
         found.add("unknown-layout", detail=why + _hint(root, files))
-    if format == "folder" and not (root / CLASSES_FILE).exists():
-        found.add("classes-missing", [CLASSES_FILE])
-    _missing_split(samples, format, found)
+    _missing_split(samples, found)
     return Layout(format, why, samples, Meaning.of_list(listed, data.get("object_255")), listed, refusals)
 
 
@@ -142,15 +148,12 @@ def recognized(root: Path, data: dict[str, Any]) -> tuple[str, str]:
     try:
         format, why = catalog.recognize(root)
     except ValueError as error:
-        folders = (("image_dir", "images"), ("label_dir", "annotations"))
-        if any((root / data.get(name, default)).is_dir() for name, default in folders):
-            return "folder", "it has a folder of images or annotations"
         return "", reason(error)
     return format, why
 
 
-def _datasets(settings: dict[str, Any], refusals: list[str]) -> dict[str, SegmentationDataset]:
-    """Both splits as training finds them; what it refuses is noted."""
+def _datasets(settings: dict[str, Any], refusals: list[str]) -> tuple[dict[str, Any], dict[str, SegmentationDataset]]:
+    """The settings, and both splits as training finds them; what it refuses is noted."""
     source = Data(**settings)  # a wrong setting is the caller's mistake
     datasets: dict[str, SegmentationDataset] = {}
     for split in ("train", "val"):
@@ -158,7 +161,18 @@ def _datasets(settings: dict[str, Any], refusals: list[str]) -> dict[str, Segmen
             datasets[split] = source.dataset(split)
         except (ValueError, OSError) as error:
             refusals.append(reason(error))
-    return datasets if len(datasets) == 2 else {}
+    if len(datasets) < 2:
+        return settings, {}
+    if {"channels", "measure", "bands"} & settings.keys() or catalog.find(source.format).title:
+        return settings, datasets
+    with contextlib.suppress(ValueError):  # what differs between images, each of them tells
+        kind = kind_of_images([image for dataset in datasets.values() for image, _ in dataset.pairs])
+        if kind is not None and not (kind.channels in PHOTO_CHANNELS and kind.description.endswith("of uint16")):
+            # As `semask train FOLDER` reads what is no photo.
+            settings = {**settings, "channels": kind.channels, "measure": "range"}
+            source = Data(**settings)
+            datasets = {split: dataset.reading_as(source.reading) for split, dataset in datasets.items()}
+    return settings, datasets
 
 
 def _named(datasets: dict[str, SegmentationDataset], found: Collector) -> dict[str, SegmentationDataset]:
@@ -206,10 +220,9 @@ def _hint(root: Path, files: Sequence[File]) -> str:
     return f"; all files are in {one_line(inner, longest=80)}: give that folder" if (root / inner) != root else ""
 
 
-def _missing_split(samples: Sequence[Sample], format: str, found: Collector) -> None:
+def _missing_split(samples: Sequence[Sample], found: Collector) -> None:
     splits = {sample.split for sample in samples}
-    own = catalog.find(format).splits if format else {}
-    if samples and own and not callable(own) and splits != {"train", "val"}:
+    if len(splits) == 1 and splits <= {"train", "val"}:
         missing = sorted({"train", "val"} - splits)
         found.add("split-missing", detail=f"no pairs for {' and '.join(missing)}")
 

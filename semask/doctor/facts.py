@@ -1,8 +1,8 @@
 """What one pair of files says, found out in a process of its own: a small record, whatever the size of the images."""
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from semask.data.dataset import Label, label_path
-from semask.data.images import FORMATS, max_pixels, reach_of, read_image, read_mask
+from semask.data.bands import Reading, Window
+from semask.data.dataset import Label
+from semask.data.images import (
+    FORMATS,
+    Picture,
+    image_path,
+    max_pixels,
+    reach_of,
+    read_image,
+    read_mask,
+    read_palette,
+)
+from semask.data.labels import color_codes
+from semask.data.reading import is_photo
 from semask.data.similarity import thumbnail
+from semask.data.stored import StoredMask
+from semask.data.survey import counted
+from semask.doctor.records import Facts, Header, ImageFacts, MaskFacts
+from semask.doctor.samples import PHOTOS
+from semask.doctor.scenes import look_at_bands
 from semask.files.reading import require_file
 from semask.files.text import reason
 
@@ -25,160 +42,112 @@ THICK = 4
 """Side in pixels of a square that an object must hold somewhere, or it is called thin: the output stride."""
 
 
-@dataclass(frozen=True)
-class Header:
-    """What the header of a file says.
-
-    Args:
-        format: Pillow's name of the format, e.g. "PNG"; "" for what is no image file.
-        mode: Pillow's name of the kind of pixels, e.g. "RGB".
-        height: Stored rows.
-        width: Stored columns.
-        orientation: EXIF orientation, 1 to 8; 1 is upright.
-        frames: Frames or pages.
-        problem: What is wrong with the file, in the words of training; "" if nothing is.
-        kind: Name of the finding for the problem.
-    """
-
-    format: str = ""
-    mode: str = ""
-    height: int = 0
-    width: int = 0
-    orientation: int = 1
-    frames: int = 1
-    problem: str = ""
-    kind: str = ""
-
-    @property
-    def stored(self) -> tuple[int, int]:
-        """Height and width as stored."""
-        return self.height, self.width
-
-    @property
-    def upright(self) -> tuple[int, int]:
-        """Height and width after the turn."""
-        turned = self.orientation >= 5 and self.format != "TIFF"
-        return (self.width, self.height) if turned else (self.height, self.width)
-
-
-@dataclass(frozen=True)
-class ImageFacts:
-    """What the pixels of an image say.
-
-    Args:
-        digest: Hash of the pixels and the turn.
-        thumbnail: 256 gray values in hexadecimal digits.
-        colors: Different colors among up to 4096 pixels.
-        blank: Whether all pixels are the same.
-        transparent: Share of pixels that are more than half transparent.
-        highest: Greatest sample of more than 8 bits; 0 for 8 bits.
-        dark: Whether these samples use less than a quarter of their range.
-    """
-
-    digest: str = ""
-    thumbnail: str = ""
-    colors: int = 0
-    blank: bool = False
-    transparent: float = 0.0
-    highest: int = 0
-    dark: bool = False
-
-
-@dataclass(frozen=True)
-class MaskFacts:
-    """What the pixels of a mask say.
-
-    Args:
-        colored: Whether they are colors.
-        values: Value, or color as 0xRRGGBB -> pixels; the most frequent ones.
-        distinct: Different values or colors.
-        thin: Values or colors whose objects are nowhere as wide as 4 pixels.
-        digest: Hash of the pixels.
-        palette: For values of a mask with a palette: value -> its color 0xRRGGBB.
-    """
-
-    colored: bool = False
-    values: dict[int, int] = field(default_factory=dict)
-    distinct: int = 0
-    thin: tuple[int, ...] = ()
-    digest: str = ""
-    palette: dict[int, int] = field(default_factory=dict)
-
-    @property
-    def pixels(self) -> int:
-        """Pixels whose values are kept."""
-        return sum(self.values.values())
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a pair says: headers, and pixels where they were read."""
-
-    image: Header
-    mask: Header
-    image_pixels: ImageFacts | None = None
-    mask_pixels: MaskFacts | None = None
-
-
-def facts_of(image: Path, label: Label, *, pixels: bool = True) -> Facts:
+def facts_of(
+    image: Picture, label: Label, reading: Reading = PHOTOS, window: Window | None = None, *, pixels: bool = True
+) -> Facts:
     """Look at an image and its label.
 
     Args:
         image: The image.
         label: Its mask, or where its label is drawn from.
+        reading: How the samples of the file become channels.
+        window: Part of the image that the label is for; None for all of it.
         pixels: Decode both; otherwise only the headers are read, and of a label that is drawn nothing.
     """
-    image_header, image_facts = _look_at_image(image, pixels=pixels)
+    if is_bands(image, reading, window):
+        image_header, image_facts = look_at_bands(image_path(image), reading, window, pixels=pixels)
+    else:
+        image_header, image_facts = _look_at_image(image, pixels=pixels)
     mask_header, mask_facts = _look_at_label(label, pixels=pixels)
     return Facts(image_header, mask_header, image_facts, mask_facts)
 
 
-def _look_at_image(path: Path, *, pixels: bool) -> tuple[Header, ImageFacts | None]:
-    header = read_header(path)
+def is_bands(image: Picture, reading: Reading, window: Window | None) -> bool:
+    """Whether an image is read by its bands, not as a photo, as `read_picture` decides."""
+    return window is not None or not is_photo(image, reading)
+
+
+def _look_at_image(image: Picture, *, pixels: bool) -> tuple[Header, ImageFacts | None]:
+    header = read_header(image)
     if header.problem or not pixels:
         return header, None
     try:
-        return header, image_facts(path, header)
+        return header, image_facts(image, header)
     except ValueError as error:
         kind = "float-image" if header.mode in ("F", "I") else "corrupt-file"
         return _with_problem(header, kind, reason(error)), None
 
 
 def _look_at_label(label: Label, *, pixels: bool) -> tuple[Header, MaskFacts | None]:
-    path = label_path(label)
-    if not isinstance(label, Path):
+    file = mask_file(label)
+    if file is None:
         if not pixels:
             return Header(), None
         try:
-            raw = label.read()
+            header, raw = read_label(label)
         except Exception as error:  # of whatever reads the file of labels
             return Header(problem=reason(error), kind="corrupt-file"), None
-        return Header(height=raw.shape[0], width=raw.shape[1]), mask_facts(raw)
-    header = read_header(path)
+        return header, mask_facts(raw)
+    header = read_header(file)
     if header.problem or not pixels:
         return header, None
     try:
-        facts = mask_facts(read_any_mask(path, header))
-        return header, replace(facts, palette=_palette(path, facts.values)) if header.mode == "P" else facts
+        facts = mask_facts(read_any_mask(file, header))
+        return header, replace(facts, palette=_palette(file, facts)) if header.mode == "P" else facts
     except ValueError as error:
         return _with_problem(header, "corrupt-file", reason(error)), None
 
 
-def _palette(path: Path, values: Iterable[int]) -> dict[int, int]:
-    """Colors that the palette of a file has for some values."""
-    with Image.open(path, formats=FORMATS) as image:
-        parts = image.getpalette() or []
-    kept = (value for value in values if 0 <= value < len(parts) // 3)
-    return {value: parts[3 * value] << 16 | parts[3 * value + 1] << 8 | parts[3 * value + 2] for value in kept}
+def mask_file(label: Label) -> Picture | None:
+    """The image file that a label is, on the disk or in a table; None if it is made from something else."""
+    return label if isinstance(label, Path | StoredMask) else None
 
 
-def read_header(path: Path) -> Header:
+def read_label(label: Label) -> tuple[Header, NDArray[Any]]:
+    """Read a label, also one that training refuses: its header, and whole numbers [H, W] or colors [H, W, 3].
+
+    Without them, and with a problem in the header, if its file can't be read.
+
+    Raises:
+        ValueError: If it can't be decoded or drawn.
+    """
+    file = mask_file(label)
+    if file is None:
+        assert not isinstance(label, Path)
+        raw = label.read()
+        return Header(height=raw.shape[0], width=raw.shape[1]), raw
+    header = read_header(file)
+    return header, np.empty((0, 0), dtype=np.uint8) if header.problem else read_any_mask(file, header)
+
+
+def _palette(file: Picture, facts: MaskFacts) -> dict[int, int]:
+    """Colors that the palette of a file has for the values of its mask."""
+    colors = read_palette(file) or []
+    kept = ((value, colors[value]) for value in facts.values if 0 <= value < len(colors))
+    return {value: red << 16 | green << 8 | blue for value, (red, green, blue) in kept}
+
+
+def opened(picture: Picture) -> Image.Image:
+    """Open an image file on the disk or in a table, for its header; a context, which closes it.
+
+    Raises:
+        Exception: Whatever Pillow raises for a damaged one.
+    """
+    file = picture if isinstance(picture, Path) else io.BytesIO(picture.read_bytes())
+    return Image.open(file, formats=FORMATS)
+
+
+def read_header(picture: Picture) -> Header:
     """Read the header of an image file; what is wrong with it is part of the answer."""
     try:
-        require_file(path)
-        if path.stat().st_size == 0:
-            return Header(problem=f"{path.name}: the file is empty (0 bytes)", kind="empty-file")
-        with Image.open(path, formats=FORMATS) as image:
+        if isinstance(picture, Path):
+            require_file(picture)
+            empty = picture.stat().st_size == 0
+        else:
+            empty = not picture.read_bytes()
+        if empty:
+            return Header(problem=f"{image_path(picture).name}: the file is empty (0 bytes)", kind="empty-file")
+        with opened(picture) as image:
             known = {
                 "format": str(image.format),
                 "mode": image.mode,
@@ -197,18 +166,18 @@ def read_header(path: Path) -> Header:
     except PermissionError as error:
         return Header(problem=reason(error), kind="unreadable-file")
     except Exception:  # damaged files make Pillow's readers raise nearly anything
-        return _refused(path)
+        return _refused(picture)
 
 
-def _refused(path: Path) -> Header:
+def _refused(picture: Picture) -> Header:
     """The header of a file that can't be opened: what training says of it."""
     try:
-        read_image(path)
+        read_image(picture)
     except ValueError as error:
         said = reason(error)
         unknown = "not an image of a known format" in said or "which is not read" in said
-        opened = "cannot be opened" not in said
-        return Header(problem=said, kind="unknown-file" if unknown else "corrupt-file" if opened else "unreadable-file")
+        could = "cannot be opened" not in said
+        return Header(problem=said, kind="unknown-file" if unknown else "corrupt-file" if could else "unreadable-file")
     return Header(problem="its header is damaged", kind="corrupt-file")
 
 
@@ -216,14 +185,14 @@ def _with_problem(header: Header, kind: str, problem: str) -> Header:
     return replace(header, problem=problem, kind=kind)
 
 
-def image_facts(path: Path, header: Header) -> ImageFacts:
+def image_facts(picture: Picture, header: Header) -> ImageFacts:
     """Look at the pixels of an image.
 
     Raises:
         ValueError: If it can't be decoded.
     """
     with_alpha = header.mode in ("RGBA", "LA", "PA", "P")
-    image = read_image(path, channels=4 if with_alpha else 3, upright=False)
+    image = read_image(picture, channels=4 if with_alpha else 3, upright=False)
     values = np.asarray(image)  # [H, W, C]
     flat = values.reshape(-1, values.shape[-1])
     some = flat[:: max(1, len(flat) // SAMPLED_PIXELS)]
@@ -240,7 +209,7 @@ def image_facts(path: Path, header: Header) -> ImageFacts:
     )
 
 
-def read_any_mask(path: Path, header: Header) -> NDArray[Any]:
+def read_any_mask(file: Picture, header: Header) -> NDArray[Any]:
     """Read a mask as training does; also those that training refuses: lossy ones, and floats as rounded numbers.
 
     Returns:
@@ -250,16 +219,16 @@ def read_any_mask(path: Path, header: Header) -> NDArray[Any]:
         ValueError: If it can't be decoded.
     """
     if header.format not in LOSSY and header.mode not in ("F", "CMYK", "YCbCr", "LAB", "HSV"):
-        return read_mask(path)
+        return read_mask(file)
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with opened(file) as image:
             if image.mode == "F":
                 whole = np.nan_to_num(np.rint(np.array(image, dtype=np.float64)))
                 return whole.clip(-(2**31), 2**31 - 1).astype(np.int32)
             gray = image.mode in ("L", "LA", "1")
             values = np.array(image.convert("L" if gray else "RGB"))
     except Exception as error:
-        raise ValueError(f"{path.name}: the image is damaged ({reason(error)})") from error
+        raise ValueError(f"{image_path(file).name}: the image is damaged ({reason(error)})") from error
     if values.ndim == 3 and (np.ptp(values.astype(np.int16), axis=-1) <= 2).all():
         return values[..., 0]  # gray, saved as colors
     return values
@@ -272,14 +241,8 @@ def mask_facts(raw: NDArray[Any]) -> MaskFacts:
         raw: Whole numbers [H, W], or colors [H, W, 3].
     """
     digest = hashlib.sha256(repr((raw.shape, str(raw.dtype))).encode() + np.ascontiguousarray(raw).tobytes())
-    colored = raw.ndim == 3
-    flat = codes(raw) if colored else raw
-    if flat.dtype == np.uint8:
-        counts = np.bincount(flat.ravel(), minlength=256)
-        present = np.flatnonzero(counts)
-        counts = counts[present]
-    else:
-        present, counts = np.unique(flat, return_counts=True)
+    present, counts, colored = counted(raw)
+    flat = color_codes(raw) if colored else raw
     order = np.argsort(-counts, kind="stable")[:MOST_VALUES]
     thin: tuple[int, ...] = ()
     if len(present) <= MOST_VALUES and min(flat.shape) >= 2 * THICK:
@@ -287,11 +250,6 @@ def mask_facts(raw: NDArray[Any]) -> MaskFacts:
         thin = tuple(int(value) for value in present[~inner])
     values = {int(present[i]): int(counts[i]) for i in order}
     return MaskFacts(colored, values, len(present), thin, digest.hexdigest()[:32])
-
-
-def codes(colors: NDArray[Any]) -> NDArray[np.int32]:
-    """Colors [H, W, 3] as numbers 0xRRGGBB [H, W]."""
-    return colors.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
 
 
 def _same_squares(values: NDArray[Any]) -> NDArray[np.bool_]:

@@ -15,22 +15,23 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from semask.data.classes import IGNORE_INDEX, Classes, default_palette
-from semask.data.dataset import label_path
 from semask.data.formats.folder import write_classes
-from semask.data.images import FORMATS, encoded, read_image
+from semask.data.guess import guess_classes
+from semask.data.images import Picture, encoded, read_image
+from semask.data.labels import color_codes
 from semask.data.similarity import grouped, near_duplicates
+from semask.data.survey import MaskKinds
 from semask.doctor.examine import Examined, own_splits
-from semask.doctor.facts import Header, codes, mask_facts, read_any_mask, read_header
+from semask.doctor.facts import is_bands, mask_facts, opened, read_header, read_label
 from semask.doctor.findings import printable
 from semask.doctor.judge import is_photo
+from semask.doctor.records import Header
 from semask.doctor.samples import Sample
 from semask.doctor.scan import odd
 from semask.files.atomic import write_whole
 from semask.files.reporter import Reporter
 from semask.files.text import one_line, reason
 
-MOST_COLORS = 40
-"""Different values or colors of all masks up to which each can become a class, where no list says which are."""
 LONGEST_NAME = 150
 
 
@@ -66,12 +67,18 @@ def write_copy(examined: Examined, out: Path, *, reporter: Reporter) -> list[str
         Lines that say what was done, and what can't be mended.
 
     Raises:
-        ValueError: If it is not known what the masks hold, no pair is left, or something can't be written.
+        ValueError: If the images are bands or parts of large ones, it is not known what the masks hold, no pair is
+            left, or something can't be written.
     """
+    if any(is_bands(x.image, x.reading, x.window) for x in examined.layout.samples[:1]):
+        raise ValueError(
+            f"{one_line(examined.root)}: a copy is written of photos only, not of bands or of large images: mend the "
+            "files that the report names"
+        )
     reading = reading_of(examined)
     samples = own_splits(examined.layout.samples, _groups(examined))
     if "swapped" in examined.found:
-        samples = [x._replace(image=label_path(x.label), label=x.image) for x in samples]
+        samples = [_exchanged(sample) for sample in samples]
     left = _repeated(examined, samples)
     done: Counter[str] = Counter()
     notes: list[dict[str, str]] = []
@@ -107,6 +114,7 @@ def reading_of(examined: Examined) -> Reading:
     """
     found, meaning, values = examined.found, examined.layout.meaning, examined.judge.tally.values
     nearest = any(name in found for name in ("smoothed-mask", "jpeg-mask"))
+    nearest = nearest or (meaning.table is not None and meaning.table.tolerance > 0)
     if meaning.classes is not None and meaning.table is not None:
         own = dict(meaning.table.values)
         if "off-by-one" in found:
@@ -123,26 +131,29 @@ def reading_of(examined: Examined) -> Reading:
 
 
 def _inferred(examined: Examined, nearest: bool) -> Reading:
-    """Each value or color that is frequent becomes a class."""
+    """Each value or color that is frequent becomes a class, as `semask train FOLDER` takes them."""
     tally, listed = examined.judge.tally, examined.layout.listed
     total = tally.values.total()
-    kept = sorted(key for key, count in tally.values.items() if not nearest or count >= 0.005 * total)
-    white = {value for colored, value in kept if not colored} == {0, IGNORE_INDEX}
-    values = [v for colored, v in kept if not colored and (v != IGNORE_INDEX or white)]
-    colors = [v for colored, v in kept if colored]
-    both = values or colors
-    if (values and colors) or not 2 <= len(both) <= MOST_COLORS:
-        raise ValueError(
-            f"{one_line(examined.root)}: it is not known which classes its masks hold ({len(kept)} different values or "
-            "colors): write a classes.json first"
-        )
+    kept = {key: count for key, count in tally.values.items() if not nearest or count >= 0.005 * total}
+    colors = {(v >> 16, v >> 8 & 255, v & 255): count for (colored, v), count in kept.items() if colored}
+    values = {v: count for (colored, v), count in kept.items() if not colored}
+    try:
+        guess = guess_classes(MaskKinds(values, colors, {}, tally.colored + tally.numbers))
+    except ValueError as error:
+        raise ValueError(f"{one_line(examined.root)}: {reason(error)}; or write a classes.json first") from error
+    count = len(guess.classes)
     given = listed.names if listed is not None else ()
-    if len(given) == 1 and len(both) == 2:
+    if len(given) == 1 and count == 2:
         given = ("background", given[0])
-    names = given if len(given) == len(both) else tuple(f"class {v}" if values else f"#{v:06x}" for v in both)
-    own = tuple((v >> 16, v >> 8 & 255, v & 255) for v in colors) or default_palette(len(both))
-    numbers = {v: i for i, v in enumerate(values)}
-    return Reading(Classes(tuple(names), own), numbers, {v: i for i, v in enumerate(colors)}, nearest)
+    names = given if len(given) == count else tuple(guess.classes)
+    entries = [entry for (entry,) in guess.classes.values()]
+    if not colors:
+        own = {value: index for index, value in enumerate(entries)}
+        return Reading(Classes(names, default_palette(count)), own, {}, nearest or guess.tolerance > 0)
+    codes = [int(entry[1:], 16) for entry in entries]
+    palette = tuple((code >> 16, code >> 8 & 255, code & 255) for code in codes)
+    own = {code: index for index, code in enumerate(codes)}
+    return Reading(Classes(names, palette), {}, own, nearest or guess.tolerance > 0)
 
 
 def _groups(examined: Examined) -> list[int]:
@@ -189,7 +200,9 @@ def _write_pair(examined: Examined, sample: Sample, out: Path, name: str, readin
     if header.problem:
         raise _Left(header.kind)
     try:
-        mask_header, raw = _raw_mask(sample)
+        mask_header, raw = read_label(sample.label)
+        if mask_header.problem:
+            raise _Left(mask_header.kind)
         if is_photo(mask_facts(raw)):
             raise _Left("the mask is a photo")
         upright = _upright(header, mask_header, raw.shape[:2], changed)
@@ -210,23 +223,13 @@ def _write_pair(examined: Examined, sample: Sample, out: Path, name: str, readin
     target = out / "images" / sample.split / f"{name}{ending}"
     if content is None:
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(sample.image, target)
+        _copy(sample.image, target)
     else:
         write_whole(target, content)
     picture = Image.fromarray(label)
     picture.putpalette(_flat(reading.classes))
     write_whole(out / "annotations" / sample.split / f"{name}.png", encoded(picture, "PNG"))
     return changed
-
-
-def _raw_mask(sample: Sample) -> tuple[Header, NDArray[Any]]:
-    if not isinstance(sample.label, Path):
-        raw = sample.label.read()
-        return Header(height=raw.shape[0], width=raw.shape[1]), raw
-    header = read_header(sample.label)
-    if header.problem:
-        raise _Left(header.kind)
-    return header, read_any_mask(sample.label, header)
 
 
 def _upright(image: Header, mask: Header, size: tuple[int, ...], changed: list[str]) -> bool:
@@ -256,7 +259,7 @@ def _turned(raw: NDArray[Any], orientation: int) -> NDArray[Any]:
 def to_indices(raw: NDArray[Any], reading: Reading) -> tuple[NDArray[np.uint8], int, int]:
     """A mask as class indices; also how many pixels got the nearest class, and how many are ignored as unknown."""
     colored = raw.ndim == 3
-    numbers = codes(raw) if colored else raw.astype(np.int64)
+    numbers = color_codes(raw) if colored else raw.astype(np.int64)
     known = reading.colors if colored else reading.values
     known = {**({0: IGNORE_INDEX} if colored else {IGNORE_INDEX: IGNORE_INDEX}), **known}
     found, inverse = np.unique(numbers, return_inverse=True)
@@ -288,8 +291,23 @@ def _distance(found: NDArray[Any], listed: NDArray[Any], *, colored: bool) -> ND
     return distance
 
 
+def _exchanged(sample: Sample) -> Sample:
+    """The same with image and mask exchanged, where both are files."""
+    image, label = sample.image, sample.label
+    both = isinstance(image, Path) and isinstance(label, Path)
+    return sample._replace(image=label, label=image) if both else sample  # type: ignore[arg-type]
+
+
+def _copy(image: Picture, target: Path) -> None:
+    """Copy the file of an image as it is."""
+    if isinstance(image, Path):
+        shutil.copyfile(image, target)
+    else:
+        target.write_bytes(image.read_bytes())
+
+
 def _image_content(
-    examined: Examined, path: Path, header: Header, *, upright: bool, changed: list[str]
+    examined: Examined, path: Picture, header: Header, *, upright: bool, changed: list[str]
 ) -> tuple[bytes | None, str]:
     """Content and ending of an image in the copy; None copies the file."""
     plain = header.mode in ("RGB", "L") and header.frames == 1 and header.orientation == 1
@@ -310,8 +328,8 @@ def _image_content(
     return encoded(image.convert("RGB"), "PNG"), ".png"
 
 
-def _opened_16(path: Path, *, upright: bool) -> Image.Image:
-    with Image.open(path, formats=FORMATS) as image:
+def _opened_16(path: Picture, *, upright: bool) -> Image.Image:
+    with opened(path) as image:
         image.load()
         return ImageOps.exif_transpose(image) if upright else image.copy()
 

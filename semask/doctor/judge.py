@@ -6,9 +6,10 @@ import numpy as np
 
 from semask.data.classes import IGNORE_INDEX
 from semask.data.images import MASK_SUFFIXES
-from semask.doctor.facts import LOSSY, Facts, Header, ImageFacts, MaskFacts
+from semask.doctor.facts import LOSSY
 from semask.doctor.findings import Collector
 from semask.doctor.meaning import Meaning, spelled
+from semask.doctor.records import Facts, Header, ImageFacts, MaskFacts
 from semask.doctor.samples import Sample
 from semask.doctor.tally import SplitTally, Tally, bounded
 from semask.files.text import one_line

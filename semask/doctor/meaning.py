@@ -9,7 +9,7 @@ from semask.data.classes import IGNORE_INDEX, Classes
 from semask.data.dataset import SegmentationDataset
 from semask.data.labels import LabelTable, palette_colors
 from semask.doctor.class_lists import ClassList
-from semask.doctor.facts import MaskFacts
+from semask.doctor.records import MaskFacts
 
 _NOWHERE = Path("mask")
 

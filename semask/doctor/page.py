@@ -131,7 +131,7 @@ def _figure(example: Example, examined: Examined, samples: dict[str, Sample]) ->
         sample = samples.get(name)
         if sample is None:
             continue
-        image, mask = picture_of_image(sample.image), picture_of_label(sample.label, classes)
+        image, mask = picture_of_image(sample), picture_of_label(sample.label, classes)
         own, label = sample.below(examined.root)
         for picture, title, exact in ((image, own, False), (mask, label, True)):
             tag = f'<img alt="{_escaped(title)}" src="{data_url(picture, exact=exact)}">' if picture else ""
@@ -165,7 +165,7 @@ def _mosaics(examined: Examined) -> Iterator[str]:
         figures = []
         for index in np.linspace(0, len(samples) - 1, min(MOSAIC, len(samples))):
             sample = samples[int(index)]
-            image = picture_of_image(sample.image)
+            image = picture_of_image(sample)
             mask = picture_of_label(sample.label, examined.layout.meaning.classes)
             if image is not None and mask is not None:
                 name = _escaped(sample.below(examined.root)[0])

@@ -2,38 +2,38 @@
 
 import base64
 import contextlib
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from semask.data.classes import IGNORE_INDEX, Classes, default_palette
 from semask.data.dataset import Label
-from semask.data.images import encoded, read_image
-from semask.doctor.facts import read_any_mask, read_header
+from semask.data.images import encoded, image_path, read_image
+from semask.doctor.facts import is_bands, read_label
+from semask.doctor.samples import Sample
+from semask.doctor.scenes import picture_of_bands
 
 SIDE = 220
 """Greatest side of a picture, in pixels."""
 
 
-def picture_of_image(path: Path, *, upright: bool = True) -> Image.Image | None:
+def picture_of_image(sample: Sample) -> Image.Image | None:
     """A small RGB picture of an image; None if it can't be read."""
+    image, reading, window = sample.image, sample.reading, sample.window
     with contextlib.suppress(ValueError):
-        return small(read_image(path, upright=upright))
+        if is_bands(image, reading, window):
+            return small(picture_of_bands(image_path(image), reading, window))
+        return small(read_image(image))
     return None
 
 
 def picture_of_label(label: Label, classes: Classes | None) -> Image.Image | None:
     """A small picture of a mask in colors, also of one that training refuses; None if it can't be read."""
     try:
-        if not isinstance(label, Path):
-            raw = label.read()
-        else:
-            header = read_header(label)
-            if header.problem:
-                return None
-            raw = read_any_mask(label, header)
+        header, raw = read_label(label)
     except Exception:  # of whatever reads the file of labels; what is wrong with it is told elsewhere
+        return None
+    if header.problem:
         return None
     if raw.ndim == 3:
         return small(Image.fromarray(raw.astype(np.uint8)), exact=True)

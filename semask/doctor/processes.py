@@ -9,7 +9,8 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 
 from semask.doctor.cache import Cache
-from semask.doctor.facts import Facts, Header, facts_of
+from semask.doctor.facts import facts_of
+from semask.doctor.records import Facts, Header
 from semask.doctor.samples import Sample
 
 BATCH = 8
@@ -39,12 +40,12 @@ def facts_of_all(samples: Sequence[Sample], cache: Cache, *, workers: int | None
 
 def _here(samples: Sequence[Sample], cache: Cache) -> Iterator[tuple[Sample, Facts]]:
     for sample in samples:
-        yield sample, cache.get(sample) or facts_of(sample.image, sample.label)
+        yield sample, cache.get(sample) or facts_of(sample.image, sample.label, sample.reading, sample.window)
 
 
 def look(batch: Sequence[Sample]) -> list[Facts]:
     """Look at some pairs; runs in a process of its own."""
-    return [facts_of(sample.image, sample.label) for sample in batch]
+    return [facts_of(sample.image, sample.label, sample.reading, sample.window) for sample in batch]
 
 
 def _in_processes(samples: Sequence[Sample], cache: Cache, workers: int) -> Iterator[tuple[Sample, Facts]]:

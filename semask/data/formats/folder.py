@@ -25,6 +25,8 @@ LARGEST_FILE = 2**20
 """Bytes of a classes.json that are read: 255 classes take far less."""
 LONGEST_NAME = 200
 """Characters of the name of a data set."""
+OTHER_SPLITS = ("valid", "validation", "test", "testing")
+"""Names of a validation split in the format "folders"."""
 LARGEST_LABEL = 65_535
 """Largest number in a mask of 16 bits."""
 
@@ -131,7 +133,22 @@ def recognize(listing: Listing) -> str | None:
     """A classes.json, and images next to annotations with the same splits."""
     if not (listing.root / CLASSES_FILE).is_file() or "images/train" not in listing.folders:
         return None
-    return f"{CLASSES_FILE}, images and annotations" if listing.masks("annotations/train") else None
+    splits = {folder.split("/")[1] for folder in listing.folders if folder.startswith("images/")}
+    if "val" not in splits and splits & set(OTHER_SPLITS):
+        return None  # the format "folders" knows these names
+    images = {path.stem for path in listing.images("images/train")}
+    masks = {path.stem for path in listing.masks("annotations/train")}
+    first = min(masks, default="")
+    if images.isdisjoint(masks) and any(first.startswith(stem) for stem in images):
+        return None  # likewise the endings of masks
+    return f"{CLASSES_FILE}, images and annotations" if masks else None
+
+
+def resembles(listing: Listing) -> str | None:
+    """What there is of this layout where something is missing, which finding its files then says."""
+    there = [name for name in ("images", "annotations") if any(x.parts[0] == name for x in listing.names)]
+    has = (listing.root / CLASSES_FILE).is_file() and bool(there)
+    return f"{CLASSES_FILE} and {' and '.join(there)}" if has else None
 
 
 FORMAT = Format(find=folder, splits={"train": "train", "val": "val"}, recognize=recognize)

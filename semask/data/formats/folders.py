@@ -15,7 +15,7 @@ from typing import NamedTuple
 from semask.data.class_files import find_class_file
 from semask.data.dataset import SegmentationDataset
 from semask.data.format import Format, Split
-from semask.data.formats.folder import CLASSES_FILE
+from semask.data.formats.folder import OTHER_SPLITS
 from semask.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES
 from semask.data.listing import Listing
 from semask.data.pairs import listed, pairs_by_stem
@@ -27,7 +27,7 @@ MASKS = (
     *("segmentations", "segmentation", "seg", "targets", "target", "y", "png"),
 )
 TRAIN = ("train", "training")
-VAL = ("val", "valid", "validation", "test", "testing")
+VAL = ("val", *OTHER_SPLITS)
 ENDINGS = (
     *("", "_mask", "-mask", "_masks", "_label", "-label", "_labels", "_gt", "-gt", "_seg", "_segmentation", "_l"),
     *("_annotation", "_ann", "_target", "_groundtruth", "_matte", "_p", "_m"),
@@ -98,6 +98,10 @@ def _place(root: Path, split: str | None, image_dir: str, label_dir: str) -> Pla
             return place
     has = listed(sorted({place.split or "no splits" for place in places})) if places else None
     there = listed(sorted(entry.name for entry in root.iterdir()))
+    if has is not None and split is None:
+        raise ValueError(
+            f"{one_line(root)}: it has {has} only: add a folder to train on (train) or to evaluate on (val) next to it"
+        )
     if has is not None:
         raise ValueError(f"{one_line(root)}: no split {one_line(repr(split))}; it has {has}")
     raise ValueError(
@@ -170,11 +174,6 @@ def recognize(listing: Listing) -> str | None:
     for place in _places(listing.root):
         images = place.images.relative_to(listing.root).as_posix()
         masks = place.masks.relative_to(listing.root).as_posix()
-        if (listing.root / CLASSES_FILE).is_file() and (images, masks) == (
-            f"images/{place.split}",
-            f"annotations/{place.split}",
-        ):
-            return None  # the format folder
         if listing.images(images) and (listing.masks(masks) or listing.images(masks)):  # JPEG masks are told later
             return f"images in {one_line(images)}, masks in {one_line(masks)}"
     return None
