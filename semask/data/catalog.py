@@ -67,7 +67,6 @@ def recognize(root: Path) -> Recognized:
     Raises:
         ValueError: If it has none of the known ones, or more than one; it says what was looked at.
     """
-    from semask.data.formats.folder import resembles
     from semask.data.listing import Listing
     from semask.data.tables import TABLE_SUFFIXES
 
@@ -87,9 +86,10 @@ def recognize(root: Path) -> Recognized:
     if len(chosen) > 1:
         said = "; ".join(f"{name} ({found[name]})" for name in chosen)
         raise ValueError(f"{one_line(root)}: may have several formats, {said}: choose one with --data.format")
-    if not chosen and (there := resembles(listing)) is not None:
-        return Recognized("folder", there)
     if not chosen:
+        for name, format in formats.items():
+            if format.resembles is not None and (reason := format.resembles(listing)) is not None:
+                return Recognized(name, reason)
         raise ValueError(f"{one_line(root)}: {nothing_recognized(listing)}")
     return Recognized(chosen[0], found[chosen[0]])
 

@@ -10,6 +10,7 @@ import numpy as np
 from semask.data.checking import Checked
 from semask.data.dataset import SegmentationDataset
 from semask.data.images import Picture, dark_line, image_path
+from semask.data.listing import OF_SYSTEMS
 from semask.data.pairs import listed
 from semask.files.text import one_line
 
@@ -101,13 +102,14 @@ def _name(names: Sequence[str], index: int) -> str:
 
 def unread_line(split: str, dataset: SegmentationDataset) -> str | None:
     """One line about files in the folders of the images that are not read; None if there are none."""
-    if not dataset.unread:
+    unread = [path for path in dataset.unread if path.name not in OF_SYSTEMS]
+    if not unread:
         return None
-    count = len(dataset.unread)
+    count = len(unread)
     files = "1 file is" if count == 1 else f"{count} files or linked folders are"
     return (
         f"{files} left out of the {split} split, which are no images by their ending, or read already: "
-        f"{listed([path.name for path in dataset.unread])}; images of another kind have to be converted"
+        f"{listed([path.name for path in unread])}; images of another kind have to be converted"
     )
 
 

@@ -25,6 +25,8 @@ class Format:
         title: Name of the public data set, for model cards; "" for a layout that any data set may have.
         recognize: Looks at a folder and says in words what shows that it has this layout; None if nothing does. Reads
             little: a few files at most.
+        resembles: Likewise for a folder in which a part of the layout is missing, where no format is recognized:
+            finding its files says which.
         general: Whether the layout says little, so that another format that recognizes the folder goes first.
     """
 
@@ -32,6 +34,7 @@ class Format:
     splits: Mapping[Split, str] | Callable[[Path], Mapping[Split, str]]
     title: str = ""
     recognize: Callable[[Listing], str | None] | None = None
+    resembles: Callable[[Listing], str | None] | None = None
     general: bool = False
 
     @property

@@ -56,8 +56,13 @@ class Objects(NamedTuple):
     pixels: dict[int, int]
 
 
-def mask_kinds(labels: Sequence[Label], *, track: Track = untracked) -> MaskKinds:
+def mask_kinds(labels: Sequence[Label], *, damaged: bool = False, track: Track = untracked) -> MaskKinds:
     """Count values and colors of masks.
+
+    Args:
+        labels: The masks.
+        damaged: Leave out those that can't be read.
+        track: Shows how far it is.
 
     Raises:
         ValueError: A mask can't be read.
@@ -65,7 +70,8 @@ def mask_kinds(labels: Sequence[Label], *, track: Track = untracked) -> MaskKind
     values: Counter[int] = Counter()
     colors: Counter[Color] = Counter()
     masks_of: Counter[int | Color] = Counter()
-    for kinds, counts, colored in track(_parallel(_kinds, labels), "Reading masks", len(labels)):
+    read = _parallel(_kinds_if_read if damaged else _kinds, labels)
+    for kinds, counts, colored in track(read, "Reading masks", len(labels)):
         if colored:
             found: list[Any] = [(int(code) >> 16, int(code) >> 8 & 255, int(code) & 255) for code in kinds]
             colors.update(dict(zip(found, counts.tolist(), strict=True)))
@@ -79,6 +85,13 @@ def mask_kinds(labels: Sequence[Label], *, track: Track = untracked) -> MaskKind
 
 def _kinds(label: Label) -> tuple[NDArray[Any], NDArray[Any], bool]:
     return counted(raw_label(label))
+
+
+def _kinds_if_read(label: Label) -> tuple[NDArray[Any], NDArray[Any], bool]:
+    try:
+        return _kinds(label)
+    except ValueError:
+        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), False
 
 
 def counted(raw: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], bool]:

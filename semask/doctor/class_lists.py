@@ -47,7 +47,7 @@ class ClassList(NamedTuple):
 def read_class_list(root: Path, found: Collector) -> ClassList | None:
     """Read ROOT/classes.json, and note what is wrong with it; None if nothing can be made of it."""
     path = root / CLASSES_FILE
-    if not path.exists():
+    if not path.exists() or path.is_dir():
         return None
     try:
         text = read_text(path, most=LARGEST_FILE)

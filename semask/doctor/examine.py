@@ -180,10 +180,11 @@ def _named(datasets: dict[str, SegmentationDataset], found: Collector) -> dict[s
     if all(dataset.names_classes for dataset in datasets.values()):
         return datasets
     try:
-        guess = guess_classes(mask_kinds([label for dataset in datasets.values() for _, label in dataset.pairs]))
+        labels = [label for dataset in datasets.values() for _, label in dataset.pairs]
+        guess = guess_classes(mask_kinds(labels, damaged=True))
     except ValueError as error:
         found.add("classes-missing", detail=reason(error))
-        return {}
+        return datasets
     found.add("classes-unnamed", detail=guess.reason)
     selection = Selection(guess.classes, guess.tolerance)
     return {split: dataset.selecting(selection) for split, dataset in datasets.items()}

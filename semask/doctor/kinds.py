@@ -315,7 +315,10 @@ KINDS: dict[str, Kind] = {
         "warning", "One mask for different images", "all but one of them are probably wrong", "find the right masks"
     ),
     # classes
-    "classes-missing": Kind("error", "No list of classes", "classes are not known", _CLASSES, "written from the masks"),
+    "classes-missing": Kind(
+        "error", "No list of classes", "the masks do not show which classes there are", f"{_CLASSES}, or data.classes",
+        "written from the masks",
+    ),
     "classes-unnamed": Kind(
         "note", "No file names the classes", "they are called after the values of the masks",
         "name them in classes.json, or in data.classes of the recipe that semask train FOLDER writes",

@@ -40,12 +40,12 @@ def facts_of_all(samples: Sequence[Sample], cache: Cache, *, workers: int | None
 
 def _here(samples: Sequence[Sample], cache: Cache) -> Iterator[tuple[Sample, Facts]]:
     for sample in samples:
-        yield sample, cache.get(sample) or facts_of(sample.image, sample.label, sample.reading, sample.window)
+        yield sample, cache.get(sample) or facts_of(*sample.files)
 
 
 def look(batch: Sequence[Sample]) -> list[Facts]:
     """Look at some pairs; runs in a process of its own."""
-    return [facts_of(sample.image, sample.label, sample.reading, sample.window) for sample in batch]
+    return [facts_of(*sample.files) for sample in batch]
 
 
 def _in_processes(samples: Sequence[Sample], cache: Cache, workers: int) -> Iterator[tuple[Sample, Facts]]:

@@ -1,11 +1,13 @@
 """The fast part of the doctor, for the start of a training: headers of all files, pixels of a few."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
+from semask.data.dataset import SegmentationDataset
+from semask.data.format import Split
 from semask.data.source import Data
+from semask.data.survey import evenly
 from semask.doctor.class_lists import note_alike
 from semask.doctor.facts import facts_of
 from semask.doctor.findings import Collector, Finding
@@ -16,22 +18,28 @@ from semask.doctor.samples import Sample, samples_of
 from semask.doctor.scan import scan
 from semask.doctor.whole_set import judge_set
 
+SCANNED = 20_000
+"""Files of the folder that are looked at."""
 HEADERS = 400
 """Pairs of a split whose headers are read."""
 DECODED = 24
 """Pairs of a split that are decoded."""
-SAID_BY_CHECK = {
-    *("unread-file", "dark", "zero-unused", "mostly-ignored", "ignored-class", "shared-image", "class-never"),
-    *("class-only-train", "class-only-val", "small-image", "rare-class"),
-}
-"""Findings that `semask.data.diagnostics` tells better, or that would be told of every small trial."""
+LARGEST = 2**23
+"""Pixels of the images that are decoded."""
+SECONDS = 0.5
+"""Time for the pairs of a split, after which no further one is looked at."""
+SAID_BY_CHECK = frozenset(
+    ("dark", "zero-unused", "ignored-class", "shared-image", "class-never", "class-only-train", "class-only-val")
+)
+"""Findings that `semask.data.diagnostics` tells of all files."""
 
 
-def quick_findings(data: Data) -> list[Finding]:
+def quick_findings(data: Data, datasets: Mapping[Split, SegmentationDataset] | None = None) -> list[Finding]:
     """Look at a part of the files that a run is to be trained and evaluated on, in about a second.
 
     Args:
-        data: Where they are; both splits have to be found.
+        data: Where they are.
+        datasets: The splits; None finds them.
 
     Returns:
         What was found, the most serious first. Nothing is said that only all files can show.
@@ -40,40 +48,57 @@ def quick_findings(data: Data) -> list[Finding]:
         ValueError: If training could not find the files.
     """
     root = Path(data.root).expanduser()
-    datasets = {"train": data.dataset("train"), "val": data.dataset("val")}
+    if datasets is None:
+        datasets = {"train": data.dataset("train"), "val": data.dataset("val")}
     found = Collector()
-    unusable = frozenset(str(file.name) for file in scan(root, found) if not file.usable)
+    if root.is_dir():
+        scan(root, found, most=SCANNED)
+    for each in found.findings:
+        if each.severity == "error":  # of a pair it is found below, and other files are not read
+            found.drop(each.name)
     meaning = Meaning.of_dataset(datasets["train"])
-    judge = Judge(root, meaning, found, unusable=unusable, allow_ignored=data.allow_empty_masks)
-    if judge.meaning.classes is not None:
-        note_alike(judge.meaning.classes.names, found)
+    allowed = data.allow_empty_masks or any(any(dataset.windows) for dataset in datasets.values())
+    judge = Judge(root, meaning, found, allow_ignored=allowed)
+    if meaning.classes is not None:
+        note_alike(meaning.classes.names, found)
     samples: list[Sample] = []
+    complete = True
     for split, dataset in datasets.items():
-        of_split = samples_of(split, dataset, root)
+        of_split = samples_of(split, dataset, root, measured=data.measure == "range")
         note_clashes(((each.split, each.name, each.below(root)[0]) for each in of_split), found)
-        decoded = set(_spread(len(of_split), DECODED))
-        for index in sorted(decoded | set(_spread(len(of_split), HEADERS))):
-            sample = of_split[index]
-            samples.append(sample)
-            judge.pair(sample, facts_of(sample.image, sample.label, pixels=index in decoded))
-    judge_set(judge, samples, complete=all(len(each) <= DECODED for each in datasets.values()))
+        looked = _look(of_split, judge)
+        samples += looked
+        complete = complete and len(looked) == len(of_split) == judge.tally.split(split).masks
+    judge_set(judge, samples, complete=complete)
     return found.findings
 
 
-def quick_lines(data: Data) -> list[str]:
+def _look(samples: list[Sample], judge: Judge) -> list[Sample]:
+    """Look at some pairs of a split, evenly spread; returns which."""
+    until = time.monotonic() + SECONDS
+    decoded = set(evenly(range(len(samples)), DECODED))
+    looked = []
+    for index in [*sorted(decoded), *(i for i in evenly(range(len(samples)), HEADERS) if i not in decoded)]:
+        if time.monotonic() > until:
+            break
+        sample = samples[index]
+        facts = facts_of(*sample.files, pixels=False)
+        if index in decoded and facts.image.height * facts.image.width <= LARGEST:
+            facts = facts_of(*sample.files)
+        judge.pair(sample, facts)
+        looked.append(sample)
+    return looked
+
+
+def quick_lines(
+    data: Data, datasets: Mapping[Split, SegmentationDataset], *, said: frozenset[str] = SAID_BY_CHECK
+) -> list[str]:
     """What a training is to be warned of that its own check of the files does not say, one line each.
 
-    Nothing is said of images that the doctor does not look at: bands, cells of a table, parts of larger images.
+    Args:
+        data: Where the files are.
+        datasets: Both splits.
+        said: Names of findings that are told already.
     """
-    if not data.reading.photos or data.measure is not None:
-        return []
-    try:
-        found = quick_findings(data)
-    except ValueError:  # what stops a training, its own check says
-        return []
-    return [each.line for each in found if each.severity == "warning" and each.name not in SAID_BY_CHECK]
-
-
-def _spread(count: int, most: int) -> Iterator[int]:
-    """Up to `most` indices, evenly spread."""
-    return (int(index) for index in np.linspace(0, count - 1, min(count, most)))
+    found = quick_findings(data, datasets)
+    return [each.line for each in found if each.severity != "note" and each.name not in said]

@@ -31,6 +31,11 @@ class Sample(NamedTuple):
     reading: Reading = PHOTOS
     window: Window | None = None
 
+    @property
+    def files(self) -> tuple[Picture, Label, Reading, Window | None]:
+        """What `facts_of` looks at."""
+        return self.image, self.label, self.reading, self.window
+
     def below(self, root: Path) -> tuple[str, str]:
         """Paths of image and label below a folder."""
         image, label = (_below(path, root) for path in (image_path(self.image), label_path(self.label)))

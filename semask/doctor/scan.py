@@ -42,12 +42,13 @@ class File(NamedTuple):
     usable: bool = True
 
 
-def scan(root: Path, found: Collector) -> list[File]:
+def scan(root: Path, found: Collector, *, most: int | None = None) -> list[File]:
     """List the files below a folder, and note what is odd about them.
 
     Args:
         root: The folder.
         found: Takes findings in.
+        most: Files after which no further folder is listed; None for all.
 
     Returns:
         Files that may be part of a pair, sorted by name.
@@ -59,7 +60,7 @@ def scan(root: Path, found: Collector) -> list[File]:
     visits: Counter[tuple[int, int]] = Counter()
     inside = root.resolve()
     left: list[tuple[Path, frozenset[tuple[int, int]]]] = [(root, frozenset())]  # with the folders around each
-    while left:
+    while left and (most is None or len(files) < most):
         folder, around = left.pop()
         name = folder.relative_to(root).as_posix()
         try:
@@ -108,11 +109,6 @@ def odd(name: str) -> bool:
     return any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name)
 
 
-def looks_like_image(name: PurePosixPath) -> bool:
-    """Whether a file has the ending of an image, of one that is read or not."""
-    return name.suffix.lower() in IMAGE_SUFFIXES + UNREAD_IMAGES
-
-
 def _of_systems(name: str) -> bool:
     return name.lower() in _SYSTEM_NAMES or name.startswith("._")
 
@@ -127,7 +123,7 @@ def _leads_inside(path: Path, root: Path) -> bool:
 def _file(path: Path, below: str, found: Collector) -> File:
     """A file, or what has the name of one; what is wrong with it is noted if it has the ending of an image."""
     name = PurePosixPath(below)
-    matters = looks_like_image(name)
+    matters = name.suffix.lower() in IMAGE_SUFFIXES  # others are not read
     try:
         status = path.stat()
     except OSError as error:

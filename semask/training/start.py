@@ -19,9 +19,10 @@ from semask.checkpoints.pretrained import load_pretrained
 from semask.data import diagnostics
 from semask.data.classes import Classes
 from semask.data.dataset import SegmentationDataset
+from semask.data.format import Split
 from semask.data.source import Data
 from semask.data.transforms import Augmentation
-from semask.doctor.quick import quick_lines
+from semask.doctor.quick import SAID_BY_CHECK, quick_lines
 from semask.evaluation import check_classes
 from semask.extras import require
 from semask.files.reporter import Reporter
@@ -148,7 +149,7 @@ def check_files(
     Raises:
         ValueError: If a file is bad, or it has to be said what 255 means in the masks.
     """
-    datasets = {"train": train_set, "val": val_set}
+    datasets: dict[Split, SegmentationDataset] = {"train": train_set, "val": val_set}
     if data.check == "none":  # a run that never sees class 1 would end with a score all the same
         for dataset in datasets.values():
             dataset.require_decided()
@@ -167,9 +168,10 @@ def check_files(
     ]
     lines += diagnostics.notes_of(train_set, val_set)
     if data.check != "none":
-        lines += [*diagnostics.warnings_of(*splits), diagnostics.shared_line(train_set, val_set)]
-    if data.check != "none":
-        lines += quick_lines(data)
+        shared = diagnostics.shared_line(train_set, val_set)
+        # Images of the same pixels in other files are the doctor's to find.
+        said = SAID_BY_CHECK if shared is not None else SAID_BY_CHECK - {"shared-image"}
+        lines += [*diagnostics.warnings_of(*splits), shared, *quick_lines(data, datasets, said=said)]
     if data.check == "labels":
         lines += [diagnostics.dark_images_line(dataset) for dataset in datasets.values()]
     reporter.warn(lines)

@@ -134,13 +134,11 @@ each("two images of one stem", "same-stem", "p1.jpg", lambda s: Image.fromarray(
 each("two masks of one stem", "same-stem", "p1.tif", lambda s: Image.fromarray(label(9)).save(s.mask(1, ".tif")))
 each("case of a pair", "pair-case", "P1.png", lambda s: rename(s.mask(1), "P1.png"))
 each("case of all pairs", "pair-case", "P0.png", lambda s: [rename(s.mask(i), f"P{i}.png") for i in range(6)])
-each("masks with an ending", "refused", "", lambda s: [rename(s.mask(i), f"p{i}_mask.png") for i in range(6)])
 each("no val", "split-missing", "val", lambda s: [shutil.rmtree(x.parent) for x in (s.image(4), s.mask(4))])
 each("no train", "split-missing", "train", lambda s: [shutil.rmtree(x.parent) for x in (s.image(0), s.mask(0))])
 each("no val masks", "image-without-mask", "images/val/p4.png", lambda s: shutil.rmtree(s.mask(4).parent))
 each("no masks", "unknown-layout", "", lambda s: shutil.rmtree(s.root / "annotations"))
 each("no images", "unknown-layout", "", lambda s: shutil.rmtree(s.root / "images"))
-each("valid for val", "refused", "", lambda s: [rename(s.root / x / "val", "valid") for x in ("images", "annotations")])
 
 
 @broken("pair-unicode", "o")

@@ -114,6 +114,123 @@ each("more folders", lambda s: put(s.root / "depth" / "train" / "p0.png", s.imag
 each("frames of a video", lambda s: s.put_image(1, (s.photos[0] // 2 * 2)))
 
 
+# other layouts and kinds of files than the folder tree
+each("masks with an ending", lambda s: [s.mask(i).rename(s.mask(i).with_stem(f"p{i}_mask")) for i in range(6)])
+each("valid for val", lambda s: [(s.root / x / "val").rename(s.root / x / "valid") for x in ("images", "annotations")])
+each("no list", lambda s: (s.root / "classes.json").unlink())
+each("no list, colors", lambda s: [with_palette(s, colored), (s.root / "classes.json").unlink()])
+each(
+    "no list, 0 and 255", lambda s: [s.all_masks(lambda x: (x > 0) * np.uint8(255)), (s.root / "classes.json").unlink()]
+)
+each("list as text", lambda s: [(s.root / "classes.json").unlink(), put(s.root / "classes.txt", b"a\nb\nc\n")])
+
+
+@lambda program: each("no splits", program)
+def no_splits(s: Made) -> None:
+    several(s, 30)
+    moved(s, lambda name: (f"images/{name}.png", f"masks/{name}.png"))
+
+
+@lambda program: each("images next to masks", program)
+def next_to_each_other(s: Made) -> None:
+    several(s, 30)
+    moved(s, lambda name: (f"{name}.png", f"{name}_mask.png"))
+
+
+@lambda program: each("table of paths", program)
+def table_of_paths(s: Made) -> None:
+    rows = [f"{s.image(i).relative_to(s.root)},{s.mask(i).relative_to(s.root)},{s.split(i)}" for i in range(6)]
+    moved(s, lambda name: (f"x/{name}.png", f"z/{name}.png"))
+    text = "\n".join(["image,mask,split", *rows]).replace("images/train/", "x/").replace("images/val/", "x/")
+    text = text.replace("annotations/train/", "z/").replace("annotations/val/", "z/")
+    (s.root / "classes.json").unlink()
+    (s.root / "pairs.csv").write_text(text + "\n")
+
+
+@lambda program: each("cells of a table", program)
+def cells(s: Made) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for split, places in (("train", range(4)), ("val", range(4, 6))):
+        columns = {
+            name: [{"bytes": path(i).read_bytes(), "path": f"{i}.png"} for i in places]
+            for name, path in (("image", s.image), ("label", s.mask))
+        }
+        pq.write_table(pa.table(columns), s.root / f"{split}-00000-of-00001.parquet")
+    for name in ("images", "annotations", "classes.json"):
+        remove(s.root / name)
+
+
+@lambda program: each("Pascal VOC", program)
+def pascal_voc(s: Made) -> None:
+    (s.root / "ImageSets/Segmentation").mkdir(parents=True)
+    for split, places in (("train", range(4)), ("val", range(4, 6))):
+        (s.root / f"ImageSets/Segmentation/{split}.txt").write_text("".join(f"p{i}\n" for i in places))
+    s.all_images(lambda x: x, ".jpg")
+    moved(s, lambda name: (f"JPEGImages/{name}.jpg", f"SegmentationClass/{name}.png"), ".jpg")
+    put(s.root / "labelmap.txt", b"background:0,0,0::\nroad:128,0,0::\ntree:0,128,0::\n")
+    (s.root / "classes.json").unlink()
+
+
+@lambda program: each("five bands", program)
+def five_bands(s: Made) -> None:
+    for i in range(6):
+        put_bands(s, i, np.concatenate([s.photos[i], s.photos[i][..., :2]], -1).astype(np.uint16) * 40)
+
+
+@lambda program: each("floats in all images", program)
+def floats(s: Made) -> None:
+    for i in range(6):
+        put_bands(s, i, s.photos[i][..., :1].astype(np.float32) / 7)
+
+
+@lambda program: each("parts of large images", program)
+def parts(s: Made) -> None:
+    s.options |= {"format": "raster", "chip": (40, 48)}
+    for i in range(6):
+        put_bands(s, i, photo(i, (80, 96)))
+        s.put_mask(i, label(i, (80, 96)))
+
+
+def put_bands(s: Made, i: int, samples: np.ndarray, before: str = ".png") -> None:
+    import rasterio
+
+    height, width, count = samples.shape
+    s.image(i, before).unlink()
+    kind = {"driver": "GTiff", "height": height, "width": width, "count": count, "dtype": samples.dtype}
+    with rasterio.open(s.image(i, ".tif"), "w", **kind) as file:
+        file.write(samples.transpose(2, 0, 1))
+
+
+def remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def several(s: Made, count: int) -> None:
+    """More pairs, so that some are held out."""
+    for i in range(6, count):
+        Image.fromarray(photo(i)).save(s.image(0).with_stem(f"p{i}"))
+        Image.fromarray(label(i)).save(s.mask(0).with_stem(f"p{i}"))
+
+
+def moved(s: Made, to: Callable[[str], tuple[str, str]], ending: str = ".png") -> None:
+    """Give all pairs other places."""
+    images = sorted((s.root / "images").rglob(f"*{ending}"))
+    for image in images:
+        mask = s.root / "annotations" / image.parent.name / f"{image.stem}.png"
+        for path, name in zip((image, mask), to(image.stem), strict=True):
+            (s.root / name).parent.mkdir(parents=True, exist_ok=True)
+            path.rename(s.root / name)
+    for name in ("images/train", "images/val", "annotations"):
+        remove(s.root / name)
+    if not any((s.root / "images").iterdir()):
+        remove(s.root / "images")
+
+
 @lambda program: each("two sizes", program)
 def two_sizes(s: Made) -> None:
     for i in (1, 3, 5):

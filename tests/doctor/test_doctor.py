@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from broken import BROKEN
 from made import Made
+from right import RIGHT, put_bands
 
-from semask.doctor.cache import Cache, as_plain, facts_from
+from semask.data.source import Data
+from semask.doctor.cache import Cache, as_plain, facts_from, key_of
 from semask.doctor.class_lists import read_class_list
 from semask.doctor.examination import doctor
 from semask.doctor.examine import FACTS_FILE
@@ -17,7 +19,8 @@ from semask.doctor.facts import facts_of, mask_facts
 from semask.doctor.findings import Collector
 from semask.doctor.kinds import KINDS, markdown
 from semask.doctor.processes import facts_of_all
-from semask.doctor.samples import Sample
+from semask.doctor.quick import quick_findings
+from semask.doctor.samples import Sample, samples_of
 from semask.doctor.scan import scan
 
 ROOT = Path(__file__).parents[2]
@@ -218,6 +221,52 @@ def test_classes_that_no_file_names_are_taken_from_the_masks(tmp_path, semask, m
     assert "classes-unnamed" in said
 
 
-def test_images_in_tables_are_not_looked_at(tmp_path, semask):
-    hub = ROOT / "tests" / "data" / "formats" / "samples" / "huggingface" / "saved"
-    assert "the doctor looks at files" in semask.refused("doctor", hub, "--out", tmp_path / "out")
+def test_cells_of_a_table_are_looked_at_and_copied(tmp_path):
+    made = Made(tmp_path / "set")
+    BROKEN["in both splits"][2](made)
+    BROKEN["truncated mask"][2](made)
+    RIGHT["cells of a table"](made)
+    outcome = doctor({"root": str(made.root)}, out=tmp_path / "out", fix=tmp_path / "copy", workers=0)
+    found = {each.name: each.examples[0].files for each in outcome.findings}
+    assert found["shared-image"][0].endswith("train-00000-of-00001.parquet/row-0")
+    assert outcome.page.read_text().count("<img") > 4
+    data = Data(root=str(tmp_path / "copy"))
+    assert sum(data.dataset(split).check().masks for split in ("train", "val")) == 4
+
+
+def test_parts_of_large_images_are_told_apart(tmp_path):
+    made = Made(tmp_path / "set")
+    RIGHT["parts of large images"](made)
+    data = Data(root=str(made.root), **made.options)
+    samples = samples_of("train", data.dataset("train"), made.root)
+    assert len({key_of(sample) for sample in samples}) == len(samples) == 16
+    here = list(facts_of_all(samples, Cache(None), workers=0))
+    assert list(facts_of_all(samples, Cache(None), workers=1)) == here
+    assert {facts.image.stored for facts in here} == {(40, 48)}
+    assert len({facts.image_pixels.digest for facts in here}) == 16
+    with pytest.raises(ValueError, match="a copy is written of photos only"):
+        doctor({"root": str(made.root), **made.options}, out=tmp_path / "out", fix=tmp_path / "copy", workers=0)
+
+
+def test_bands_that_are_damaged_or_blank_are_named(tmp_path):
+    made = Made(tmp_path / "set")
+    RIGHT["five bands"](made)
+    put_bands(made, 1, np.zeros((*made.labels[0].shape, 5), dtype=np.uint16), ".tif")
+    path = made.image(2, ".tif")
+    path.write_bytes(path.read_bytes()[:4000])
+    outcome = doctor({"root": str(made.root)}, out=tmp_path / "out", workers=0)
+    found = {each.name: each.examples[0].files for each in outcome.findings}
+    assert found["blank-image"] == ("images/train/p1.tif",)
+    assert found["corrupt-file"] == ("images/train/p2.tif",)
+
+
+def test_the_fast_part_ends_in_time(tmp_path, monkeypatch):
+    made = Made(tmp_path / "set")
+    BROKEN["black"][2](made)
+    data = Data(root=str(made.root))
+    assert [each.name for each in quick_findings(data)] == ["blank-image"]
+    monkeypatch.setattr("semask.doctor.quick.SECONDS", -1.0)
+    assert quick_findings(data) == []
+    monkeypatch.undo()
+    monkeypatch.setattr("semask.doctor.quick.LARGEST", 100)
+    assert quick_findings(data) == []

@@ -34,7 +34,6 @@ MENDED = {
     "names_that_differ_in_case": 6,
     "line_break_in_a_name": 6,
     "swapped_folders": 6,
-    "masks with an ending": 6,
     "no val": 4,
     "in both splits": 5,
     "cmyk": 6,

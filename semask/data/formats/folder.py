@@ -151,4 +151,4 @@ def resembles(listing: Listing) -> str | None:
     return f"{CLASSES_FILE} and {' and '.join(there)}" if has else None
 
 
-FORMAT = Format(find=folder, splits={"train": "train", "val": "val"}, recognize=recognize)
+FORMAT = Format(find=folder, splits={"train": "train", "val": "val"}, recognize=recognize, resembles=resembles)
