@@ -140,7 +140,7 @@ def ours(
     if case.kind == "predict":
         return predicting(case, partial(labels, model, case=case))
     from semask.settings.training import Training  # needs the extra `train`
-    from semask.training.start import parameter_groups  # needs the extra `train`
+    from semask.training.parameters import parameter_groups  # needs the extra `train`
 
     loss = PixelLoss(average="all")
     if "cross_entropy" in faster:

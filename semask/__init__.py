@@ -57,11 +57,15 @@ if TYPE_CHECKING:
     from semask.settings.inference import Inference as Inference
     from semask.settings.model import ModelSettings as ModelSettings
     from semask.settings.training import Training as Training
+    from semask.training.callbacks import Callback as Callback
+    from semask.training.callbacks import Progress as Progress
+    from semask.training.callbacks import StopTraining as StopTraining
     from semask.training.loop import train as train
 
 _HOMES = {
     "Augmentation": "semask.data.transforms",
     "Backbone": "semask.encoders.backbone",
+    "Callback": "semask.training.callbacks",
     "Classes": "semask.data.classes",
     "ConfusionMatrix": "semask.metrics",
     "Data": "semask.data.source",
@@ -75,12 +79,14 @@ _HOMES = {
     "PixelLoss": "semask.losses.pixel",
     "Prediction": "semask.prediction.prediction",
     "Predictor": "semask.prediction.predictor",
+    "Progress": "semask.training.callbacks",
     "Result": "semask.prediction.results",
     "SeMask": "semask.model",
     "SegmentationDataset": "semask.data.dataset",
     "SemanticAttention": "semask.semantic.attention",
     "SemanticEncoder": "semask.encoders.encoder",
     "SemanticLayer": "semask.semantic.layer",
+    "StopTraining": "semask.training.callbacks",
     "Training": "semask.settings.training",
     "accelerate": "semask.acceleration.accelerate",
     "attach": "semask.encoders.library",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from semask.config import ModelConfig
 from semask.decoders.catalog import build_decoder
 from semask.decoders.decoder import Decoder
 from semask.encoders.backbone import Backbone, LibraryBackbone
@@ -57,7 +58,10 @@ def build(encoder: str | SemanticEncoder = "swin_tiny", decoder: str | Decoder =
         std=chosen.std,
     )
     if isinstance(encoder, str) and isinstance(decoder, str):  # else its parts say what they are
-        model.config = chosen.as_dict() | described(built.backbone)
+        normalization = {name: model.config[name] for name in ("mean", "std")}  # the backbone's own, if not given
+        model.config = ModelConfig(chosen.as_dict() | described(built.backbone) | normalization)
+    elif chosen.value_range is not None:
+        model.config["value_range"] = chosen.as_dict()["value_range"]
     return model
 
 

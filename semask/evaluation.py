@@ -107,6 +107,7 @@ def evaluate(
             settings = inference_of(recipe_inference(opened), inference)
             source = source_of(opened, data, format=format, split=split, object_255=object_255)
             dataset = source.dataset("val")
+            dataset.reading = dataset.reading.for_model(opened.config)
             check_classes(opened, dataset)
             dataset.require_decided()
         if len(set(gathered(choice.precision, group.world_size))) > 1:
@@ -114,7 +115,8 @@ def evaluate(
         with all_or_none(group.world_size):
             if group.rank == 0:
                 tell(choice, reporter)
-                reporter.warn([diagnostics.unread_line("val", dataset), diagnostics.dark_images_line(dataset)])
+                lines = [diagnostics.unread_line("val", dataset), diagnostics.unlabeled_line("val", dataset)]
+                reporter.warn([*lines, *diagnostics.notes_of(dataset), diagnostics.dark_images_line(dataset)])
         result = evaluate_model(
             Predictor(opened, settings),
             dataset,

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from semask.config import ModelConfig
 from semask.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from semask.decoders.decoder import Decoder
 from semask.decoders.prior import PriorDecoder
@@ -25,13 +26,14 @@ class SeMask(nn.Module):
     Args:
         encoder: Image to one map and one semantic prior a stage, e.g. of `semask.attach`.
         decoder: Maps to class scores or masks.
-        mean: Mean of each channel that images are normalized with, for values in [0, 1]; the default is ImageNet's.
+        mean: Mean of each channel that images are normalized with, for values in [0, 1]; None for the backbone's own.
         std: Standard deviation of each channel, likewise.
 
     Attributes:
-        config: What it is made of, by the names of `ModelSettings`, as JSON holds it.
+        config: What it is made of, by the names of `ModelSettings`, as JSON holds it: a dictionary.
         metadata: What the checkpoint says besides the weights: classes, recipe, metrics, versions; empty for a fresh
             model.
+        load_report: What `semask.load` with other classes took over and what is fresh: a `LoadReport`; else None.
         size_divisor: Images are padded with zeros, at the right and the bottom, to a multiple of this.
 
     Raises:
@@ -52,8 +54,8 @@ class SeMask(nn.Module):
         encoder: SemanticEncoder,
         decoder: Decoder,
         *,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         for name, part, kind in (("encoder", encoder, SemanticEncoder), ("decoder", decoder, Decoder)):
@@ -62,6 +64,8 @@ class SeMask(nn.Module):
                     f"{name} is a {type(part).__name__}, not a {kind.__name__}: build a model from names with "
                     "semask.build(ENCODER, DECODER, ...)"
                 )
+        mean = getattr(encoder.backbone, "mean", None) or IMAGENET_MEAN if mean is None else mean
+        std = getattr(encoder.backbone, "std", None) or IMAGENET_STD if std is None else std
         if len(mean) != len(std):
             raise ValueError(f"mean has {len(mean)} and std {len(std)} values: give one a channel")
         self.encoder, self.decoder = encoder, decoder
@@ -70,8 +74,9 @@ class SeMask(nn.Module):
         )
         self.size_divisor = math.lcm(decoder.size_divisor, encoder.backbone.size_divisor)
         channels = {"in_channels": len(mean), "mean": list(mean), "std": list(std)}
-        self.config: dict[str, Any] = {**encoder.config, **decoder.config, **channels}
+        self.config = ModelConfig({**encoder.config, **decoder.config, **channels})
         self.metadata: dict[str, Any] = {}
+        self.load_report: object | None = None
 
     def forward(self, image: Tensor, *, with_prior: bool | None = None, masks_only: bool = False) -> SeMaskOutput:
         """Segment images.

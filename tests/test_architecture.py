@@ -19,6 +19,7 @@ FLOORS: dict[str, int] = {
     "decoders": 1,
     "losses": 1,
     "outputs": 1,
+    "config": 1,
     "metrics": 1,
     "model": 2,
     "settings": 3,

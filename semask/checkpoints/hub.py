@@ -9,7 +9,7 @@ FOLDER
 import contextlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,8 @@ def from_pretrained(
     token: str | bool | None = None,
     local_files_only: bool = False,
     device: torch.device | str = "cpu",
+    num_classes: int | None = None,
+    classes: Sequence[str] | None = None,
     **others: object,
 ) -> SeMask:
     """Load a model from the Hub, or from whatever else `semask.load` reads.
@@ -75,7 +77,9 @@ def from_pretrained(
         token: Access token for private repositories; None for the one of `hf auth login`, False for none.
         local_files_only: Use only what was downloaded before.
         device: Where to put the model.
-        others: None are known: a model is what its file says.
+        num_classes: Number of classes if it is to be another one, as for `semask.load`.
+        classes: Names of other classes, in place of their number.
+        others: None are known: but for its classes a model is what its file says.
 
     Returns:
         The model in evaluation mode; `metadata` holds what the checkpoint says besides the weights.
@@ -85,11 +89,11 @@ def from_pretrained(
     """
     if others:
         raise ValueError(
-            f"from_pretrained got {', '.join(others)}: a model is what its file says; drop it, or for other "
-            "classes or settings train with `semask train --training.pretrained`"
+            f"from_pretrained got {', '.join(others)}: but for its classes a model is what its file says; drop it, or "
+            "for other settings train with `semask train --training.pretrained`"
         )
     if not is_hub_name(Path(source)):
-        return load(source, device=device)
+        return load(source, device=device, num_classes=num_classes, classes=classes)
     from huggingface_hub import hf_hub_download
 
     advice = "check name, revision and network, or log in with `hf auth login` if it is private"
@@ -102,7 +106,7 @@ def from_pretrained(
             token=token,
             local_files_only=local_files_only,
         )
-    return load(file, device=device)
+    return load(file, device=device, num_classes=num_classes, classes=classes)
 
 
 def push_to_hub(

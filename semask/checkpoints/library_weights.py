@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from semask.encoders.backbone import LibraryBackbone
-from semask.encoders.library import MIT, timm_model
+from semask.encoders.library import hub_name, timm_model
 from semask.files.text import one_line, reason
 
 
@@ -30,8 +30,7 @@ def load_library_weights(backbone: LibraryBackbone, source: str, *, in_channels:
         else:
             from transformers import AutoModel
 
-            if name.removeprefix("mit_") in MIT:
-                name = f"nvidia/mit-{name.removeprefix('mit_')}"
+            name = hub_name(name)
             fetched = AutoModel.from_pretrained(name, trust_remote_code=False)
             state = with_bands(fetched.state_dict(), backbone.model.state_dict())
     except (OSError, RuntimeError, ValueError) as error:
@@ -48,7 +47,7 @@ def with_bands(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Te
 
     adapted = dict(state)
     for key, x in state.items():
-        if key in own and x.ndim == 4 and x.shape[1] == 3 != own[key].shape[1]:
+        if key in own and x.ndim == own[key].ndim == 4 and x.shape[1] == 3 != own[key].shape[1]:
             adapted[key] = adapt_input_conv(own[key].shape[1], x)
     return adapted
 

@@ -13,6 +13,7 @@ from semask.data.source import Data
 from semask.files.schema import Range, from_plain, require, require_known
 from semask.files.text import one_line, reason
 from semask.settings.inference import Inference
+from semask.settings.model import ModelSettings
 
 _Share = Annotated[float, Range(0, 1)] | None
 _Percent = Annotated[float, Range(0, 100)]
@@ -70,6 +71,24 @@ def check_recipe(recipe: Mapping[str, Any]) -> None:
     evaluation_of(recipe)
     data = recipe.get("data", {})
     Data(**{"root": "", **from_plain(Data, data, "data")})
+
+
+def measured_of(values: Mapping[str, Any], file: str | Path) -> dict[str, Any]:
+    """Range of samples, mean and std of a checkpoint whose training measured them; nothing for others.
+
+    Raises:
+        ValueError: If they are not of their form.
+    """
+    recipe = values.get("recipe") or {}
+    model = recipe.get("model") or {}
+    if not (recipe.get("data") or {}).get("measure"):
+        return {}
+    found = {name: model[name] for name in ("mean", "std", "value_range") if model.get(name) is not None}
+    try:
+        ModelSettings(**from_plain(ModelSettings, {**found, "in_channels": model.get("in_channels")}, "model"))
+    except ValueError as error:
+        raise ValueError(f"{one_line(file)}: its recipe does not describe a model ({reason(error)})") from error
+    return found
 
 
 def evaluation_of(recipe: Mapping[str, Any]) -> Inference:

@@ -2,9 +2,7 @@
 
 import math
 import re
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 import torch.nn.functional as F
@@ -14,7 +12,9 @@ from torch import Tensor, nn
 
 from semask.checkpoints.layouts import LAYOUTS, recognize
 from semask.checkpoints.names import BACKBONE, DROPPED, take
+from semask.checkpoints.packages import PREFIX, package_file, package_for
 from semask.checkpoints.published import PUBLISHED
+from semask.checkpoints.report import LoadReport
 from semask.checkpoints.sources import IN_FOLDER
 from semask.checkpoints.weight_files import read_file
 from semask.encoders.backbone import LibraryBackbone
@@ -29,37 +29,6 @@ PER_CLASS = re.compile(
 """Tensors whose size follows from the number of classes or queries: fresh where the file has other ones."""
 
 
-@dataclass
-class LoadReport:
-    """What happened to each tensor when weights were loaded.
-
-    Attributes:
-        loaded: Tensors of the model that were taken over as they are.
-        resized: Tensors that were resized to fit: relative position tables of another window, the first convolution of
-            another number of channels.
-        fresh: Tensors of the model that the source does not have, or has for other classes; they keep their values.
-        unused: Tensors of the source that the model has no place for.
-    """
-
-    loaded: list[str] = field(default_factory=list)
-    resized: list[str] = field(default_factory=list)
-    fresh: list[str] = field(default_factory=list)
-    unused: list[str] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        counts = ", ".join(f"{len(names)} {kind}" for kind, names in vars(self).items())
-        details = [f"{kind}: {summary(names)}" for kind, names in vars(self).items() if kind != "loaded" and names]
-        return "\n  ".join([counts, *details])
-
-
-def summary(names: list[str]) -> str:
-    """List names, a line's worth; many of them by the module that they belong to, with their number."""
-    if len(names) <= 4:
-        return ", ".join(names)
-    modules = Counter(".".join(name.split(".")[:2]) for name in names)
-    return ", ".join(f"{module}.* ({count})" if count > 1 else f"{module}.*" for module, count in modules.items())
-
-
 def load_pretrained(model: nn.Module, source: str) -> LoadReport:
     """Load what fits of the weights of others into a SeMask.
 
@@ -68,24 +37,28 @@ def load_pretrained(model: nn.Module, source: str) -> LoadReport:
 
     Args:
         model: The SeMask to fill.
-        source: For a backbone of a library: a name that its library knows, or "library" for the weights of its own
-            name. For a Swin: name of a timm Swin, e.g. "swin_tiny_patch4_window7_224.ms_in1k"; OWNER/NAME of a
-            repository on the Hugging Face Hub with model.safetensors or pytorch_model.bin in it; name of a published
-            SeMask; a file in one of the layouts of `weights.layouts`; or a folder with such a file, as of a run, of
-            `save_pretrained` or of the Hub.
+        source: For a backbone of a library: a name that its library knows; "library" for the weights of its own name;
+            a file or folder in the naming of its library; or "package:NAME", an installed package with weights. For a
+            Swin: name of a timm Swin, e.g. "swin_tiny_patch4_window7_224.ms_in1k"; OWNER/NAME of a repository on the
+            Hugging Face Hub with model.safetensors or pytorch_model.bin in it; or a file in one of
+            `checkpoints.layouts`. For both: name of a published SeMask; a file of semask; or a folder with such a file,
+            as of a run, of `save_pretrained` or of the Hub.
 
     Returns:
         Which tensors were loaded, resized, left fresh, and unused.
 
     Raises:
-        ValueError: If the source can't be read, or is not a Swin of this size.
+        ValueError: If the source can't be read, or is not of this backbone.
     """
     backbone = getattr(getattr(model, "encoder", None), "backbone", None)
-    if isinstance(backbone, LibraryBackbone) and not is_file(source) and source not in PUBLISHED:
+    local = is_file(source) or source.startswith(PREFIX) or source in PUBLISHED
+    if isinstance(backbone, LibraryBackbone) and not local:
         return library_weights(model, backbone, source)
-    if not isinstance(backbone, Swin) and not is_file(source) and source not in PUBLISHED:
+    if not isinstance(backbone, Swin) and not local:
         raise ValueError(f"pretrained weights are for Swin backbones, this one is a {type(backbone).__name__}")
     tensors = read_weights(source)
+    if isinstance(backbone, LibraryBackbone) and source not in PUBLISHED and not of_semask(tensors):
+        return library_tensors(model, backbone, tensors, source)
     try:
         layout = recognize(tensors)
     except ValueError as error:
@@ -108,21 +81,53 @@ def load_pretrained(model: nn.Module, source: str) -> LoadReport:
         new[ours] = fitted
     used = {place.name for place in places.values()}
     report.unused = [name for name in tensors if name not in used and not DROPPED.search(name)]
-    refuse_another_swin(report, source)
+    if isinstance(backbone, Swin):
+        refuse_another_swin(report, source)
+    else:
+        refuse_another_backbone(report, source, backbone)
     model.load_state_dict(new, strict=False)
     return report
 
 
+def of_semask(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether tensors have the names of a SeMask."""
+    return any(name.startswith(BACKBONE) for name in tensors)
+
+
 def library_weights(model: nn.Module, backbone: LibraryBackbone, source: str) -> LoadReport:
-    """Load the backbone's weights by its library's own means; all else stays fresh."""
+    """Load the backbone's weights by its library's own means, or those of a package without a network; else fresh."""
     from semask.checkpoints.library_weights import load_library_weights
 
     stem = getattr(model, "config", {}).get("in_channels", 3)
-    with network.hub():
-        names = load_library_weights(backbone, source, in_channels=stem)
-    loaded = {f"{BACKBONE}model.{name}" for name in names}
-    names = list(model.state_dict())
-    return LoadReport([n for n in names if n in loaded], fresh=[n for n in names if n not in loaded])
+    try:
+        with network.hub():
+            names = load_library_weights(backbone, source, in_channels=stem)
+    except ValueError as error:
+        package = package_for(backbone.name) if source == "library" else None
+        if package is None:
+            raise
+        report = load_pretrained(model, package)
+        report.note = f"from {package}, because of: {reason(error)}"
+        return report
+    return backbone_report(model, set(names), set(), [])
+
+
+def library_tensors(
+    model: nn.Module, backbone: LibraryBackbone, tensors: Mapping[str, Tensor], source: str
+) -> LoadReport:
+    """Load the backbone's weights from the tensors of a file in the naming of its library; all else stays fresh."""
+    from semask.checkpoints.library_files import find_backbone
+
+    found = find_backbone(backbone, tensors, source)
+    backbone.model.load_state_dict(found.tensors, strict=False)
+    return backbone_report(model, found.tensors.keys() - found.resized, found.resized, found.unused)
+
+
+def backbone_report(model: nn.Module, loaded: Set[str], resized: Set[str], unused: list[str]) -> LoadReport:
+    """Say what became of all tensors of a model by the names of those of its library's backbone."""
+    kinds = {f"{BACKBONE}model.{name}": kind for kind, some in enumerate((loaded, resized)) for name in some}
+    taken, fitted, fresh = ([name for name in model.state_dict() if kinds.get(name, 2) == kind] for kind in range(3))
+    return LoadReport(taken, fitted, fresh, unused)
 
 
 def in_folder(path: Path) -> Path:
@@ -168,6 +173,21 @@ def refuse_another_swin(report: LoadReport, source: str) -> None:
         )
 
 
+def refuse_another_backbone(report: LoadReport, source: str, backbone: object) -> None:
+    """Refuse a SeMask whose backbone lacks tensors of this one.
+
+    Raises:
+        ValueError: If so.
+    """
+    missing = [name for name in report.fresh if name.startswith(BACKBONE)]
+    if missing:
+        name = one_line(getattr(backbone, "name", type(backbone).__name__))
+        raise ValueError(
+            f"{source}: a SeMask with another backbone than {name}, {missing[0]} is missing there: choose weights of "
+            "this backbone"
+        )
+
+
 def fit(value: Tensor, name: str, target: Tensor, source: str) -> Tensor:
     """Resize a tensor of the source to the model's shape where that makes sense.
 
@@ -203,6 +223,8 @@ def read_weights(source: str) -> dict[str, Tensor]:
         ValueError: If there is no such thing, it can't be downloaded, or it can't be read.
     """
     path = Path(source)
+    if source.startswith(PREFIX):
+        return read_file(package_file(source)).tensors
     if is_file(source):
         return read_file(in_folder(path)).tensors
     if source in PUBLISHED:

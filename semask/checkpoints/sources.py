@@ -1,6 +1,7 @@
 """From the name of a checkpoint to its model: a file, the folder of a run, a published model, or one on the Hub."""
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -8,7 +9,8 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from semask.builder import build_for, require_weights
-from semask.checkpoints.metadata import check
+from semask.checkpoints.metadata import check, measured_of
+from semask.checkpoints.other_classes import with_classes
 from semask.checkpoints.published import PUBLISHED
 from semask.checkpoints.tensors import read_tensors
 from semask.files import network
@@ -54,7 +56,14 @@ def is_hub_name(path: Path) -> bool:
     return len(path.parts) == 2 and path.suffix != ".safetensors" and not path.exists() and not path.parent.is_dir()
 
 
-def load(source: str | Path, *, device: torch.device | str = "cpu", into: SeMask | None = None) -> SeMask:
+def load(
+    source: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    into: SeMask | None = None,
+    num_classes: int | None = None,
+    classes: Sequence[str] | None = None,
+) -> SeMask:
     """Load a model for use.
 
     Args:
@@ -63,17 +72,24 @@ def load(source: str | Path, *, device: torch.device | str = "cpu", into: SeMask
             published model, e.g. semask-tiny-fpn-ade20k, which is downloaded and converted the first time.
         device: Where to put the model.
         into: Model to fill, for one with an encoder or decoder object of your own, which no recipe can build.
+        num_classes: Number of classes if it is to be another one, to train the model on other data. Tensors of the
+            classes are then fresh; the model's `load_report` says which.
+        classes: Names of other classes, in place of their number.
 
     Returns:
         The model in evaluation mode; `metadata` holds what the checkpoint says besides the weights.
 
     Raises:
-        ValueError: If there is no such checkpoint, it is damaged or not one of ours, or there is no such device.
+        ValueError: If there is no such checkpoint, it is damaged or not one of ours, there is no such device, or the
+            classes can't be.
     """
     if str(source).lower().endswith(EXPORTED):
         raise ValueError(
             f"{source}: an exported file, not a checkpoint: predict and evaluate take it, and semask.load_exported does"
         )
+    others = num_classes is not None or classes is not None
+    if others and into is not None:
+        raise ValueError("num_classes and classes are for a model that is built from its file: leave out into")
     path = find_checkpoint(source)
     tensors, found = read_tensors(path)
     metadata = check(found, path)
@@ -81,6 +97,9 @@ def load(source: str | Path, *, device: torch.device | str = "cpu", into: SeMask
     require_weights(model.state_dict(), tensors, path)
     model.load_state_dict(tensors)
     model.metadata = metadata
+    model.config.update(measured_of(metadata, path))  # a model of one's own does not know what was measured
+    if others:
+        model = with_classes(model, num_classes, classes)
     try:
         if torch.device(device).type == "meta":
             raise RuntimeError("it holds no numbers")

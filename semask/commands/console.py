@@ -5,9 +5,10 @@ Rich is loaded when something is printed, so that a mistyped option costs nothin
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from semask.files.reporter import Reporter
+from semask.files.reporter import Reporter, time_left
 from semask.files.text import shown
 
 if TYPE_CHECKING:
@@ -108,24 +109,32 @@ class ConsoleReporter(Reporter):
 
     @contextlib.contextmanager
     def training(self, done: int, steps: int) -> Iterator[None]:
-        """Show a bar with loss, learning rate, images/s and the time left; it stays."""
+        """Show a bar with loss, learning rate, images/s and the time left with all evaluations; it stays."""
         with self._live(transient=False) as bars:
             self.steps = bars.add_task("training", total=steps, completed=done, losses="")
             yield
 
-    def step(self, step: int, steps: int, losses: str | None = None, model: Any = None) -> None:
+    def step(self, step: int, steps: int, losses: str | None = None, left: float | None = None) -> None:
         """Move the bar; what was logged is a line where there is no terminal to show a bar."""
         assert self.bars is not None
-        self.bars.update(self.steps, completed=step)
+        self.bars.update(self.steps, completed=step, left=left)
         if losses is not None:
             self.bars.update(self.steps, losses=losses)
             if not self.console.is_terminal:
-                self.console.print(f"step {step}/{steps}  {losses}", markup=False, soft_wrap=True)
+                self.console.print(f"step {step}/{steps}  {losses}{time_left(left)}", markup=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def _live(self, *, transient: bool) -> Iterator["Progress"]:
         """The bars on the screen; the outermost loop begins and ends them."""
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
+        from rich.text import Text
+
+        class TimeLeft(TimeRemainingColumn):
+            """Time left as the loop says it, if it does: a training's has evaluations too."""
+
+            def render(self, task: Task) -> Text:
+                left = task.fields.get("left")
+                return super().render(task) if left is None else Text(str(timedelta(seconds=round(left))))
 
         if self.bars is not None:
             yield self.bars
@@ -135,7 +144,7 @@ class ConsoleReporter(Reporter):
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[losses]}", markup=False),
-            TimeRemainingColumn(),
+            TimeLeft(),
         )
         hidden = self.console.quiet or (transient and not self.console.is_terminal)
         with Progress(*columns, console=self.console, transient=transient, disable=hidden) as bars:

@@ -61,6 +61,7 @@ def train(
     from semask.prediction.processes import is_first
     from semask.training import loop
 
+    model = model.for_images(data.channels)
     require_memory(model)
     torch.manual_seed(training.seed)
     built = build_model(model)

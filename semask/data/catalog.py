@@ -1,13 +1,16 @@
 """Formats by name: "cityscapes" is the file `semask/data/formats/cityscapes.py`. A new data set is a new file there."""
 
+from collections import Counter
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from semask.files.schema import OneOf, require
+from semask.files.text import one_line
 
 if TYPE_CHECKING:
     from semask.data.format import Format
+    from semask.data.listing import Listing
 
 _FOLDER = Path(__file__).parent / "formats"
 
@@ -44,3 +47,61 @@ def find(name: str) -> "Format":
 def title_of(name: str | None) -> str:
     """Name of the public data set that a format is for; "" if there is none, or no such format."""
     return find(name).title if name is not None and name in names() else ""
+
+
+class Recognized(NamedTuple):
+    """A format that a folder seems to have.
+
+    Args:
+        format: Name of the format.
+        reason: What shows it.
+    """
+
+    format: str
+    reason: str
+
+
+def recognize(root: Path) -> Recognized:
+    """Find the format of a folder by looking at it.
+
+    Raises:
+        ValueError: If it has none of the known ones, or more than one; it says what was looked at.
+    """
+    from semask.data.listing import Listing
+    from semask.data.tables import TABLE_SUFFIXES
+
+    if root.is_file() and root.suffix.lower() in TABLE_SUFFIXES:
+        return Recognized("table", "it is a table")
+    if not root.is_dir():
+        raise ValueError(f"{one_line(root)}: no such folder")
+    listing = Listing(root)
+    formats = {name: find(name) for name in names()}
+    found = {
+        name: reason
+        for name, format in formats.items()
+        if format.recognize is not None and (reason := format.recognize(listing)) is not None
+    }
+    special = [name for name in found if not formats[name].general]
+    chosen = special or list(found)
+    if len(chosen) > 1:
+        said = "; ".join(f"{name} ({found[name]})" for name in chosen)
+        raise ValueError(f"{one_line(root)}: may have several formats, {said}: choose one with --data.format")
+    if not chosen:
+        raise ValueError(f"{one_line(root)}: {nothing_recognized(listing)}")
+    return Recognized(chosen[0], found[chosen[0]])
+
+
+def nothing_recognized(listing: "Listing") -> str:
+    """Say what a folder holds in which no format was found, and what to do."""
+    from semask.data.pairs import listed
+
+    count = len(listing.files)
+    if not count:
+        return "the folder is empty: give the folder that holds images and masks"
+    endings = Counter(name.suffix.lower() or "no ending" for name in listing.names)
+    kinds = ", ".join(f"{number} x {one_line(ending, longest=20)}" for ending, number in endings.most_common(4))
+    tops = listed(sorted({name.parts[0] for name in listing.names}))
+    return (
+        f"no known layout of labeled images: it has {count} files ({kinds}) in {tops}; see docs/formats.md for what is "
+        "read, e.g. folders images and masks with files of the same names, or a.jpg next to a_mask.png"
+    )

@@ -24,12 +24,16 @@ class Checked(NamedTuple):
         masks: Masks that were read; 0 for level "none".
         empty: Masks in which every pixel is ignored.
         reaches: Images of more than 8 bits that were read, and how much of their range they use.
+        adjusted: Pixels whose number or color was within `data.tolerance` only.
+        pixels_of_each: Number of pixels of every class in each mask, [N, K]; None for level "none".
     """
 
     pixels: NDArray[np.int64]
     masks: int = 0
     empty: int = 0
     reaches: Mapping[Path, Reach] = {}
+    adjusted: int = 0
+    pixels_of_each: NDArray[np.uint32] | None = None
 
 
 class CheckedPair(NamedTuple):
@@ -39,15 +43,17 @@ class CheckedPair(NamedTuple):
         pixels: Number of pixels of every class, [K].
         white: What `only_0_and_255` says of the mask; None where it does not matter.
         reach: Range of the image, if it has more than 8 bits and was read.
+        adjusted: Pixels whose number or color was within the tolerance only.
     """
 
     pixels: NDArray[np.int64]
     white: bool | None
     reach: Reach | None
+    adjusted: int = 0
 
 
 def summarize(
-    pairs: Sequence[tuple[Path, Path]],
+    pairs: Sequence[tuple[Path, object]],
     results: Iterable[CheckedPair | str],
     *,
     name: str,
@@ -58,7 +64,7 @@ def summarize(
     """Add up what the pairs hold.
 
     Args:
-        pairs: Path of the image and path of the mask of each pair.
+        pairs: Path of the image, and path or source of the mask, of each pair.
         results: What each pair holds, or what is wrong with it, in the same order.
         name: Name of the data set, for messages.
         num_classes: Number of classes K.
@@ -69,16 +75,19 @@ def summarize(
         ValueError: The first problem, and how many further pairs have one; or that the masks hold only 0 and 255 and it
             is undecided what 255 means.
     """
-    total = np.zeros(num_classes, dtype=np.int64)
+    total, adjusted = np.zeros(num_classes, dtype=np.int64), 0
+    of_each = np.zeros((len(pairs), num_classes), dtype=np.uint32)  # 70 MiB for COCO-Stuff's 118,000 masks
     problems: list[str] = []
-    empty: list[Path] = []
+    empty: list[object] = []
     reaches: dict[Path, Reach] = {}
     white: set[bool | None] = set()
-    for (image, mask), result in zip(pairs, results, strict=True):
+    for index, ((image, mask), result) in enumerate(zip(pairs, results, strict=True)):
         if isinstance(result, str):
             problems.append(result)
             continue
         total += result.pixels
+        adjusted += result.adjusted
+        of_each[index] = result.pixels
         white.add(result.white)
         if result.reach is not None:
             reaches[image] = result.reach
@@ -95,4 +104,4 @@ def summarize(
     if problems:
         more = f" (and {len(problems) - 1} more of {len(pairs)} pairs have a problem)" if len(problems) > 1 else ""
         raise ValueError(problems[0] + more)
-    return Checked(total, len(pairs), len(empty), reaches)
+    return Checked(total, len(pairs), len(empty), reaches, adjusted, of_each)

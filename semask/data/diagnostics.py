@@ -9,7 +9,7 @@ import numpy as np
 
 from semask.data.checking import Checked
 from semask.data.dataset import SegmentationDataset
-from semask.data.images import dark_line, reach_of, read_image
+from semask.data.images import Picture, dark_line, image_path
 from semask.data.pairs import listed
 from semask.files.text import one_line
 
@@ -50,6 +50,12 @@ def warnings_of(train: Split, val: Split) -> list[str]:
             lines.append(
                 f"every pixel is ignored in {split.checked.empty} of the {split.checked.masks} masks of the "
                 f"{split.name} split: they teach nothing and are not counted"
+            )
+        if split.checked.adjusted:
+            share = 100 * split.checked.adjusted / max(1, int(split.checked.pixels.sum()))
+            lines.append(
+                f"{split.checked.adjusted:,} pixels ({share:.2g} %) of the {split.name} split have a value or color "
+                "that is not listed, and were taken for the nearest (data.tolerance)"
             )
         dark = dark_line(split.checked.reaches)
         lines += [dark] if dark else []
@@ -105,10 +111,27 @@ def unread_line(split: str, dataset: SegmentationDataset) -> str | None:
     )
 
 
+def unlabeled_line(split: str, dataset: SegmentationDataset) -> str | None:
+    """One line about images that are left out because they have no mask; None if there are none."""
+    if not dataset.unlabeled:
+        return None
+    count = len(dataset.unlabeled)
+    images = "1 image has no mask and is" if count == 1 else f"{count} images have no mask and are"
+    return (
+        f"{images} left out of the {split} split: {listed([path.name for path in dataset.unlabeled])}; label them, or "
+        "give them masks of background if nothing is on them"
+    )
+
+
+def notes_of(*datasets: SegmentationDataset) -> list[str]:
+    """What formats left out, each line once: both splits may come from one file."""
+    return list(dict.fromkeys(note for dataset in datasets for note in dataset.notes))
+
+
 def shared_line(train: SegmentationDataset, val: SegmentationDataset) -> str | None:
     """One line about images that are in both splits, by their path or their bytes; None if there are none.
 
-    Only files of the same size are read.
+    Of files only those of the same size are read.
     """
     same = list(_shared([image for image, _ in train.pairs], [image for image, _ in val.pairs]))
     if not same:
@@ -118,8 +141,19 @@ def shared_line(train: SegmentationDataset, val: SegmentationDataset) -> str | N
     return f"{count}, so scores are too good: {first}{' and so on' if len(same) > 1 else ''}"
 
 
-def _shared(train: Sequence[Path], val: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+def _shared(train: Sequence[Picture], val: Sequence[Picture]) -> Iterator[tuple[Path, Path]]:
     """Give (training image, validation image) of the same content."""
+    yield from _shared_files([x for x in train if isinstance(x, Path)], [x for x in val if isinstance(x, Path)])
+    ours, theirs = ([x for x in images if not isinstance(x, Path)] for images in (train, val))
+    if ours and theirs:
+        contents = {hashlib.sha256(image.read_bytes()).digest(): image.path for image in ours}
+        for image in theirs:
+            other = contents.get(hashlib.sha256(image.read_bytes()).digest())
+            if other is not None:
+                yield other, image.path
+
+
+def _shared_files(train: Sequence[Path], val: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
     places = {path.resolve(): path for path in train}
     sizes: dict[int, list[Path]] = {}
     for path in train:
@@ -145,6 +179,6 @@ def _shared(train: Sequence[Path], val: Sequence[Path]) -> Iterator[tuple[Path, 
 
 def dark_images_line(dataset: SegmentationDataset, images: int = SAMPLED_IMAGES) -> str | None:
     """Decode a few images, evenly spread, and say if they are dark; None if they are not."""
-    chosen = {dataset.pairs[int(i)][0] for i in np.linspace(0, len(dataset) - 1, min(images, len(dataset)))}
-    reaches = {path: reach_of(read_image(path, channels=dataset.channels)) for path in sorted(chosen)}
+    chosen = {int(i) for i in np.linspace(0, len(dataset) - 1, min(images, len(dataset)))}
+    reaches = {image_path(dataset.pairs[index][0]): dataset.reach(index) for index in sorted(chosen)}
     return dark_line({path: reach for path, reach in reaches.items() if reach is not None})

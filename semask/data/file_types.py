@@ -28,7 +28,7 @@ _MAGIC: dict[bytes, tuple[int, str]] = {
 """Bytes -> where they stand in the file, and what the file is."""
 _SAMPLES = {1: "unsigned integers", 2: "signed integers", 3: "floating-point numbers", 4: "untyped samples"}
 _COMPRESSIONS = {34712: "JPEG 2000", 34887: "LERC", 50001: "WebP", 50002: "JPEG XL", 34676: "SGI LogLuv"}
-_BITS, _COMPRESSION, _BANDS, _FORMAT = 258, 259, 277, 339
+_BITS, _COMPRESSION, _PHOTOMETRIC, _BANDS, _EXTRA, _FORMAT = 258, 259, 262, 277, 338, 339
 
 
 class FileType(NamedTuple):
@@ -60,16 +60,32 @@ def file_type(path: Path) -> FileType | None:
     return None
 
 
+def has_fourth_band(path: Path) -> bool:
+    """Whether a file is a TIFF whose fourth band is neither alpha nor the black of CMYK; Pillow leaves it out."""
+    try:
+        tags = _tags(path)
+        bands, photometric = int(tags.get(_BANDS, 1)), int(tags.get(_PHOTOMETRIC, 1))
+        return bands >= 4 and photometric in (0, 1, 2) and not {1, 2} & set(tags.get(_EXTRA, (0,)))
+    except Exception:  # no TIFF, or a damaged one, which reading tells
+        return False
+
+
+def _tags(path: Path) -> TiffImagePlugin.ImageFileDirectory_v2:
+    """Read the tags of a TIFF."""
+    with open(path, "rb") as file:
+        head = file.read(8)
+        tags = TiffImagePlugin.ImageFileDirectory_v2(head + file.read(8 if b"+" in head[2:4] else 0))
+        file.seek(tags.next)
+        tags.load(file)
+    return tags
+
+
 def _tiff(path: Path) -> FileType | None:
     """What the tags of a TIFF say of its samples."""
     try:
-        with open(path, "rb") as file:
-            head = file.read(8)
-            tags = TiffImagePlugin.ImageFileDirectory_v2(head + file.read(8 if b"+" in head[2:4] else 0))
-            file.seek(tags.next)
-            tags.load(file)
-            bands, compression = int(tags.get(_BANDS, 1)), int(tags.get(_COMPRESSION, 1))
-            bits, samples = (int(tags.get(tag, (default,))[0]) for tag, default in ((_BITS, 1), (_FORMAT, 1)))
+        tags = _tags(path)
+        bands, compression = int(tags.get(_BANDS, 1)), int(tags.get(_COMPRESSION, 1))
+        bits, samples = (int(tags.get(tag, (default,))[0]) for tag, default in ((_BITS, 1), (_FORMAT, 1)))
     except Exception:  # Pillow's readers raise nearly anything for damaged files
         return None
     description = f"a TIFF of {bands} band{'s' if bands > 1 else ''} of {bits}-bit {_SAMPLES.get(samples, 'samples')}"

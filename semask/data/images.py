@@ -9,7 +9,7 @@ import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,30 @@ _REACH, _GEOREFERENCED = "semask reach", "semask georeferenced"  # in `info` of 
 _GEO_TAGS = (33550, 33922, 34264, 34735)  # of a TIFF: scale, tie points, matrix, keys
 _DARK = 0.25
 """Fraction of the range that 16-bit samples must reach, or the image is called dark."""
+
+
+class ImageSource(Protocol):
+    """An image that is not a file of its own, for example a cell of a table."""
+
+    @property
+    def path(self) -> Path:
+        """A name for messages and splits: the file that holds it, and its place in there."""
+
+    def read_bytes(self) -> bytes:
+        """Read what would be the file of the image.
+
+        Raises:
+            ValueError: If it can't be read, is missing or too large.
+        """
+
+
+Picture = Path | ImageSource
+"""Where an image is."""
+
+
+def image_path(image: str | Picture) -> Path:
+    """The file of an image, or the name of what is not a file of its own."""
+    return Path(image) if isinstance(image, str | Path) else image.path
 
 
 class Reach(NamedTuple):
@@ -91,11 +115,11 @@ def is_georeferenced(image: Image.Image) -> bool:
     return bool(image.info.get(_GEOREFERENCED))
 
 
-def read_image(path: str | Path, *, channels: int = 3, upright: bool = True) -> Image.Image:
+def read_image(path: str | Picture, *, channels: int = 3, upright: bool = True) -> Image.Image:
     """Read a photograph as 8-bit samples.
 
     Args:
-        path: JPEG, PNG, TIFF, BMP, WebP or GIF file of any color mode, 8 or 16 bits a sample.
+        path: JPEG, PNG, TIFF, BMP, WebP or GIF file of any color mode, 8 or 16 bits a sample; or its source.
         channels: 3 for RGB, 1 for gray (mode "L"), 4 for RGBA.
         upright: Turn the image as its EXIF orientation says; False gives the stored rows and columns.
 
@@ -111,14 +135,33 @@ def read_image(path: str | Path, *, channels: int = 3, upright: bool = True) -> 
     try:
         converted = _eight_bit(image, path).convert(_MODES[channels])
     except ValueError as error:
-        raise ValueError(f"{one_line(path)}: cannot be read as {_MODES[channels]}: {reason(error)}") from error
+        raise ValueError(
+            f"{one_line(image_path(path))}: cannot be read as {_MODES[channels]}: {reason(error)}"
+        ) from error
     tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
     converted.info[_REACH] = _reach(image, rawmode)
     converted.info[_GEOREFERENCED] = any(tag in tags for tag in _GEO_TAGS)
     return converted
 
 
-def read_mask(path: str | Path) -> NDArray[Any]:
+def read_small(path: str | Picture, *, side: int) -> Image.Image:
+    """Read a photograph in gray, at a fraction of its size where its format decodes one faster (JPEG).
+
+    Args:
+        path: As for `read_image`.
+        side: Least height and width in pixels of what is read, if the image has them.
+
+    Returns:
+        Image of mode "L", turned as its EXIF orientation says.
+
+    Raises:
+        ValueError: As `read_image`.
+    """
+    image, _ = _load(path, upright=True, side=side)
+    return _eight_bit(image, path).convert("L")
+
+
+def read_mask(path: str | Picture) -> NDArray[Any]:
     """Read the numbers of a mask as the file has them: palette entries as indices, 1-bit as 0 and 1.
 
     Args:
@@ -132,7 +175,9 @@ def read_mask(path: str | Path) -> NDArray[Any]:
     """
     image, rawmode = _load(path, upright=False)
     if image.format in _LOSSY_FORMATS:
-        raise ValueError(f"{one_line(path)}: {image.format} does not keep label values exactly: save masks as PNG")
+        raise ValueError(
+            f"{one_line(image_path(path))}: {image.format} does not keep label values exactly: save masks as PNG"
+        )
     if image.mode in ("LA", "RGBA"):
         image = image.convert(image.mode.removesuffix("A"))
     if image.mode in ("P", "L", "RGB"):
@@ -142,11 +187,26 @@ def read_mask(path: str | Path) -> NDArray[Any]:
     if image.mode == "I" or image.mode.startswith("I;16"):
         return np.array(image).astype(np.int32)
     raise ValueError(
-        f"{one_line(path)}: a mask of mode {image.mode} has no label values: save indices (modes P, L, I;16) as PNG"
+        f"{one_line(image_path(path))}: a mask of mode {image.mode} has no label values: save indices (modes P, L, "
+        "I;16) as PNG"
     )
 
 
-def read_size(path: str | Path, *, upright: bool = True) -> tuple[int, int]:
+def read_palette(path: str | Picture) -> list[tuple[int, int, int]] | None:
+    """Read the colors of a file with a palette, in their order, without its pixels; None if it has none.
+
+    Raises:
+        ValueError: As `read_size`.
+    """
+    try:
+        with _open(path) as image:
+            colors = (image.getpalette() or []) if image.mode == "P" else None
+    except Exception as error:
+        raise _explained(path, error) from error
+    return None if colors is None else list(zip(colors[::3], colors[1::3], colors[2::3], strict=True))
+
+
+def read_size(path: str | Picture, *, upright: bool = True) -> tuple[int, int]:
     """Read the size from the header of a file, without decoding the pixels where the format allows it.
 
     Args:
@@ -174,10 +234,12 @@ def encoded(picture: Image.Image, format: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _load(path: str | Path, *, upright: bool) -> tuple[Image.Image, str]:
+def _load(path: str | Picture, *, upright: bool, side: int | None = None) -> tuple[Image.Image, str]:
     """Decode the first frame; also returns Pillow's name of the sample layout in the file ("" if it has none)."""
     try:
         with _open(path) as image:
+            if side is not None:
+                image.draft("L", (side, side))
             layout = image.tile[0].args if image.tile else ""
             rawmode = layout[0] if isinstance(layout, tuple) and layout else layout
             image.load()
@@ -188,15 +250,18 @@ def _load(path: str | Path, *, upright: bool) -> tuple[Image.Image, str]:
         raise _explained(path, error) from error
 
 
-def _open(path: str | Path) -> ImageFile.ImageFile:
+def _open(path: str | Picture) -> ImageFile.ImageFile:
     try:
-        path = require_file(path, otherwise="give the path of an image")
+        if isinstance(path, str | Path):
+            file: Path | io.BytesIO = require_file(path, otherwise="give the path of an image")
+        else:
+            file = io.BytesIO(path.read_bytes())
     except ValueError as error:
         raise _Complete(str(error)) from error
     limit = max_pixels()
     if Image.MAX_IMAGE_PIXELS is not None and limit > 2 * Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = limit  # Pillow has no other way to let a larger image pass
-    image = Image.open(path, formats=FORMATS)
+    image = Image.open(file, formats=FORMATS)
     if image.width * image.height > limit:
         image.close()
         raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels, the limit is {limit}")
@@ -215,8 +280,9 @@ class _Complete(ValueError):
     """The message is complete: the environment is wrong, or there is no file."""
 
 
-def _explained(path: str | Path, error: Exception) -> ValueError:
+def _explained(image: str | Picture, error: Exception) -> ValueError:
     """The error for a user: which file, what is wrong, what to do."""
+    path = image_path(image)
     name = one_line(path)
     if isinstance(error, _Complete):
         return error
@@ -227,9 +293,10 @@ def _explained(path: str | Path, error: Exception) -> ValueError:
     if isinstance(error, Image.DecompressionBombError):
         said = reason(error).removesuffix(", could be decompression bomb DOS attack.")
         return ValueError(f"{name}: too large: {said}; if you trust it, set SEMASK_MAX_PIXELS to a larger number")
-    if Path(path).stat().st_size == 0:
+    size = path.stat().st_size if isinstance(image, str | Path) else len(image.read_bytes())
+    if size == 0:
         return ValueError(f"{name}: the file is empty (0 bytes): copy it again or remove it")
-    known = file_type(Path(path))
+    known = file_type(path)
     if known is not None and (known.unsupported or isinstance(error, UnidentifiedImageError)):
         return ValueError(f"{name}: is {known.description}, which is not read: {known.advice}")
     if isinstance(error, UnidentifiedImageError):
@@ -237,13 +304,13 @@ def _explained(path: str | Path, error: Exception) -> ValueError:
     return ValueError(f"{name}: the image is damaged ({reason(error)}): copy it again or remove it")
 
 
-def _eight_bit(image: Image.Image, path: str | Path) -> Image.Image:
+def _eight_bit(image: Image.Image, path: str | Picture) -> Image.Image:
     if image.mode.startswith("I;16"):
         samples = (np.array(image) >> 8).astype(np.uint8)
         negative = image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _MIN_IS_WHITE  # type: ignore[attr-defined]
         return Image.fromarray(255 - samples if negative else samples)
     if image.mode in ("I", "F"):
-        raise ValueError(f"samples of 32 bits have no known range: convert {Path(path).name} to 8 or 16 bits")
+        raise ValueError(f"samples of 32 bits have no known range: convert {image_path(path).name} to 8 or 16 bits")
     return image
 
 

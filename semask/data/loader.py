@@ -1,8 +1,9 @@
 """Samples to batches, in an order that is a function of the seed alone.
 
 A run is a sequence of positions 0, 1, 2, ...; position n shows sample permutation(seed, n // N)[n % N] and is augmented
-with the random numbers of (seed, n). Step s takes the next batch_size x world_size positions, of which every rank takes
-its part. So neither workers nor ranks nor restarts change what the model sees.
+with the random numbers of (seed, n). With `balance` some positions show a sample that is drawn by class instead, by the
+random numbers of (seed, n) too. Step s takes the next batch_size x world_size positions, of which every rank takes its
+part. So neither workers nor ranks nor restarts change what the model sees.
 """
 
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from semask.data.rare import Balance
 from semask.data.transforms import Transform
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ def training_loader(
     workers: int = 2,
     pin_memory: bool = False,
     multiprocessing_context: str | None = None,
+    balance: Balance | None = None,
 ) -> DataLoader[Batch]:
     """Load the batches of the steps first_step, ..., first_step + steps - 1 for one rank.
 
@@ -77,6 +80,7 @@ def training_loader(
         workers: Processes that load; 0 loads in this process.
         pin_memory: Keep batches in page-locked memory, for fast copies to a GPU.
         multiprocessing_context: How workers start ("fork", "spawn", "forkserver"); None is the platform's way.
+        balance: How rare classes are seen more often; None shows every sample as often.
 
     Raises:
         ValueError: A number is out of range; while iterating, what the data set raises for a bad file, in one line.
@@ -89,9 +93,9 @@ def training_loader(
             f"seed={seed}, batch_size={batch_size}, steps={steps}, first_step={first_step}, "
             f"first_sample={first_sample}: expected a batch size of 1 or more and otherwise 0 or more"
         )
-    positions = _Positions(len(dataset), seed, batch_size, first_sample, steps, rank, world_size)
+    positions = _Positions(len(dataset), seed, batch_size, first_sample, steps, rank, world_size, balance)
     return _Loader(
-        _Run(dataset, transform, seed),
+        _Run(dataset, transform, seed, balance),
         batch_sampler=positions,
         collate_fn=_collate,
         num_workers=workers,
@@ -147,7 +151,7 @@ def _check(dataset: Samples, rank: int, world_size: int, workers: int) -> None:
 
 
 def _generator_seed(seed: int, *, stream: int, number: int) -> int:
-    """Mix to 64 bits that are unrelated for neighboring numbers; stream 0 is order, 1 augmentation."""
+    """Mix to 64 bits that are unrelated for neighboring numbers; stream 0 is order, 1 augmentation, 2 class."""
     return int(np.random.SeedSequence([seed, number], spawn_key=(stream,)).generate_state(1, np.uint64)[0])
 
 
@@ -155,8 +159,17 @@ class _Positions:
     """Batches of (position in the run, index of the sample)."""
 
     def __init__(
-        self, samples: int, seed: int, batch_size: int, first: int, steps: int, rank: int, world_size: int
+        self,
+        samples: int,
+        seed: int,
+        batch_size: int,
+        first: int,
+        steps: int,
+        rank: int,
+        world_size: int,
+        balance: Balance | None,
     ) -> None:
+        self.balance = balance if balance is not None and balance.images else None
         self.samples, self.seed, self.batch_size = samples, seed, batch_size
         self.first, self.steps, self.rank, self.world_size = first, steps, rank, world_size
 
@@ -172,8 +185,17 @@ class _Positions:
                 if position // self.samples != epoch:
                     epoch = position // self.samples
                     order = self._permutation(epoch)
-                batch.append((position, int(order[position % self.samples])))
+                in_turn = int(order[position % self.samples])
+                batch.append((position, in_turn if self.balance is None else self._by_class(position, in_turn)))
             yield batch
+
+    def _by_class(self, position: int, in_turn: int) -> int:
+        """Choose between the sample whose turn it is and one that is drawn by class."""
+        assert self.balance is not None
+        generator = torch.Generator().manual_seed(_generator_seed(self.seed, stream=2, number=position))
+        choice, class_number, image_number = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
+        drawn = self.balance.rare.draw_class(class_number) if choice < self.balance.images else None
+        return in_turn if drawn is None else self.balance.rare.draw_image(drawn, image_number)
 
     def _permutation(self, epoch: int) -> Tensor:
         generator = torch.Generator().manual_seed(_generator_seed(self.seed, stream=0, number=epoch))
@@ -183,8 +205,9 @@ class _Positions:
 class _Run(Dataset[Any]):
     """Sample of a position, transformed with that position's random numbers; or the error that says why not."""
 
-    def __init__(self, dataset: Samples, transform: Transform, seed: int) -> None:
+    def __init__(self, dataset: Samples, transform: Transform, seed: int, balance: Balance | None = None) -> None:
         self.dataset, self.transform, self.seed = dataset, transform, seed
+        self.balance = balance if balance is not None and balance.copy_paste else None
 
     def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, Tensor, int] | ValueError:
         position, index = place
@@ -192,7 +215,12 @@ class _Run(Dataset[Any]):
             # torch.manual_seed would also touch the generators of the GPUs.
             torch.default_generator.manual_seed(_generator_seed(self.seed, stream=1, number=position))
             try:
-                image, label = self.transform(*self.dataset[index])
+                sample = self.dataset[index]
+                if self.balance is not None and torch.rand(()) < self.balance.copy_paste:
+                    from semask.data.copy_paste import paste_objects  # needs torchvision, as images do
+
+                    sample = paste_objects(*sample, self.dataset, self.balance.rare)
+                image, label = self.transform(*sample)
             except ValueError as error:
                 return ValueError(str(error))
         return image, label, index

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from semask.data.bands import files_of
 from semask.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES
 from semask.files.text import one_line
 
@@ -44,13 +45,14 @@ def require_folders(root: Path, what: str, *folders: str) -> None:
             )
 
 
-def pairs_by_stem(images: Path, masks: Path, *, mask_ending: str = "") -> Pairs:
+def pairs_by_stem(images: Path, masks: Path, *, mask_ending: str = "", band_files: Sequence[str] = ()) -> Pairs:
     """Pair the images below a folder with the masks below another: a/b.jpg and a/b.png.
 
     Args:
         images: Folder of the images.
         masks: Folder of the masks, with the same subfolders.
         mask_ending: What the stem of a mask has behind the stem of its image.
+        band_files: Endings of the stems of the files that hold the bands of one image; it is paired by its first.
 
     Returns:
         The pairs, and the other files in the folder of the images.
@@ -59,16 +61,17 @@ def pairs_by_stem(images: Path, masks: Path, *, mask_ending: str = "") -> Pairs:
         ValueError: No images, an image without mask or a mask without image, or two files of the same stem.
     """
     files, unread = tree(images)
-    image_of = _by_stem(images, files, IMAGE_SUFFIXES, ending="")
+    ending = band_files[0] if band_files else ""
+    image_of = _by_stem(images, files, IMAGE_SUFFIXES, ending=ending)
     mask_of = _by_stem(masks, tree(masks)[0], MASK_SUFFIXES, ending=mask_ending)
     for table, folder_, kind in ((image_of, images, "images"), (mask_of, masks, "masks")):
         if not table:
             suffixes = IMAGE_SUFFIXES if kind == "images" else MASK_SUFFIXES
             found = sorted(entry.name for entry in folder_.iterdir())
-            wanted = ", ".join(f"*{mask_ending if kind == 'masks' else ''}{suffix}" for suffix in suffixes)
+            wanted = ", ".join(f"*{mask_ending if kind == 'masks' else ending}{suffix}" for suffix in suffixes)
             raise ValueError(f"{one_line(folder_)}: no {kind} there; looked for {wanted}, found {listed(found)}")
     require_pairs(image_of, mask_of, images=images, masks=masks)
-    taken = set(image_of.values())
+    taken = {file for image in image_of.values() for file in files_of(image, band_files or None)}
     unread += [path for path in files if path not in taken]
     return Pairs([(image_of[stem], mask_of[stem]) for stem in sorted(image_of)], unread)
 

@@ -3,9 +3,12 @@
 Each is a torchvision v2 transform on `tv_tensors`; the random ones draw from torch's generator of the CPU alone.
 """
 
+import io
+import math
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
@@ -13,6 +16,7 @@ from torchvision.transforms.v2 import functional as F
 
 from semask.data.classes import IGNORE_INDEX
 from semask.data.normalization import Normalization
+from semask.data.rare import RareClasses
 from semask.data.sizes import fitted_size
 
 
@@ -65,19 +69,34 @@ class RandomCrop(v2.Transform):  # type: ignore[misc]
     Args:
         size: Height and width in pixels.
         largest_class: Fraction of the labeled pixels that one class may not reach; drawn again up to 10 times. 1 = off.
+        rare: How often each class is drawn; None = off.
+        rare_probability: Probability that a class of the image is drawn, and a crop that shows a pixel of it.
     """
 
     _REDRAWS = 10
 
-    def __init__(self, size: tuple[int, int], *, largest_class: float = 1.0) -> None:
+    def __init__(
+        self,
+        size: tuple[int, int],
+        *,
+        largest_class: float = 1.0,
+        rare: RareClasses | None = None,
+        rare_probability: float = 0.0,
+    ) -> None:
         super().__init__()
         self.size = size
         self.largest_class = largest_class
+        self.rare = rare
+        self.rare_probability = rare_probability
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw the place."""
         height, width = v2.query_size(flat_inputs)
         label = next((item for item in flat_inputs if isinstance(item, tv_tensors.Mask)), None)
+        if self.rare is not None and label is not None and torch.rand(()) < self.rare_probability:
+            pixel = _rare_pixel(label, self.rare)
+            if pixel is not None:
+                return self._draw_around(pixel, height, width)
         box = self._draw(height, width)
         if label is not None and self.largest_class < 1:
             for _ in range(self._REDRAWS):
@@ -95,10 +114,55 @@ class RandomCrop(v2.Transform):  # type: ignore[misc]
         top, left = _integer(height - crop_height + 1), _integer(width - crop_width + 1)
         return {"top": top, "left": left, "height": crop_height, "width": crop_width}
 
+    def _draw_around(self, pixel: tuple[int, int], height: int, width: int) -> dict[str, int]:
+        """Draw one of the crops that show a pixel (row, column), wherever in it."""
+        box = {"height": min(height, self.size[0]), "width": min(width, self.size[1])}
+        for start, side, place, whole in (("top", "height", pixel[0], height), ("left", "width", pixel[1], width)):
+            first, last = max(0, place - box[side] + 1), min(place, whole - box[side])
+            box[start] = first + _integer(last - first + 1)
+        return box
+
     def _is_varied(self, label: Tensor) -> bool:
         counts = torch.bincount(label.flatten(), minlength=IGNORE_INDEX + 1)
         counts[IGNORE_INDEX] = 0
         return int((counts > 0).sum()) > 1 and bool(counts.max() < self.largest_class * counts.sum())
+
+
+def _rare_pixel(label: Tensor, rare: RareClasses) -> tuple[int, int] | None:
+    """Draw a class of a label [H, W], and the row and column of a pixel of it; None if every pixel is ignored."""
+    shown = torch.bincount(label.flatten().long(), minlength=IGNORE_INDEX + 1)[: len(rare.share)] > 0
+    drawn = rare.draw_class(_uniform(0, 1), among=shown.numpy())
+    if drawn is None:
+        return None
+    places = (label == drawn).nonzero()  # [pixels, 2]
+    row, column = places[_integer(len(places))].tolist()
+    return row, column
+
+
+class Rotate(v2.Transform):  # type: ignore[misc]
+    """Rotate about the center; the size stays. New corners get the mean of the images, and are ignored.
+
+    Args:
+        degrees: Greatest angle to either side, drawn uniformly.
+        normalization: Has the mean of each channel.
+    """
+
+    def __init__(self, degrees: float, normalization: Normalization) -> None:
+        super().__init__()
+        self.degrees = degrees
+        self.mean = normalization.mean
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the angle."""
+        return {"angle": _uniform(-self.degrees, self.degrees)}
+
+    def transform(self, item: Any, params: dict[str, Any]) -> Any:
+        """Rotate images bilinearly; labels take the nearest pixel."""
+        if isinstance(item, tv_tensors.Mask):
+            return F.rotate(item, params["angle"], fill=IGNORE_INDEX)
+        top = 1.0 if item.is_floating_point() else float(torch.iinfo(item.dtype).max)
+        fill = [top * x for x in self.mean]
+        return F.rotate(item, params["angle"], interpolation=v2.InterpolationMode.BILINEAR, fill=fill)
 
 
 class PhotometricDistortion(v2.Transform):  # type: ignore[misc]
@@ -148,6 +212,77 @@ def _saturation(image: Tensor, factor: float | None) -> Tensor:
     spread = value - image.amin(-3, keepdim=True)
     most = value / spread.clamp(min=1e-6)
     return (value - (value - image) * most.clamp(max=factor)).clamp_(min=0)
+
+
+class Blur(v2.Transform):  # type: ignore[misc]
+    """Blur images with a Gaussian.
+
+    Args:
+        sigma: Least and greatest standard deviation in pixels, drawn uniformly.
+    """
+
+    def __init__(self, sigma: tuple[float, float]) -> None:
+        super().__init__()
+        self.sigma = sigma
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the standard deviation."""
+        return {"sigma": _uniform(*self.sigma)}
+
+    def transform(self, item: Any, params: dict[str, Any]) -> Any:
+        """Blur an image; labels pass."""
+        if isinstance(item, tv_tensors.Mask):
+            return item
+        radius = min(math.ceil(3 * params["sigma"]), min(item.shape[-2:]) - 1)  # its border is reflected once
+        return F.gaussian_blur(item, [2 * radius + 1] * 2, [params["sigma"]] * 2) if radius else item
+
+
+class Jpeg(v2.Transform):  # type: ignore[misc]
+    """Compress images as a JPEG file and read them again; of 8 bits, as such files are.
+
+    Args:
+        quality: Lowest and highest quality, drawn uniformly.
+    """
+
+    def __init__(self, quality: tuple[int, int]) -> None:
+        super().__init__()
+        self.quality = quality
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the quality."""
+        return {"quality": self.quality[0] + _integer(self.quality[1] - self.quality[0] + 1)}
+
+    def transform(self, item: Any, params: dict[str, Any]) -> Any:
+        """Compress an image; labels pass."""
+        if isinstance(item, tv_tensors.Mask):
+            return item
+        file = io.BytesIO()  # torchvision's own coder is going to leave it
+        F.to_pil_image(F.to_dtype(item, torch.uint8, scale=True)).save(file, "JPEG", quality=params["quality"])
+        with Image.open(file, formats=["JPEG"]) as picture:
+            compressed = F.pil_to_tensor(picture)
+        return tv_tensors.Image(F.to_dtype(compressed, item.dtype, scale=True))
+
+
+class Noise(v2.Transform):  # type: ignore[misc]
+    """Add Gaussian noise to normalized images, in which a channel of any range has about the standard deviation 1.
+
+    Args:
+        sigma: Greatest standard deviation; that of an image is drawn uniformly from 0.
+    """
+
+    def __init__(self, sigma: float) -> None:
+        super().__init__()
+        self.sigma = sigma
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the standard deviation."""
+        return {"sigma": _uniform(0, self.sigma)}
+
+    def transform(self, item: Any, params: dict[str, Any]) -> Any:
+        """Add noise to an image; labels pass."""
+        if isinstance(item, tv_tensors.Mask):
+            return item
+        return tv_tensors.Image(item + params["sigma"] * torch.randn(item.shape))
 
 
 class Normalize(v2.Transform):  # type: ignore[misc]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from semask.encoders.normalization import normalization_of
 from semask.files.text import reason
 
 Step = Callable[[nn.Module, Any], Any]
@@ -74,6 +75,8 @@ class Backbone(nn.Module):
         size_divisor: Images are padded with zeros, at the right and the bottom, to a multiple of this.
         output_norms: Whether the map of each stage gets a LayerNorm of its own, as Swin for dense prediction does.
         plain: Whether all stages have the same size, as in a plain ViT, so that a pyramid is made of their maps.
+        mean: Mean of each channel that its weights were trained with, for values in [0, 1]; None is for ImageNet's.
+        std: Standard deviation of each channel, likewise.
     """
 
     stem: Callable[[Tensor], Any]
@@ -83,6 +86,8 @@ class Backbone(nn.Module):
     size_divisor = 1
     output_norms = True
     plain = False
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
     def blocks(self) -> list[nn.Module]:
         """Modules that repeat, to be compiled one by one; none: the encoder is compiled as a whole."""
@@ -124,6 +129,7 @@ class LibraryBackbone(Backbone):
         self.model, self.plan, self.name, self.options = model, plan, name, options or {}
         self.channels, self.strides, self.plain = plan.channels, plan.strides, plan.plain
         self.size_divisor = plan.size_divisor
+        self.mean, self.std = normalization_of(model)
         self.checkpointing = False
 
     def described(self) -> dict[str, Any]:

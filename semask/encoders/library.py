@@ -34,6 +34,12 @@ MIT = {
 }
 """Channels and depths of Mix Transformer (SegFormer, arXiv 2105.15203, table 6)."""
 
+PVT = {"tiny": (2, 2, 2, 2), "small": (3, 4, 6, 3), "medium": (3, 4, 18, 3), "large": (3, 8, 27, 3)}
+"""Depths of PVT (arXiv 2102.12122, table 1); all else is as in the configuration of `transformers`."""
+
+NAMED = (*(f"mit_{size}" for size in MIT), *(f"pvt_{size}" for size in PVT))
+"""Models of transformers that are known without their configuration."""
+
 
 def library_backbone(
     name: str, *, in_channels: int = 3, drop_path: float | None = None, options: dict[str, Any] | None = None
@@ -41,9 +47,9 @@ def library_backbone(
     """Build a backbone of timm or transformers, with fresh weights.
 
     Args:
-        name: timm/MODEL; transformers/mit_b0 ... mit_b5; transformers/KIND, a model of a known kind whose numbers are
-            all in `options`; or transformers/OWNER/NAME, whose configuration is read from the Hugging Face Hub or a
-            local folder.
+        name: timm/MODEL; transformers/mit_b0 ... mit_b5; transformers/pvt_tiny ... pvt_large; transformers/KIND, a
+            model of a known kind whose numbers are all in `options`; or transformers/OWNER/NAME, whose configuration is
+            read from the Hugging Face Hub or a local folder.
         in_channels: Channels of the image.
         drop_path: Stochastic depth; None for the library's own.
         options: Numbers and flags for the library's constructor (timm) or configuration (transformers), of those in
@@ -69,7 +75,8 @@ def library_backbone(
     if library == "timm":
         model = timm_model(model_name, in_channels, drop_path, options)
     else:
-        if "model_type" not in options and not model_name.startswith("mit_") and model_name not in get_args(Kind):
+        known = model_name.startswith("mit_") or model_name in (*NAMED, *get_args(Kind))
+        if "model_type" not in options and not known:
             options = {**read_configuration(model_name), **options}
         model = _transformers(_described(model_name, options), in_channels, drop_path)
     try:
@@ -115,12 +122,23 @@ def _described(name: str, options: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: If there is no Mix Transformer of that name.
     """
-    if not name.startswith("mit_"):
+    kind, _, size = name.partition("_")
+    if kind == "pvt" and size in PVT:
+        return {"model_type": "pvt", "depths": list(PVT[size]), **options}
+    if kind != "mit":
         return {"model_type": name, **options}
-    if (size := name.removeprefix("mit_")) not in MIT:
+    if size not in MIT:
         raise ValueError(f"encoder is {one_line(repr(f'transformers/{name}'))}: choose one of mit_{', mit_'.join(MIT)}")
     channels, depths = MIT[size]
     return {"model_type": "segformer", "hidden_sizes": list(channels), "depths": list(depths), **options}
+
+
+def hub_name(name: str) -> str:
+    """Where the weights of a model of transformers are: OWNER/NAME on the Hugging Face Hub, or a folder."""
+    if name not in NAMED:
+        return name
+    kind, _, size = name.partition("_")
+    return f"nvidia/mit-{size}" if kind == "mit" else f"Zetatech/pvt-{size}-224"
 
 
 def read_configuration(name: str, *, local_only: bool = False) -> dict[str, Any]:
@@ -337,6 +355,7 @@ def with_features(model: Any, in_channels: int) -> nn.Module:
         if [x.shape[-1 if _format(model) == "NHWC" else 1] for x in maps] == said:
             if (fault := difference(model, dict(features.items()), in_channels=in_channels, sizes=(side,))) is not None:
                 raise ValueError(f"{type(model).__name__}: {fault}: build it with timm's features_only=True")
+            features.pretrained_cfg = getattr(model, "pretrained_cfg", None)  # mean and standard deviation
             wrapped: nn.Module = features
             return wrapped
     full: nn.Module = model

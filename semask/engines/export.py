@@ -19,12 +19,11 @@ from semask.engines.check import LIMITS, NEAR_TIE, Check, Latency, compare, meas
 from semask.engines.description import Precision, metadata
 from semask.engines.format import Format, Request
 from semask.engines.runtime import load_exported
-from semask.engines.samples import Inputs, Picture, Samples, choose_samples
+from semask.engines.samples import Inputs, Picture, Samples, choose_samples, sample_tensor
 from semask.files.atomic import temporary_folder, written_whole
 from semask.files.reading import sha256
 from semask.files.schema import require
 from semask.model import SeMask
-from semask.prediction.predictor import to_tensor
 from semask.prediction.recipe import recipe_inference
 from semask.settings.inference import Given, Inference, inference_of
 
@@ -295,8 +294,8 @@ def compare_file(
 ) -> tuple[Check, Latency, dict[str, Any]]:
     """Open an exported file and measure it against the model; also tells what ran it."""
     runtime = load_exported(file, device=device if row.on_device and device != "cpu" else None, trust=True)
-    inference, channels = recipe_inference(runtime), model.config["in_channels"]
-    check = compare(model, runtime, (to_tensor(image, channels=channels) for image in images), inference)
+    inference = recipe_inference(runtime)
+    check = compare(model, runtime, (sample_tensor(image, model) for image in images), inference)
     latency = measure(model, runtime, next(iter(Inputs(images, model, inference))).to(device))
     return check, latency, runtime.details
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +64,19 @@ def read_text(path: str | Path, *, most: int = MOST_TEXT, otherwise: str = "give
         raise ValueError(f"{one_line(path)}: not a text in UTF-8: save it as such") from error
 
 
-def parse_json(text: str, *, deepest: int = DEEPEST) -> Any:
+def parse_json(text: str, *, deepest: int = DEEPEST, each: Callable[[dict[str, Any]], Any] | None = None) -> Any:
     """Read JSON of anybody, no deeper than `deepest`.
+
+    Args:
+        text: The JSON.
+        deepest: Levels of nesting.
+        each: Makes something else of each object as soon as it is read, for example something smaller.
 
     Raises:
         ValueError: If it is not such JSON.
     """
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_hook=each)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     require_shallow(value, deepest)

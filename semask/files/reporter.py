@@ -4,7 +4,8 @@ import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeVar
+from datetime import timedelta
+from typing import TypeVar
 
 from semask.files.text import one_line
 
@@ -31,14 +32,14 @@ class Reporter:
         """Begin to show the steps of a training, `done` of which are done, and end with the context."""
         return nullcontext()
 
-    def step(self, step: int, steps: int, losses: str | None = None, model: Any = None) -> None:
+    def step(self, step: int, steps: int, losses: str | None = None, left: float | None = None) -> None:
         """Show that a step of a training is done.
 
         Args:
             step: Steps done.
             steps: Steps of the whole training.
             losses: What was logged of it, if anything.
-            model: The model after this step, to be looked at.
+            left: Seconds that the rest takes, with its evaluations; None if that is not known.
         """
 
 
@@ -49,10 +50,19 @@ class LineReporter(Reporter):
         """Print a line."""
         print(one_line(text, longest=1000), file=sys.stderr)
 
-    def step(self, step: int, steps: int, losses: str | None = None, model: Any = None) -> None:
+    def step(self, step: int, steps: int, losses: str | None = None, left: float | None = None) -> None:
         """Print what was logged of a step."""
         if losses is not None:
-            print(f"step {step}/{steps}  {losses}", file=sys.stderr)
+            print(f"step {step}/{steps}  {losses}{time_left(left)}", file=sys.stderr)
+
+
+def time_left(seconds: float | None) -> str:
+    """Say how long the rest takes, to end a line with.
+
+    >>> time_left(3725.4)
+    '  1:02:05 left'
+    """
+    return "" if seconds is None else f"  {timedelta(seconds=round(seconds))} left"
 
 
 class Silent(Reporter):

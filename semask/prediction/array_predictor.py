@@ -15,7 +15,7 @@ from semask.prediction.array_maps import Array, ArrayView, all_probabilities, ar
 from semask.prediction.array_maps import confidence as confidence_of
 from semask.prediction.inputs import NOT_FINITE, Picture, is_one, numbered, require_pixels, to_array, windows
 from semask.prediction.prediction import Prediction
-from semask.prediction.recipe import model_classes, recipe_inference
+from semask.prediction.recipe import model_classes, model_reading, recipe_inference
 from semask.settings.inference import Inference
 
 
@@ -33,6 +33,7 @@ class ArrayPredictor:
     def __init__(self, model: Exported, inference: Inference | None = None) -> None:
         self.model = model
         self.inference = inference or recipe_inference(model)
+        self.reading = model_reading(model)
         self.classes = model_classes(model)
 
     @overload  # a text is a path, and not several of its letters
@@ -84,7 +85,7 @@ class ArrayPredictor:
     def _predict(self, image: Any, number: int | None, *, confidence: bool, probabilities: bool) -> Prediction:
         """Predict one image; `number` is its place among several, for messages."""
         with numbered(number):
-            pixels = to_array(image, channels=self.model.config["in_channels"])
+            pixels = to_array(image, channels=self.reading.channels, reading=self.reading)
         size = (pixels.shape[0], pixels.shape[1])
         views = [self._view(x, mirrored=mirrored) for x, mirrored in self._inputs(pixels)]
         if not are_finite(views):

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from semask.data.geo_files import NoImage
 from semask.data.images import IMAGE_SUFFIXES
 from semask.files.text import one_line
 
@@ -25,7 +26,7 @@ HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Kinds of characters that no name of an output has: control, direction and format, half pairs, line separators."""
 
 
-class Unreadable(ValueError):
+class Unreadable(NoImage):
     """The image is at fault, not a setting."""
 
 
@@ -59,6 +60,16 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
         for file in files:
             found.setdefault(file.absolute(), file)
     return list(found.values())
+
+
+def first_files(files: Sequence[Path], band_files: Sequence[str] | None) -> list[Path]:
+    """Leave out the files of the further bands of images whose bands are in files of their own.
+
+    >>> [file.name for file in first_files([Path("a_B02.tif"), Path("a_B03.tif"), Path("b.tif")], ("_B02", "_B03"))]
+    ['a_B02.tif', 'b.tif']
+    """
+    further = tuple((band_files or ())[1:])
+    return [file for file in files if not (further and file.stem.endswith(further))]
 
 
 def require_other_files(files: list[Path], names: dict[Path, str], out: Path, further: Sequence[str] = ()) -> None:

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from semask.data.images import max_pixels, read_image
+from semask.data.bands import Reading, ValueRange
+from semask.data.images import max_pixels
+from semask.data.reading import read_picture
 from semask.files.text import one_line, reason
 from semask.settings.inference import Inference
 
@@ -44,12 +46,14 @@ def numbered(number: int | None) -> Iterator[None]:
         raise ValueError(f"image {number} of the list (from 0): {reason(error, longest=1000)}") from error
 
 
-def to_array(image: object, *, channels: int) -> NDArray[Any]:
+def to_array(image: object, *, channels: int, reading: Reading | None = None) -> NDArray[Any]:
     """Bring an image to [H, W, C], uint8 or float32 in [0, 1].
 
     Args:
-        image: Path, PIL image, or array [H, W, C] or [H, W]; anything else is refused.
+        image: Path, PIL image, or array [H, W, C] or [H, W]; anything else is refused. Whole numbers are samples as
+            files have them where the model has a range for them.
         channels: Channels C that it has to have.
+        reading: How files are read; None: as photos.
 
     Raises:
         ValueError: If it can't be read, or has another shape or number of channels.
@@ -57,7 +61,7 @@ def to_array(image: object, *, channels: int) -> NDArray[Any]:
     if isinstance(image, str | os.PathLike):
         if os.path.isdir(image):
             raise ValueError(f"{one_line(image)}: a folder: give its images, e.g. sorted(Path(folder).glob('*.jpg'))")
-        image = read_image(Path(image), channels=channels)
+        return read_picture(Path(image), reading or Reading(channels)).pixels
     if isinstance(image, Image.Image):
         if image.mode[0] in "IF":  # converting cuts off what is above 255
             raise ValueError(f"image of mode {image.mode}: give the path of its file, or an array of float in [0, 1]")
@@ -66,11 +70,32 @@ def to_array(image: object, *, channels: int) -> NDArray[Any]:
         kind = type(image).__name__
         hint = "open it with PIL.Image.open(io.BytesIO(...))" if isinstance(image, bytes) else "give one of these"
         raise ValueError(f"image is a {kind}, not a path, PIL image, array [H, W, C] or tensor [C, H, W]: {hint}")
+    value_range = None if reading is None else reading.value_range
+    if value_range is not None and np.issubdtype(image.dtype, np.integer):
+        image = in_range(image, value_range)
     array = _from_array(image, channels)
     require_shape((array.shape[2], *array.shape[:2]), channels)
     if array.dtype != np.uint8 and (not np.isfinite(array).all() or array.min() < 0 or array.max() > 1):
-        raise ValueError("image has float values outside [0, 1]: divide by the largest possible value")
+        raise ValueError(outside(value_range))
     return array
+
+
+def in_range(image: NDArray[Any], value_range: ValueRange) -> NDArray[np.float32]:
+    """Bring whole numbers [H, W, C] or [H, W], as files have them, to [0, 1] by the range of the model."""
+    low, high = (np.array(side, np.float64) for side in zip(*value_range, strict=True))  # [C]
+    values = image[..., None] if image.ndim == 2 else image
+    if values.shape[-1] not in (1, len(low)):
+        return image.astype(np.float32)  # what is wrong is told of its shape
+    scaled: NDArray[np.float32] = np.clip((values - low) / (high - low), 0, 1).astype(np.float32)
+    return scaled
+
+
+def outside(value_range: ValueRange | None) -> str:
+    """What is said of an image of floats that are not in [0, 1]."""
+    advice = "divide by the largest possible value"
+    if value_range is not None:
+        advice = "give whole numbers or the path of a file, or bring them there by the model's value_range"
+    return f"image has float values outside [0, 1]: {advice}"
 
 
 def _from_array(image: NDArray[Any], channels: int) -> NDArray[Any]:

@@ -10,13 +10,24 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from semask.acceleration.accelerate import accelerate
+from semask.data.bands import Reading
 from semask.data.normalization import Normalization, resize_image
 from semask.data.sizes import fitted_size
 from semask.model import SeMask
 from semask.outputs import MaskOutput, SeMaskOutput
-from semask.prediction.inputs import Picture, is_one, numbered, require_pixels, require_shape, to_array, windows
+from semask.prediction.inputs import (
+    Picture,
+    in_range,
+    is_one,
+    numbered,
+    outside,
+    require_pixels,
+    require_shape,
+    to_array,
+    windows,
+)
 from semask.prediction.prediction import Prediction
-from semask.prediction.recipe import model_classes, recipe_inference
+from semask.prediction.recipe import model_classes, model_reading, recipe_inference
 from semask.prediction.score_maps import View, all_probabilities, label_map, require_numbers
 from semask.prediction.score_maps import confidence as confidence_of
 from semask.settings.inference import Inference
@@ -120,6 +131,7 @@ class Predictor:
         if isinstance(model, nn.Module):
             accelerate(model)
         self.inference = inference or recipe_inference(model)
+        self.reading = model_reading(model)
         self.normalization = Normalization(tuple(model.config["mean"]), tuple(model.config["std"]))
         self.classes = model_classes(model)
 
@@ -185,7 +197,7 @@ class Predictor:
     def _pixels(self, image: Any, number: int | None = None) -> Tensor:
         """One image as [C, H, W]; `number` is its place among several, for messages."""
         with numbered(number):
-            return to_tensor(image, channels=self.model.config["in_channels"])
+            return to_tensor(image, channels=self.reading.channels, reading=self.reading)
 
     def _batches(self, pixels: Sequence[Tensor]) -> list[list[int]]:
         """Which images go through the model together: some of one size, as many as memory is meant for."""
@@ -255,23 +267,28 @@ class Predictor:
         return fitted_size((shape[-2], shape[-1]), self.inference.scale, ratio=ratio)
 
 
-def to_tensor(image: object, *, channels: int) -> Tensor:
+def to_tensor(image: object, *, channels: int, reading: Reading | None = None) -> Tensor:
     """Bring an image of any kind to [C, H, W], uint8 or float32 in [0, 1].
 
     Args:
         image: Path, PIL image, array [H, W, C] or [H, W], or tensor [C, H, W]; anything else is refused.
         channels: Channels C that it has to have.
+        reading: How files, and whole numbers in arrays and tensors, are read; None: as photos.
 
     Raises:
         ValueError: If it can't be read, or has another shape or number of channels.
     """
     if not isinstance(image, Tensor):
-        return torch.from_numpy(to_array(image, channels=channels)).permute(2, 0, 1)
+        return torch.from_numpy(to_array(image, channels=channels, reading=reading)).permute(2, 0, 1)
     require_shape(tuple(image.shape), channels)
+    value_range = None if reading is None else reading.value_range
+    if value_range is not None and not image.is_floating_point():
+        pixels = in_range(image.permute(1, 2, 0).cpu().numpy(), value_range)
+        return torch.from_numpy(pixels).permute(2, 0, 1).to(image.device)
     if image.dtype != torch.uint8 and not image.is_floating_point():
         raise ValueError(f"image has values of type {image.dtype}: give uint8, or float in [0, 1]")
     if not image.is_floating_point():
         return image
     if not image.isfinite().all() or image.min() < 0 or image.max() > 1:
-        raise ValueError("image has float values outside [0, 1]: divide by the largest possible value")
+        raise ValueError(outside(value_range))
     return image.float()

@@ -1,11 +1,9 @@
 """Image files that do not fit into memory: read by windows, with rasterio (GDAL), the extra `geo`.
 
-GDAL takes many things for a file: addresses, archives, texts that name other files. Here it gets the name of a regular
-file and the one driver that its first bytes ask for, and looks at no file next to it.
+Photos are read by the rules of `read_image`, other bands and samples by those of `semask.data.bands`.
 """
 
 import contextlib
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,36 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from semask.data.images import FORMATS, Reach, read_image
-from semask.files.reading import read_text, require_file
-from semask.files.text import one_line, reason
+from semask.data.bands import Bands, Reading, Window
+from semask.data.geo_files import NoImage, explained, gdal, open_file, orientation
+from semask.data.images import Reach, read_image
+from semask.files.reading import read_text
+from semask.files.text import one_line
 from semask.prediction.files import WORLD_FILES, Unreadable
 from semask.prediction.pictures import to_picture
 
 READ_ROWS = 64
 """Rows of an image that are read at once."""
-DRIVERS = {
-    b"II*\0": ["GTiff"],
-    b"MM\0*": ["GTiff"],
-    b"II+\0": ["GTiff"],
-    b"MM\0+": ["GTiff"],
-    b"\x89PNG\r\n\x1a\n": ["PNG"],
-    b"\xff\xd8\xff": ["JPEG"],
-    b"BM": ["BMP"],
-    b"GIF8": ["GIF", "BIGGIF"],
-    b"RIFF": ["WEBP"],
-}
-"""First bytes of a file -> GDAL's drivers for it; none of them opens anything else."""
-SETTINGS = {
-    "GDAL_CACHEMAX": 64,  # MB of decoded blocks; else a share of the machine's memory
-    # With these, JPEG and PNG files that are cut off are errors and not noise.
-    "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
-    "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
-    # No files next to the image, which may name further ones; and no address is opened, should something name one.
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_PAM_ENABLED": "NO",
-    "CPL_VSIL_CURL_ALLOWED_FILENAME": "none",
-}
 
 
 class Place(NamedTuple):
@@ -59,8 +37,9 @@ class Raster:
     A file that is stored turned (EXIF) is read whole, within the limit of `read_image`: windows can't turn it.
 
     Args:
-        path: Image file.
+        path: Image file; of the files of several bands the first.
         channels: Bands that the model takes; a file with just as many is taken as it is, whatever they are.
+        reading: How the samples become channels, where it is not as those of photos do.
         nodata: Value that says in all of these bands that a pixel is no data, whatever the file declares.
 
     Raises:
@@ -68,9 +47,16 @@ class Raster:
         ValueError: If rasterio is not installed.
     """
 
-    def __init__(self, path: Path, *, channels: int, nodata: int | None = None) -> None:
+    def __init__(self, path: Path, *, channels: int, reading: Reading | None = None, nodata: int | None = None) -> None:
         self.path, self.channels, self.nodata = path, channels, nodata
         self.highest = 0
+        self.other: Bands | None = None
+        if reading is not None and not reading.photos:
+            with self._explained():
+                self.other = Bands(path, reading)
+            self.dataset, self.height, self.width = self.other.files[0], self.other.height, self.other.width
+            self.is_tiff = self.dataset.driver == "GTiff"
+            return
         with self._explained():
             self.dataset = open_file(path)
         with self._explained():
@@ -99,7 +85,7 @@ class Raster:
                     f"{one_line(path)}: {data.count} bands, the model takes {channels}: give a file with as many"
                 )
         self.upright: NDArray[np.uint8] | None = None
-        if self._turned():
+        if orientation(path, data) != 1:
             try:
                 upright = np.array(read_image(path, channels=channels))
             except ValueError as error:
@@ -116,15 +102,18 @@ class Raster:
     @property
     def reach(self) -> Reach | None:
         """How much of their range the samples use that were read so far; None if they have 8 bits or are negative."""
+        if self.other is not None:
+            return self.other.reach
         return Reach(self.highest, self.bits) if self.bits > 8 and not self.negative else None
 
-    def windows(self, windows: Sequence[range]) -> Iterator[NDArray[np.uint8]]:
+    def windows(self, windows: Sequence[range]) -> Iterator[NDArray[Any]]:
         """Read windows of as many rows each, from top to bottom; rows that they share are read once.
 
         Yields:
-            [C, rows, W] uint8, until the next is asked for.
+            [C, rows, W] uint8, or float32 in [0, 1] where the model has a range, until the next is asked for.
         """
-        pixels = np.empty((self.channels, len(windows[0]), self.width) if windows else 0, np.uint8)
+        kind = np.float32 if self.other is not None and self.other.reading.value_range is not None else np.uint8
+        pixels = np.empty((self.channels, len(windows[0]), self.width) if windows else 0, kind)
         end = 0
         for window in windows:
             known = max(end - window.start, 0)
@@ -137,6 +126,9 @@ class Raster:
 
     def invalid(self, rows: range) -> NDArray[np.bool_] | None:
         """Which pixels [n, W] are no data, as a TIFF says by value, mask or alpha, or as `nodata` says; None: none."""
+        if self.other is not None:
+            with self._explained():
+                return self.other.read(Window(rows, range(self.width)), nodata=self.nodata).holes
         declared = self._declared(rows)
         if self.nodata is None:
             return declared
@@ -147,6 +139,7 @@ class Raster:
         return empty if declared is None else empty | declared
 
     def _declared(self, rows: range) -> NDArray[np.bool_] | None:
+        """Which pixels [n, W] of a photo are no data, as a TIFF says by value, mask or alpha; None: none can be."""
         if not self.is_tiff or self.upright is not None:
             return None
         if all("all_valid" in (flag.name for flag in flags) for flags in self.dataset.mask_flag_enums):
@@ -167,9 +160,14 @@ class Raster:
 
     def close(self) -> None:
         """Close the file."""
+        if self.other is not None:
+            self.other.close()
         self.dataset.close()
 
-    def _rows(self, rows: range) -> NDArray[np.uint8]:
+    def _rows(self, rows: range) -> NDArray[Any]:
+        if self.other is not None:
+            with self._explained():
+                return self.other.read(Window(rows, range(self.width))).image
         if self.upright is not None:
             return self.upright[:, rows.start : rows.stop]
         with self._explained():
@@ -194,69 +192,16 @@ class Raster:
         converted = np.array(to_picture(pixels.transpose(1, 2, 0)).convert(self.mode))
         return converted.reshape(*converted.shape[:2], self.channels).transpose(2, 0, 1)
 
-    def _turned(self) -> bool:
-        if self.dataset.crs is not None:
-            return False
-        try:
-            with warnings.catch_warnings(action="ignore"), Image.open(self.path, formats=FORMATS) as image:
-                # Pillow decodes a whole PNG to look for an orientation behind the pixels, where hardly any has it.
-                known = image.format != "PNG" or not {"exif", "Raw profile type exif"}.isdisjoint(image.info)
-                return known and image.getexif().get(0x0112, 1) != 1
-        except Exception:  # Pillow's readers raise nearly anything, first of all for files that are too large for them
-            return bool(self.dataset.tags().get("EXIF_Orientation", "1") != "1")
-
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
-        """Say of whatever GDAL raises, which may be anything for a damaged file, that the image is at fault."""
+        """Say of whatever GDAL raises that the image is at fault."""
         try:
-            yield
-        except (Unreadable, MemoryError):
+            with explained(self.path):
+                yield
+        except Unreadable:
             raise
-        except UnicodeEncodeError as error:
-            raise Unreadable(f"{one_line(self.path)}: the name of the file is no text: rename it") from error
-        except Exception as error:
-            said = reason(error.__cause__ or error)
-            raise Unreadable(
-                f"{one_line(self.path)}: no image, or damaged ({said}): copy it again or convert it"
-            ) from error
-
-
-def open_file(path: Path) -> Any:
-    """Open an image with the driver of its first bytes, and no file or address but it.
-
-    Raises:
-        Unreadable: If there is no such file, or its first bytes are not those of an image.
-        OSError: If GDAL can't read it; or another error of it.
-    """
-    rasterio = import_rasterio()
-    try:
-        require_file(path, otherwise="give the path of an image")
-    except ValueError as error:
-        raise Unreadable(str(error)) from error
-    with open(path, "rb") as file:
-        head = file.read(16)
-    if not head:
-        raise Unreadable(f"{one_line(path)}: no image, or damaged (the file is empty): copy it again or remove it")
-    drivers = next((drivers for magic, drivers in DRIVERS.items() if head.startswith(magic)), None)
-    if drivers is None or (drivers == ["WEBP"] and head[8:12] != b"WEBP"):
-        raise Unreadable(
-            f"{one_line(path)}: no image of a known format (TIFF, PNG, JPEG, BMP, WebP, GIF): convert it to TIFF or PNG"
-        )
-    with rasterio.Env(**SETTINGS):
-        for driver in drivers[:-1]:
-            with contextlib.suppress(rasterio.errors.RasterioIOError):
-                return rasterio.open(local_name(path), driver=driver)
-        return rasterio.open(local_name(path), driver=drivers[-1])
-
-
-def local_name(path: Path) -> Path | str:
-    """Name a file so that neither rasterio nor GDAL takes it for an address or an archive.
-
-    >>> local_name(Path("/vsicurl/a.tif"))
-    '/./vsicurl/a.tif'
-    """
-    path = path.absolute()
-    return f"/.{path}" if str(path).startswith("/vsi") else path
+        except NoImage as error:
+            raise Unreadable(str(error)) from error
 
 
 def place_of(dataset: Any, path: Path) -> Place:
@@ -268,33 +213,6 @@ def place_of(dataset: Any, path: Path) -> Place:
             # It says where the middle of the first pixel lies, a transform where its corner.
             return Place(dataset.crs, type(transform)(a, b, c - (a + b) / 2, d, e, f - (d + e) / 2))
     return Place(dataset.crs, transform)
-
-
-def import_rasterio() -> Any:
-    """Import rasterio, which the extra `geo` installs.
-
-    Raises:
-        ValueError: If it is not installed.
-    """
-    try:
-        import rasterio
-        import rasterio.shutil
-    except ImportError as error:
-        raise ValueError("tiles are read and written with rasterio: pip install 'semask[geo]'") from error
-    return rasterio
-
-
-@contextlib.contextmanager
-def gdal() -> Iterator[None]:
-    """Set up GDAL for reading by windows: little memory, and damaged files are errors.
-
-    Raises:
-        ValueError: If rasterio is not installed.
-    """
-    rasterio = import_rasterio()
-    with warnings.catch_warnings(), rasterio.Env(**SETTINGS):
-        warnings.simplefilter("ignore", category=rasterio.errors.NotGeoreferencedWarning)
-        yield
 
 
 def place_and_holes(

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semask.data.classes import IGNORE_INDEX, Color
+from semask.data.geo_files import SETTINGS, import_rasterio, local_name
 from semask.files.atomic import written_whole
 from semask.files.text import reason
-from semask.prediction.raster import SETTINGS, Place, import_rasterio, local_name
+from semask.prediction.raster import Place
 
 BLOCK = 512
 """Side of the blocks of a GeoTIFF that is written, in pixels."""

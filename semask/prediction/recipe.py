@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from semask.data.bands import Reading
 from semask.data.classes import Classes
 from semask.settings.inference import Inference
 
@@ -24,6 +25,18 @@ def recipe_inference(model: Described) -> Inference:
     settings: dict[str, Any] = model.metadata.get("recipe", {}).get("evaluation", {})
     tuples: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in settings.items()}
     return Inference(**tuples)
+
+
+def model_reading(model: Described) -> Reading:
+    """How the files of images become the channels of a model: with bands and range as in its training."""
+    data: dict[str, Any] = model.metadata.get("recipe", {}).get("data", {})
+    channels = model.config["in_channels"]
+    bands, band_files = (None if data.get(name) is None else tuple(data[name]) for name in ("bands", "band_files"))
+    if bands is not None and len(bands) != channels:
+        raise ValueError(
+            f"the recipe of the model chooses {len(bands)} bands for its {channels} channels: it is damaged"
+        )
+    return Reading(channels, bands, band_files, nodata=data.get("nodata")).for_model(model.config)
 
 
 def model_classes(model: Described) -> Classes:

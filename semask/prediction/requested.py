@@ -81,8 +81,8 @@ def check_outputs(outputs: Outputs, out: str | Path | None, inference: Given) ->
             raise ValueError(f"{windows[0]} and tile {tile}: tiles take the place of windows; give one of the two")
     if out is None:
         raise ValueError(f"tile is {tile}, but tiles are written to files: give a folder as out")
+    from semask.data.geo_files import import_rasterio
     from semask.prediction.blending import check_grid
-    from semask.prediction.raster import import_rasterio
 
     check_grid(tile, outputs.overlap)
     import_rasterio()

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semask.data.classes import IGNORE_INDEX, Classes
-from semask.data.images import Reach, is_georeferenced, reach_of, read_image
+from semask.data.images import Reach
 from semask.files.reporter import Reporter
 from semask.files.text import one_line, out_of_memory, reason
 from semask.prediction.areas import Areas
-from semask.prediction.files import Unreadable, find_images, has_world_file, output_names, require_other_files
+from semask.prediction.files import Unreadable, find_images, first_files, output_names, require_other_files
 from semask.prediction.opening import open_predictor
 from semask.prediction.output import Written, find, join_all, write_all
 from semask.prediction.pictures import MOST_JPEG, confidence_map
@@ -27,6 +27,7 @@ from semask.prediction.prediction import Prediction
 from semask.prediction.requested import Outputs, check_model, check_outputs
 from semask.prediction.segmentation import Segmentation
 from semask.prediction.summary import Row, write_summary
+from semask.prediction.whole import Whole, read_whole
 from semask.settings.inference import Given
 from semask.settings.precision import Precision
 
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from semask.model import SeMask
     from semask.prediction.array_predictor import ArrayPredictor
     from semask.prediction.predictor import Predictor
-    from semask.prediction.raster import Place
 
 
 @dataclass(frozen=True)
@@ -173,6 +173,7 @@ def predict_images(
     outputs = outputs or Outputs()
     check_outputs(outputs, out, None)
     check_model(predictor, outputs)
+    files = first_files(files, predictor.reading.band_files)
     endings = [ending for name in outputs.kinds for ending in find(name).endings]
     names = output_names(list(files), endings)
     if out is not None:
@@ -274,50 +275,34 @@ def _predict_whole(predictor: "Predictor | ArrayPredictor", file: Path, outputs:
     """
     kinds = outputs.kinds
     try:
-        image = read_image(file, channels=predictor.model.config["in_channels"])
-        result = Result(file, reach=reach_of(image))
-        place, holes = None, None
-        georeferenced = is_georeferenced(image) or (file.suffix.lower() in (".tif", ".tiff") and has_world_file(file))
-        if georeferenced or outputs.nodata is not None:
-            from semask.prediction.raster import place_and_holes
-
-            try:
-                place, holes = place_and_holes(file, (image.height, image.width), nodata=outputs.nodata)
-            except ImportError:
-                result = replace(result, unplaced=True)
+        whole = read_whole(file, predictor.reading, nodata=outputs.nodata)
+        result = Result(file, reach=whole.reach, unplaced=whole.unplaced)
         asked: dict[str, Any] = {name: name in kinds for name in ("confidence", "priors")}
-        prediction = predictor(image, **asked, **({"probabilities": True} if "probabilities" in kinds else {}))
+        prediction = predictor(whole.image, **asked, **({"probabilities": True} if "probabilities" in kinds else {}))
     except ValueError as error:
         raise Unreadable(str(error)) from error
-    if holes is not None:
-        prediction = _without(prediction, holes)
-    place = place if georeferenced else None
+    if whole.holes is not None:
+        prediction = _without(prediction, whole.holes)
     with tempfile.TemporaryDirectory() as scratch:
-        done = _segmentation(image, prediction, file, stem or Path(file.stem), outputs, place, Path(scratch))
+        done = _segmentation(whole, prediction, file, stem or Path(file.stem), outputs, Path(scratch))
         result = replace(result, areas=done.areas if outputs.summary is not None else None)
         if stem is None:
             return replace(result, prediction=prediction)
         skipped = write_all(done)
-    smaller = "overlay" in kinds and max(image.size) > MOST_JPEG
-    mask = done.path(".png" if place is None else ".tif") if "mask" in kinds else None
+    smaller = "overlay" in kinds and max(whole.picture.size) > MOST_JPEG
+    mask = done.path(".png" if whole.place is None else ".tif") if "mask" in kinds else None
     return replace(result, mask=mask, stem=stem, skipped=skipped, smaller_overlay=smaller)
 
 
 def _segmentation(
-    image: Image.Image,
-    prediction: Prediction,
-    file: Path,
-    stem: Path,
-    outputs: Outputs,
-    place: "Place | None",
-    scratch: Path,
+    whole: Whole, prediction: Prediction, file: Path, stem: Path, outputs: Outputs, scratch: Path
 ) -> Segmentation:
     """What outputs are written from, of an image in memory."""
     sure, shares = prediction.confidence, prediction.probabilities
 
     def picture(factor: int) -> Image.Image:
-        whole = image.convert("RGB")
-        return whole if factor == 1 else Image.fromarray(np.asarray(whole)[::factor, ::factor])
+        drawn = whole.picture.convert("RGB")
+        return drawn if factor == 1 else Image.fromarray(np.asarray(drawn)[::factor, ::factor])
 
     def probability(k: int, rows: range) -> NDArray[np.float16]:
         assert shares is not None
@@ -327,7 +312,7 @@ def _segmentation(
         image=file,
         stem=stem,
         classes=prediction.classes,
-        size=(image.height, image.width),
+        size=(whole.picture.height, whole.picture.width),
         rows=partial(_rows, prediction.label),
         picture=picture,
         scratch=scratch,
@@ -335,7 +320,7 @@ def _segmentation(
         prediction=prediction,
         confidence=None if sure is None else partial(_rows, np.array(confidence_map(sure))),
         probability=None if shares is None else probability,
-        place=place,
+        place=whole.place,
         simplify=outputs.simplify,
     )
 

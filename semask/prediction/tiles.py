@@ -29,6 +29,7 @@ from torch import Tensor
 from semask.checkpoints.saving import versions
 from semask.checkpoints.tensors import read_tensors, write_tensors
 from semask.data.classes import IGNORE_INDEX
+from semask.data.geo_files import gdal
 from semask.data.images import Reach
 from semask.files.atomic import write_whole
 from semask.files.reporter import Reporter
@@ -39,7 +40,7 @@ from semask.prediction.files import Unreadable
 from semask.prediction.output import write_all
 from semask.prediction.predictor import Predictor
 from semask.prediction.probability_parts import ProbabilityParts
-from semask.prediction.raster import Raster, gdal
+from semask.prediction.raster import Raster
 from semask.prediction.segmentation import Segmentation
 
 STRIP = 2048
@@ -230,8 +231,8 @@ def predict_tiles(
     if predictor.inference.scale is not None:
         raise ValueError(f"inference scale is {predictor.inference.scale}: tiles have the image's own size; give none")
     path, out, reporter = Path(path), Path(out), reporter or Reporter()
-    channels = predictor.model.config["in_channels"]
-    with gdal(), contextlib.closing(Raster(path, channels=channels, nodata=nodata)) as image:
+    reading = predictor.reading
+    with gdal(), contextlib.closing(Raster(path, channels=reading.channels, reading=reading, nodata=nodata)) as image:
         target = out.with_name(f"{out.name}{'.tif' if image.is_tiff else '.png'}")
         settings = {"tile": tile, "overlap": overlap, "nodata": nodata}
         settings |= {name: name in kinds for name in ("confidence", "probabilities")}

@@ -1,7 +1,8 @@
 """The section `model` of a recipe."""
 
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,10 @@ ClassCount = Annotated[int, Range(2, 255), "(one kind of object is two classes: 
 Window = Annotated[int, Range(1, 1024)]
 Depth = Annotated[int, Range(0, 32)]
 Width = Annotated[int, Range(1, 8192)]
+RGB = 3
+"""Channels that a backbone's own mean and standard deviation are for."""
+Sample = Annotated[float, Range(-1e300, 1e300)]
+Spread = tuple[Sample, Sample]
 
 
 @dataclass(frozen=True)
@@ -46,8 +51,11 @@ class ModelSettings:
         dropout: Dropout probability of the decoder's channels in training (fpn and maskformer).
         queries: Masks that a mask decoder makes.
         decoder_layers: Transformer layers of a mask decoder; null for the published 6 (maskformer) or 9.
-        mean: Mean of each channel that images are normalized with, for values in [0, 1]; the default is ImageNet's.
+        mean: Mean of each channel that images are normalized with, for values in [0, 1]; null for what the backbone's
+            weights were trained with, ImageNet's for a Swin as published. A built model has the numbers.
         std: Standard deviation of each channel, likewise.
+        value_range: Samples of each channel that become 0 and 1, e.g. [[0, 3000], [0, 5000]], for images that are not
+            photos of 8 bits; null for 8 bits as they are, of 16 the upper 8. data.measure finds it.
 
     Raises:
         ValueError: If a setting is out of its range, or two contradict each other.
@@ -69,20 +77,57 @@ class ModelSettings:
     dropout: Probability = 0.1
     queries: Annotated[int, Range(1, 10_000)] = 100
     decoder_layers: Annotated[int, Range(1, 64)] | None = None
-    mean: tuple[Annotated[float, Range(-1e4, 1e4)], ...] = IMAGENET_MEAN
-    std: tuple[Annotated[float, Range(0, 1e4, above=True)], ...] = IMAGENET_STD
+    mean: tuple[Annotated[float, Range(-1e4, 1e4)], ...] | None = None
+    std: tuple[Annotated[float, Range(0, 1e4, above=True)], ...] | None = None
+    value_range: tuple[Spread, ...] | None = None
 
     def __post_init__(self) -> None:
         require_fields(self, "model")
-        if not len(self.mean) == len(self.std) == self.in_channels:
+        means, stds = (RGB if values is None else len(values) for values in (self.mean, self.std))
+        if not means == stds == self.in_channels:
             raise ValueError(
-                f"model.mean has {len(self.mean)} and model.std {len(self.std)} values for "
+                f"model.mean has {means} and model.std {stds} values for "
                 f"in_channels={self.in_channels}: give one a channel"
             )
+        if self.value_range is not None:
+            require_range(self.value_range, self.in_channels)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the settings as JSON holds them: lists in place of tuples."""
-        return {name: list(x) if isinstance(x, tuple) else x for name, x in asdict(self).items()}
+        """Return the settings as JSON holds them: lists in place of tuples, and no value_range where there is none."""
+        plain = {name: listed(value) for name, value in asdict(self).items()}
+        return {name: value for name, value in plain.items() if name != "value_range" or value is not None}
+
+    def for_images(self, channels: int) -> "ModelSettings":
+        """Settings for images of another number of channels, where these are still those of RGB images.
+
+        The mean and the standard deviation of every channel become those of ImageNet's three on average.
+        """
+        own = (None, None), (IMAGENET_MEAN, IMAGENET_STD)
+        given = tuple(None if values is None else tuple(values) for values in (self.mean, self.std))
+        if channels == RGB or self.in_channels != RGB or given not in own or self.value_range is not None:
+            return self
+        mean, std = (round(sum(values) / len(values), 6) for values in (IMAGENET_MEAN, IMAGENET_STD))
+        return replace(self, in_channels=channels, mean=(mean,) * channels, std=(std,) * channels)
+
+
+def require_range(value_range: Sequence[Sequence[float]], channels: int) -> None:
+    """Refuse a range that is not one of low and high for each channel.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if len(value_range) != channels:
+        raise ValueError(
+            f"model.value_range has {len(value_range)} entries for {channels} channels: give one a channel"
+        )
+    for low, high in value_range:
+        if low >= high:
+            raise ValueError(f"model.value_range has [{low:g}, {high:g}]: give the lower sample first")
+
+
+def listed(value: Any) -> Any:
+    """A setting as JSON holds it: lists in place of tuples."""
+    return [listed(entry) for entry in value] if isinstance(value, tuple) else value
 
 
 def settings_of_file(values: Any, file: str | Path) -> ModelSettings:

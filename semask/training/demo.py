@@ -3,10 +3,8 @@
 import csv
 import json
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -30,20 +28,16 @@ from semask.prediction.predictor import Predictor
 from semask.settings.inference import Inference
 from semask.settings.training import Training
 from semask.synthetic.dataset import write_synthetic
+from semask.training.callbacks import Callback, Progress
 from semask.training.demo_page import Content, Losses, encode, first_picture, render
+from semask.training.length import seconds_per_image, seconds_per_step
 from semask.training.loop import train
+from semask.training.pace import steps_within
 
-T = TypeVar("T")
 SECONDS = 120.0
 """Time that the whole demo may take: drawing, training, evaluation and page."""
 FIRST_PICTURE = 30.0
 """Seconds after which a first picture is written."""
-TRIAL = 8.0
-"""Seconds in which steps are timed."""
-WARM = 3
-"""Steps that are not timed: the first ones are slower."""
-SPARE = 0.85
-"""Share of the time left that is planned for: later steps may be slower than the timed ones."""
 LEAST, MOST = 20, 2000
 """Steps that are chosen at least and at most."""
 BATCH = 8
@@ -84,10 +78,10 @@ def demo(
         loss = PixelLoss(class_weights=rarity_weights(data.dataset("train")))
         note: dict[str, Any] = {"chosen": steps is None}
         if steps is None:
-            reporter.note(f"Timing the first steps for {TRIAL:.0f} s ...")
+            reporter.note("Timing the first steps ...")
             trial = fresh_model(len(val_set.classes), seed)
-            seconds = seconds_per_step(trial, data, loss, seed=seed)
-            left = SECONDS - seconds_to_evaluate(trial, val_set) - (time.perf_counter() - began)
+            left = SECONDS - (time.perf_counter() - began)
+            seconds, left = time_left_for(trial, data, loss, seed=seed, left=left)
             steps, note["seconds_per_step"] = steps_for(left, seconds), round(seconds, 4)
         write_whole(folder / "demo.json", json.dumps(note) + "\n")
         model = fresh_model(len(val_set.classes), seed)  # after the timing, so that it is as with --steps
@@ -101,7 +95,8 @@ def demo(
             loss=loss,
             training=schedule(steps, seed),
             evaluation=INFERENCE,
-            reporter=FirstPicture(reporter, folder, val_set, due=began + FIRST_PICTURE),
+            callbacks=[FirstPicture(reporter, folder, val_set, due=began + FIRST_PICTURE)],
+            reporter=reporter,
         )
     predictor = Predictor(load(folder / "run" / "last.safetensors"))
     if result is None:
@@ -137,36 +132,33 @@ def schedule(steps: int, seed: int) -> Training:
     )  # fmt: skip
 
 
-def seconds_per_step(model: SeMask, data: Data, loss: PixelLoss, *, seed: int) -> float:
-    """Time steps on a model that is thrown away, with the batches of the training, for about `TRIAL` seconds."""
+def time_left_for(model: SeMask, data: Data, loss: PixelLoss, *, seed: int, left: float) -> tuple[float, float]:
+    """Time steps and evaluation on a model that is thrown away, with the batches of the training.
+
+    Returns:
+        Seconds of a step, and those that are left for steps when the evaluation and the page had theirs.
+    """
+    began = time.perf_counter()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     accelerate(model.to(device).train())
     loss = accelerate_loss(loss)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     transform = training_transform(AUGMENTATION, Normalization())
-    batches = training_loader(
-        data.dataset("train"), transform, seed=seed, batch_size=BATCH, steps=1000, workers=data.workers
-    )
-    began, ends = time.perf_counter(), []
-    for batch in batches:
+    train_set, val_set = data.dataset("train"), data.dataset("val")
+    batches = iter(training_loader(train_set, transform, seed=seed, batch_size=BATCH, steps=1000, workers=data.workers))
+
+    def step() -> None:
+        batch = next(batches)
         losses = loss(model(batch.image.to(device)), batch.label.to(device))
         losses.total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
         losses.total.item()  # waits for a GPU
-        ends.append(time.perf_counter())
-        if len(ends) > WARM + 1 and ends[-1] - began > TRIAL:
-            break
-    return (ends[-1] - ends[WARM]) / (len(ends) - 1 - WARM)
 
-
-def seconds_to_evaluate(model: SeMask, dataset: SegmentationDataset) -> float:
-    """Time that evaluating and drawing the page will take, from that of two images."""
-    predictor = Predictor(model, INFERENCE)  # on the device where the steps were timed
-    began = time.perf_counter()
-    for index in range(2):
-        predictor(dataset[index][0], priors=True)
-    return (time.perf_counter() - began) / 2 * (len(dataset) + 20)
+    seconds = seconds_per_step(step, time.perf_counter, left=left)
+    images = len(val_set) + 20  # and those of the page
+    evaluation = images * seconds_per_image(Predictor(model, INFERENCE), val_set, time.perf_counter)
+    return seconds, left - evaluation - (time.perf_counter() - began)
 
 
 def steps_for(left: float, seconds: float) -> int:
@@ -175,7 +167,7 @@ def steps_for(left: float, seconds: float) -> int:
     >>> steps_for(100.0, 0.25), steps_for(100.0, 30.0), steps_for(100.0, 0.001)
     (340, 20, 2000)
     """
-    return max(LEAST, min(MOST, int(SPARE * left / seconds)))
+    return max(LEAST, min(MOST, steps_within(left, seconds)))
 
 
 def why(note: dict[str, Any]) -> str:
@@ -185,38 +177,21 @@ def why(note: dict[str, Any]) -> str:
     return f" (at {note['seconds_per_step']:.2g} s each, as many as fit into two minutes on this machine)"
 
 
-class FirstPicture(Reporter):
-    """Passes everything on, and writes OUT/first-STEP.png with the first step that ends after it is due."""
+class FirstPicture(Callback):
+    """Writes OUT/first-STEP.png with the first step that ends after it is due."""
 
     def __init__(self, reporter: Reporter, folder: Path, dataset: SegmentationDataset, *, due: float) -> None:
         self.reporter, self.folder, self.dataset, self.due = reporter, folder, dataset, due
 
-    def note(self, text: str) -> None:
-        """Pass it on."""
-        self.reporter.note(text)
-
-    def warn(self, lines: Sequence[str | None]) -> None:
-        """Pass them on."""
-        self.reporter.warn(lines)
-
-    def track(self, items: Iterable[T], what: str, count: int) -> Iterable[T]:
-        """Pass it on."""
-        return self.reporter.track(items, what, count)
-
-    def training(self, done: int, steps: int) -> AbstractContextManager[None]:
-        """Pass it on."""
-        return self.reporter.training(done, steps)
-
-    def step(self, step: int, steps: int, losses: str | None = None, model: Any = None) -> None:
-        """Pass it on, and draw what the model predicts if it is time."""
-        self.reporter.step(step, steps, losses, model)
-        if time.perf_counter() < self.due or step == steps:
+    def on_step(self, run: Progress) -> None:
+        """Draw what the model predicts if it is time."""
+        if time.perf_counter() < self.due or run.step == run.steps:
             return
         self.due = float("inf")
-        picture = first_picture(Predictor(model, INFERENCE), self.dataset)
-        model.train()
-        write_whole(self.folder / f"first-{step}.png", encode(picture))
-        self.note(f"A first picture, after step {step}: {self.folder / f'first-{step}.png'}")
+        picture = first_picture(Predictor(run.model, INFERENCE), self.dataset)
+        path = self.folder / f"first-{run.step}.png"
+        write_whole(path, encode(picture))
+        self.reporter.note(f"A first picture, after step {run.step}: {path}")
 
 
 def read_first(folder: Path) -> tuple[int, bytes] | None:

@@ -1,104 +1,78 @@
-"""What a training run keeps: weights, optimizer, averages, logs and checkpoints, and how it goes on after a stop."""
+"""What a training run does at each step: count, log, evaluate, tell callbacks, and end when it is time."""
 
 import contextlib
-import time
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from accelerate.utils import broadcast_object_list
 
 from semask.checkpoints.saving import require_finite, save
-from semask.checkpoints.tensors import read_header
 from semask.data.dataset import SegmentationDataset
 from semask.data.images import encoded
 from semask.evaluation import Evaluation, describe, evaluate_model
-from semask.files.atomic import sync, write_whole
-from semask.files.reading import parse_json, read_text
-from semask.files.reporter import Reporter
+from semask.files.atomic import write_whole
 from semask.files.text import one_line, reason
 from semask.losses.pixel import Losses
-from semask.model import SeMask
-from semask.prediction.pictures import colorize, side_by_side, to_picture
+from semask.metrics import percent
 from semask.prediction.predictor import Predictor
 from semask.settings.inference import Inference
-from semask.training.log import RunLog
-from semask.training.state import (
-    Change,
-    read_state,
-    recipe_changes,
-    require_like,
-    require_possible,
-    require_same,
-    require_state,
-    write_state,
-)
+from semask.training.callbacks import Callback, Progress, StopTraining
+from semask.training.kept import Ended, KeptRun
+from semask.training.pace import times_due
+from semask.training.parameters import drop_gradients, keep_statistics
+from semask.training.samples import draw_samples
+from semask.training.trackers import PICTURES
 
-SAMPLES = 4
+Event = Literal["on_start", "on_step", "on_evaluation", "on_end"]
 
 
-class Run:
-    """The state of a training run after `step` optimizer steps.
-
-    A run is its state on the disk: that is written before anything else of a run, before the first step and at every
-    save, so that whatever lies in the folder after a kill belongs to a run that can go on.
+class Run(KeptRun):
+    """A training run; see `KeptRun` for what it is made of.
 
     Args:
-        model: Model to train; `metadata` holds its recipe and classes.
-        optimizer: Optimizer of the model's parameters.
-        accelerator: Devices, precision, processes.
-        out: Folder of the run.
-        steps: Optimizer steps of the whole run.
-        ema: Decay of the moving average of the weights; None for none.
-        log_every: Steps between two lines of the log.
-        batch_size: Images of a step over all processes.
-        reporter: Is told how far the run is.
+        callbacks: Are told how far it is.
 
     Attributes:
-        step: Optimizer steps done.
-        samples: Training samples seen in these steps, over all processes.
-        network: The model as the engine wraps it.
         evaluated: The last evaluation, None before the first.
+        lr: Learning rate of the last step.
     """
 
-    def __init__(
-        self,
-        model: SeMask,
-        optimizer: torch.optim.Optimizer,
-        accelerator: Accelerator,
-        out: Path,
-        *,
-        steps: int,
-        ema: float | None,
-        log_every: int,
-        batch_size: int,
-        reporter: Reporter,
-    ) -> None:
-        self.model, self.accelerator, self.out = model, accelerator, out
-        self.steps, self.log_every, self.batch_size = steps, log_every, batch_size
-        self.step, self.samples, self.best = 0, 0, -1.0
-        self.saved_step, self.newest_is_whole = 0, False
-        self.log = RunLog(out / "log.csv", ["loss", "main", "prior", "lr", "images/s"])
-        self.scores = RunLog(out / "evaluation.csv", ["miou", "mean_accuracy", "overall_accuracy"], more="prior_")
+    def __init__(self, *arguments: Any, callbacks: Sequence[Callback] = (), **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.callbacks = callbacks
         self.evaluated: Evaluation | None = None
-        self.average = averaged(model, ema) if ema is not None else None
-        self.network, self.optimizer = accelerator.prepare(model, optimizer)
-        if self.average is not None:
-            self.average.to(accelerator.device)
-        self.losses: list[Losses] = []
-        self.reporter = reporter
-        self._restart_clock()
+        self.evaluated_step = -1
+        self.lr = 0.0
+        self.last_losses: list[Losses] = []
+        self.restart_clock()
+
+    def finished(self) -> bool:
+        """Whether no step comes any more."""
+        return self.ended is not None or self.step >= self.training.steps
+
+    def restart_clock(self) -> None:
+        """Measure images/s from now on: (step, seconds)."""
+        self.pace.restart()
+        self.stepped = self.pace.mark
+        self.clock = (self.step, self.stepped)
+
+    def train_mode(self) -> None:
+        """Put the model in training mode, but for the statistics of a backbone that stays as it is."""
+        self.model.train()
+        if self.frozen:
+            keep_statistics(self.model.encoder.backbone)
 
     @property
-    def trained(self) -> SeMask:
-        """The model to use: the moving average where there is one."""
-        model = self.model if self.average is None else cast(SeMask, self.average.module)
-        model.metadata = self.model.metadata
-        return model
+    def frozen(self) -> bool:
+        """Whether the next step leaves the backbone as it is."""
+        return self.step < self.training.freeze_encoder_steps
+
+    def before_update(self) -> None:
+        """Take back what the optimizer is not to use, when the gradients of a step are complete."""
+        if self.frozen:
+            drop_gradients(self.model.encoder.backbone)
 
     def note(self, losses: Losses) -> None:
         """Remember the losses of a pass.
@@ -117,37 +91,136 @@ class Run:
 
     def finish_step(self, lr: float) -> None:
         """Count a step, update the average, and log when it is time."""
-        self.step += 1
-        self.samples += self.batch_size
+        thawed = self.frozen
+        self.step, self.lr = self.step + 1, lr
+        self.samples += self.training.batch_size
+        if thawed and not self.frozen:
+            self.train_mode()
         if self.average is not None:
             self.average.update_parameters(self.accelerator.unwrap_model(self.network))
-        losses = self._log_losses(lr) if self.due(self.log_every) else None
-        self.reporter.step(self.step, self.steps, losses, self.trained)
+        if self.callbacks:
+            self.last_losses = self.losses[-self.training.accumulate :]
+        self.pace.done("step")
+        self.stepped = self.pace.mark
+        self.end_in_time()
+        self.show_step(logged=self.due(self.training.log_every))
+
+    def show_step(self, *, logged: bool) -> None:
+        """Say that a step is done, and log the losses since the last time."""
+        losses = self._log_losses() if logged and self.losses else None
+        self.reporter.step(self.step, self.training.steps, losses, self.seconds_left())
 
     def due(self, every: int) -> bool:
         """Whether something that happens every so many steps, and at the end, happens now; 0: only at the end."""
-        return self.step == self.steps or (every > 0 and self.step % every == 0)
+        return self.finished() or (every > 0 and self.step % every == 0)
 
-    def _log_losses(self, lr: float) -> str:
+    def seconds_left(self) -> float | None:
+        """Seconds that the rest of the run takes with its evaluations and saves; None before it can be told."""
+        steps = self.training.steps if self.ended is None else self.step
+        before = max(self.step - 1, 0)  # what is due after this step may be still to come
+        counts = {
+            "step": steps - self.step,
+            "evaluation": times_due(
+                self.training.evaluate_every, self.step if self.evaluated_step == self.step else before, steps
+            ),
+            "save": times_due(self.training.save_every, self.step if self.saved_step == self.step else before, steps),
+        }
+        return self.pace.left(counts)
+
+    def end_in_time(self) -> None:
+        """End the run when there is no time for another step, an evaluation and a save."""
+        minutes = self.training.minutes
+        if minutes is None or self.finished():
+            return
+        next_ = sum(self.pace.mean(kind) or 0.0 for kind in ("step", "evaluation", "save"))
+        if self.told_by_first(self.pace.elapsed() + next_ >= 60 * minutes):
+            self.end(f"the time of {minutes:g} minutes is over")
+
+    def end(self, why: str) -> None:
+        """Let the run have no further step."""
+        if self.finished():
+            return
+        self.ended = Ended(self.step, why)
+        self.model.metadata["ended"] = self.ended._asdict()
+        self.reporter.note(f"ends after step {self.step} of {self.training.steps}: {one_line(why)}")
+        self.show_step(logged=True)  # the steps since the last line of the log
+
+    def told_by_first(self, value: Any) -> Any:
+        """What the first process says, in all of them: clocks and callbacks of the others may say something else."""
+        if self.accelerator.num_processes == 1:
+            return value
+        return broadcast_object_list([value])[0]
+
+    def call(self, event: Event) -> None:
+        """Tell the callbacks; one may end the run.
+
+        Raises:
+            Exception: What a callback raised; the state is saved before.
+        """
+        if not self.callbacks:
+            return
+        stop: str | None = None
+        failure: Exception | None = None
+        if self.accelerator.is_main_process:
+            try:
+                for callback in self.callbacks:
+                    getattr(callback, event)(self.progress())
+            except StopTraining as stopped:
+                stop = str(stopped) or "a callback stopped it"
+            except Exception as error:  # code of somebody else may raise anything
+                failure = error
+        stop, failed = self.told_by_first((stop, failure is not None))
+        if event != "on_end" and not self.model.training:
+            self.train_mode()  # whoever looked at what it predicts put it in evaluation mode
+        if failed:
+            if self.step > self.saved_step:
+                self.save()
+            raise failure or ValueError("a callback failed in the first process: its message says why")
+        if stop is not None:
+            self.end(stop)
+
+    def progress(self) -> Progress:
+        """How far it is, for callbacks."""
+        losses: dict[str, float] = {}
+        if self.last_losses:
+            means = torch.stack([torch.stack(x) for x in self.last_losses]).mean(0).tolist()
+            losses = dict(zip(("loss", "main", "prior"), means, strict=True))
+        return Progress(
+            step=self.step,
+            steps=self.training.steps,
+            lr=self.lr,
+            losses=losses,
+            evaluation=self.evaluated,
+            seconds_left=self.seconds_left(),
+            model=self.trained,
+            out=self.out,
+        )
+
+    def _log_losses(self) -> str:
         """Log the means of the losses since the last time, and say them in a line."""
         means = torch.stack([torch.stack(losses) for losses in self.losses]).mean(0)
         total, main, prior = self.accelerator.reduce(means, "mean").tolist()
-        images, seconds = (self.step - self.clock[0]) * self.batch_size, time.perf_counter() - self.clock[1]
-        row = {"loss": total, "main": main, "prior": prior, "lr": lr, "images/s": images / seconds}
+        images, seconds = (self.step - self.clock[0]) * self.training.batch_size, self.stepped - self.clock[1]
+        if images == 0:  # the clock began anew at this step
+            images, seconds = self.training.batch_size, self.pace.mean("step") or 1.0
+        row = {"loss": total, "main": main, "prior": prior, "lr": self.lr, "images/s": images / seconds}
         self.losses = []
-        self._restart_clock()
+        self.clock = (self.step, self.stepped)
         self._track("train", row)
         if self.accelerator.is_main_process:
             self.log.append(self.step, row)
-        return f"loss {total:.4f}  lr {lr:.2e}  {row['images/s']:.1f} images/s"
+        return f"loss {total:.4f}  lr {self.lr:.2e}  {row['images/s']:.1f} images/s"
 
-    def _restart_clock(self) -> None:
-        """Measure images/s from now on: (step, seconds)."""
-        self.clock = (self.step, time.perf_counter())
+    def save_timed(self) -> None:
+        """Save, and remember how long it takes."""
+        self.pace.restart()
+        self.save()
+        self.pace.done("save")
 
     def evaluate(self, inference: Inference, dataset: SegmentationDataset, *, workers: int) -> None:
         """Evaluate the model, log scores and sample predictions, and keep the checkpoint if it is the best so far."""
         require_finite(self.out / "best.safetensors", self.trained)
+        self.pace.restart()
         predictor = Predictor(self.trained, inference)
         if self.accelerator.num_processes > 1:
             for buffer in predictor.model.buffers():  # BatchNorm's statistics differ where they are not shared
@@ -160,37 +233,47 @@ class Run:
             workers=workers,
             track=self.reporter.track,
         )
+        self.evaluated_step = self.step
         self.model.metadata |= {"step": self.step, "metrics": describe(result, dataset.classes.names)}
         row = {"miou": result.scores.miou, "mean_accuracy": result.scores.mean_accuracy}
         row |= {"overall_accuracy": result.scores.overall_accuracy}
         row |= {f"prior_{stage}": prior.miou for stage, prior in enumerate(result.priors, start=1)}
-        self.reporter.note(f"step {self.step}/{self.steps}  mIoU {100 * row['miou']:.2f} %")
+        other = "" if self.best.by == "miou" else f"  {self.best.name} {percent(self.best.of(result))} %"
+        self.reporter.note(f"step {self.step}/{self.training.steps}  mIoU {100 * row['miou']:.2f} %{other}")
         self._track("val", row)
+        better = self.best.update(result)
         if self.accelerator.is_main_process:
             self.scores.append(self.step, row)
             self._log_samples(predictor, dataset)
-            if row["miou"] > self.best:
+            if better:
                 save(self.out / "best.safetensors", self.trained, self.model.metadata)
-        self.best = max(self.best, row["miou"])
-        self.model.train()
-        self._restart_clock()
+        self.pace.done("evaluation")
+        self._end_after_evaluation()
+        self.train_mode()
+        self.restart_clock()
+        self.call("on_evaluation")
+
+    def _end_after_evaluation(self) -> None:
+        """End the run when there is no hope of a better score, or no time for more."""
+        if self.finished():
+            return
+        if why := self.best.gives_up():
+            self.end(why)
+        self.end_in_time()
 
     def _log_samples(self, predictor: Predictor, dataset: SegmentationDataset) -> None:
         """Draw image, label, prediction and priors of a few validation images."""
-        for i in np.linspace(0, len(dataset) - 1, min(SAMPLES, len(dataset)), dtype=int):
-            image, label = dataset[int(i)]
-            prediction = predictor(image, confidence=False, priors=True)
-            maps = [label.numpy(), prediction.label, *prediction.priors]
-            picture = side_by_side(
-                [to_picture(image.permute(1, 2, 0).numpy()), *(colorize(x, dataset.classes) for x in maps)]
-            )
-            write_whole(self.out / "samples" / f"{i:05d}_step{self.step}.png", encoded(picture, "PNG"))
-            tracker = self.accelerator.get_tracker("tensorboard")
-            with self._writing_events():
-                tracker.log_images({f"sample/{i}": np.asarray(picture)[None]}, step=self.step, dataformats="NHWC")
+        for place, picture in draw_samples(predictor, dataset, self.training.samples):
+            write_whole(self.out / "samples" / f"{place:05d}_step{self.step}.png", encoded(picture, "PNG"))
+            pixels = np.asarray(picture)[None]
+            for tracker in self.accelerator.trackers:
+                if tracker.name in PICTURES:
+                    shape = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+                    with self._writing_events():
+                        tracker.log_images({f"sample/{place}": pixels}, step=self.step, **shape)
 
     def _track(self, group: str, row: Mapping[str, float]) -> None:
-        """Add points to the curves in TensorBoard."""
+        """Add points to the curves of the trackers."""
         with self._writing_events():
             self.accelerator.log({f"{group}/{name}": value for name, value in row.items()}, step=self.step)
 
@@ -208,172 +291,3 @@ class Run:
                 f"{self.out}: TensorBoard's events could not be written ({reason(error)}): free some space or choose "
                 "another --out; checkpoints are untouched"
             ) from error
-
-    def save(self) -> None:
-        """Write the state that `resume` needs, then the last checkpoint, each whole or not at all."""
-        # Not logged yet: the next line of the log is the mean over these and what follows.
-        losses = [self.accelerator.reduce(torch.stack(x), "mean").tolist() for x in self.losses]
-        if not self.accelerator.is_main_process:
-            return
-        self.model.metadata["step"] = self.step
-        require_finite(self.out / "last.safetensors", self.trained)
-        for log in (self.log, self.scores):
-            sync(log.path)  # a state tells that its lines are there
-        self._save_state(losses)
-        save(self.out / "last.safetensors", self.trained, self.model.metadata)
-
-    def _save_state(self, losses: list[list[float]]) -> None:
-        tensors = {f"model.{name}": x for name, x in self.model.state_dict().items()}
-        if self.average is not None:
-            tensors |= {f"average.{name}": x for name, x in self.average.state_dict().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": x for name, x in state.items()}
-        metadata = self.model.metadata
-        write_state(
-            self.out,
-            {name: x.detach().cpu().contiguous() for name, x in tensors.items()},
-            {
-                "step": self.step,
-                "samples": self.samples,
-                "best": self.best,
-                "processes": self.accelerator.num_processes,
-                "device": self.accelerator.device.type,
-                "losses": losses,
-                "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None,
-                "parameters": self._parameters(),
-                **{name: metadata[name] for name in ("recipe", "metrics", "changes") if name in metadata},
-            },
-            keep=self.newest_is_whole,
-        )
-        self.saved_step, self.newest_is_whole = self.step, True
-
-    def _parameters(self) -> list[str]:
-        """Names of the parameters in the order of the optimizer."""
-        names = {id(parameter): name for name, parameter in self.model.named_parameters()}
-        return [names[id(x)] for group in self.optimizer.param_groups for x in group["params"]]
-
-    def begin(self) -> None:
-        """Write the state before the first step; what an earlier run left that did not come that far is dropped.
-
-        Raises:
-            ValueError: If it can't be written, or a file of this name is not of a run.
-        """
-        for log in (self.log, self.scores):
-            log.require_ours()
-        self.accelerator.wait_for_everyone()  # before anything that the others look for is there
-        if self.accelerator.is_main_process:
-            self._save_state([])
-        self._forget_later()
-
-    def resume(self, *, changed: bool = False) -> None:
-        """Go back to the last saved state.
-
-        Args:
-            changed: Whether to go on although something is other than it was that changes the numbers.
-
-        Raises:
-            ValueError: If there is none, it belongs to a run with other settings, or can't be gone on with.
-        """
-        state = read_state(self.out)
-        if state.warning is not None:
-            self.reporter.warn([state.warning])
-        try:
-            require_state(state.saved)
-            changes = self._changes(state.saved)
-            if not changed:
-                require_same(changes)
-            require_possible(changes, state.saved, steps=self.steps)
-            self._restore(state.tensors, state.saved)
-        except (KeyError, IndexError, RuntimeError, TypeError, AttributeError) as error:
-            raise ValueError(
-                f"{state.path}: not the state of this run ({reason(error)}): start a new run in another folder"
-            ) from error
-        self.saved_step, self.newest_is_whole = self.step, state.warning is None
-        if changes:
-            self._tell(changes)
-        if self.accelerator.is_main_process:
-            self._renew_last()
-        self._forget_later()
-
-    def _changes(self, saved: Mapping[str, Any]) -> list[Change]:
-        """What is other than in the session that wrote a state, and changes the numbers."""
-        machine = {"processes": self.accelerator.num_processes, "device": self.accelerator.device.type}
-        return [
-            *recipe_changes(saved["recipe"], self.model.metadata["recipe"]),
-            *(Change(name, saved[name], now) for name, now in machine.items() if saved.get(name, now) != now),
-        ]
-
-    def _tell(self, changes: list[Change]) -> None:
-        """Say how a run goes on otherwise than it began, and note it in what will be saved."""
-        self.reporter.note(
-            f"going on after step {self.step} and {self.samples} samples; the numbers will differ, because of"
-        )
-        for name, before, now in changes:
-            self.reporter.note(f"- {name}: {one_line(before)} -> {one_line(now)}")
-        note = {"step": self.step, "changes": {name: [before, now] for name, before, now in changes}}
-        self.model.metadata["changes"] = [*self.model.metadata.get("changes", []), note]
-
-    def _restore(self, tensors: Mapping[str, Tensor], saved: Mapping[str, Any]) -> None:
-        require_like(part(tensors, "model."), self.model.state_dict())
-        self.model.load_state_dict(part(tensors, "model."))
-        if self.average is not None:
-            require_like(part(tensors, "average."), self.average.state_dict())
-            self.average.load_state_dict(part(tensors, "average."))
-        self._restore_optimizer(part(tensors, "optimizer."), saved.get("parameters", self._parameters()))
-        if saved["scaler"] is not None and self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(saved["scaler"])
-        self.losses = [Losses(*torch.tensor(x, device=self.accelerator.device)) for x in saved["losses"]]
-        self.step, self.best = saved["step"], saved["best"]
-        # Before semask 0.2 the number of samples was not kept, and the batch could not change.
-        self.samples = saved.get("samples", self.step * saved["recipe"]["training"]["batch_size"])
-        if self.step:
-            self.model.metadata["step"] = self.step
-        self.model.metadata |= {name: saved[name] for name in ("metrics", "changes") if name in saved}
-        self._restart_clock()
-
-    def _restore_optimizer(self, tensors: Mapping[str, Tensor], names: list[str]) -> None:
-        """Give every parameter its moments.
-
-        Args:
-            tensors: Moments, "INDEX.NAME".
-            names: Names of the parameters by index; with other groups of parameters these are others than now.
-        """
-        places = {name: place for place, name in enumerate(self._parameters())}
-        shapes = {name: parameter.shape for name, parameter in self.model.named_parameters()}
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in tensors.items():
-            index, kind = key.split(".", 1)
-            name = names[int(index)]
-            if tensor.shape not in ((), shapes[name]):
-                raise RuntimeError(f"the moments of {name} have another shape")
-            state.setdefault(places[name], {})[kind] = tensor
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-    def _renew_last(self) -> None:
-        """Write the last checkpoint of a run that was killed after it had written the state that belongs to it."""
-        path, found = self.out / "last.safetensors", -1
-        with contextlib.suppress(ValueError, KeyError):
-            header = read_header(path)
-            if parse_json(read_text(path.with_suffix(".json"))) == header:
-                found = header["step"]
-        if found < self.step and self.step > 0:
-            save(path, self.trained, self.model.metadata)
-
-    def _forget_later(self) -> None:
-        """Drop the lines that a stopped run logged after the step that this one begins with."""
-        if not self.accelerator.is_main_process:
-            return
-        for log in (self.log, self.scores):
-            if fault := log.forget_after(self.step):
-                self.reporter.warn([fault])
-
-
-def averaged(model: SeMask, decay: float) -> AveragedModel:
-    """Copy of a model that follows its weights as an exponential moving average."""
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
-
-
-def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Tensors whose name begins with a prefix, without it."""
-    return {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}

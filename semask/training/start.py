@@ -1,25 +1,28 @@
 """What has to be decided and checked before the first step of a training: precision, devices, data, optimizer."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
+import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
-from safetensors import SafetensorError, safe_open
+from numpy.typing import NDArray
 from torch import nn
 
 from semask.acceleration.accelerate import accelerate
 from semask.acceleration.precision import choose
 from semask.checkpoints.pretrained import load_pretrained
 from semask.data import diagnostics
+from semask.data.classes import Classes
 from semask.data.dataset import SegmentationDataset
 from semask.data.source import Data
+from semask.data.transforms import Augmentation
 from semask.evaluation import check_classes
 from semask.extras import require
-from semask.files.reading import parse_json, require_file
 from semask.files.reporter import Reporter
 from semask.files.text import one_line, reason
 from semask.losses.mask import MaskLoss
@@ -27,8 +30,13 @@ from semask.losses.pixel import PixelLoss
 from semask.model import SeMask
 from semask.settings.precision import Asked, Choice
 from semask.settings.training import Training
+from semask.training.callbacks import Callback
+from semask.training.length import saved_runs
+from semask.training.pace import Pace
+from semask.training.parameters import parameter_groups
 from semask.training.run import Run
-from semask.training.state import STATE, require_free, require_run
+from semask.training.state import require_free, require_run
+from semask.training.trackers import configure, make_trackers, require_trackers
 
 
 def default_loss(model: SeMask) -> PixelLoss | MaskLoss:
@@ -50,15 +58,10 @@ def choose_precision(training: Training, out: Path, *, resume: bool) -> Choice:
 
 def started_with(out: Path) -> Asked | None:
     """Precision of the run in a folder, of any of its files: all hold its recipe. None if none can be read."""
-    for path in (out / STATE, *sorted(out.glob("*.safetensors"))):
-        try:
-            with safe_open(require_file(path), framework="pt") as file:
-                recipe = parse_json(file.metadata()["semask"])["recipe"]
-            precision = recipe["training"]["precision"]
-            if precision in get_args(Asked):
-                return cast(Asked, precision)
-        except (SafetensorError, OSError, ValueError, TypeError, KeyError):
-            continue  # it is read again, and its faults are told, when the run goes on
+    for saved in saved_runs(out):
+        precision = saved["recipe"]["training"].get("precision")
+        if precision in get_args(Asked):
+            return cast(Asked, precision)
     return None
 
 
@@ -76,14 +79,13 @@ def make_accelerator(training: Training, out: str, *, skips_maps: bool = False) 
     on_cpu = training.cpu or not torch.cuda.is_available()
     if training.precision == "fp16" and on_cpu:
         raise ValueError("training.precision is fp16, which needs a GPU: use bf16 or fp32 on a CPU")
-    require("tensorboard")
+    require_trackers(training.log_with)
     logging.getLogger("accelerate").setLevel(logging.ERROR)
     AcceleratorState._reset_state(reset_partial_state=True)  # it would keep the precision of an earlier run's process
     accelerator = Accelerator(
         mixed_precision="no" if training.precision == "fp32" else training.precision,
         gradient_accumulation_steps=training.accumulate,
         cpu=training.cpu,
-        log_with="tensorboard",
         project_dir=out,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=skips_maps)],
     )
@@ -99,12 +101,17 @@ def make_accelerator(training: Training, out: str, *, skips_maps: bool = False) 
 
 
 def check_settings(
-    model: SeMask, train_set: SegmentationDataset, val_set: SegmentationDataset, loss: PixelLoss | MaskLoss
+    model: SeMask,
+    train_set: SegmentationDataset,
+    val_set: SegmentationDataset,
+    loss: PixelLoss | MaskLoss,
+    augmentation: Augmentation,
 ) -> None:
     """Find what does not fit together before anything is read.
 
     Raises:
-        ValueError: If model, data and loss have different classes.
+        ValueError: If model, data and loss have different classes, images have too many channels for a step of the
+            augmentation, or a package is missing.
     """
     for dataset in (train_set, val_set):
         check_classes(model, dataset)
@@ -112,20 +119,30 @@ def check_settings(
     if train_set.channels != channels:
         raise ValueError(
             f"the model takes {channels} channels, but {train_set.name} is read with {train_set.channels}: "
-            f"set data.channels to {channels} (1, 3 or 4), or model.in_channels, mean and std to fit the data"
+            f"set data.channels to {channels}, or model.in_channels, mean and std to fit the data"
         )
     classes = len(train_set.classes)
     if isinstance(loss, MaskLoss) != model.decoder.makes_masks:
         kind = "MaskLoss" if model.decoder.makes_masks else "PixelLoss"
         raise ValueError(f"decoder {model.config['decoder']} is trained with {kind}, not with {type(loss).__name__}")
-    if isinstance(loss, PixelLoss) and loss.class_weights is not None and len(loss.class_weights) != classes:
+    if isinstance(loss, PixelLoss) and isinstance(loss.class_weights, tuple) and len(loss.class_weights) != classes:
         raise ValueError(
             f"loss.class_weights has {len(loss.class_weights)} values for {classes} classes: give one a class"
         )
+    augmentation.require_channels(train_set.channels)
+    if isinstance(loss, PixelLoss) and (loss.dice_weight or loss.lovasz_weight):
+        require("segmentation_models_pytorch")
+    if augmentation.copy_paste:
+        require("scipy")
 
 
-def check_files(data: Data, train_set: SegmentationDataset, val_set: SegmentationDataset, reporter: Reporter) -> None:
+def check_files(
+    data: Data, train_set: SegmentationDataset, val_set: SegmentationDataset, reporter: Reporter
+) -> NDArray[np.uint32] | None:
     """Read the files of both splits as `data.check` says, and warn of what is odd about them.
+
+    Returns:
+        Pixels of each class in each training mask, [N, K]; None if they were not read.
 
     Raises:
         ValueError: If a file is bad, or it has to be said what 255 means in the masks.
@@ -142,30 +159,37 @@ def check_files(data: Data, train_set: SegmentationDataset, val_set: Segmentatio
         )
         for name, dataset in datasets.items()
     ]
-    lines: list[str | None] = [diagnostics.unread_line(name, dataset) for name, dataset in datasets.items()]
+    lines: list[str | None] = [
+        tell(name, dataset)
+        for tell in (diagnostics.unread_line, diagnostics.unlabeled_line)
+        for name, dataset in datasets.items()
+    ]
+    lines += diagnostics.notes_of(train_set, val_set)
     if data.check != "none":
         lines += [*diagnostics.warnings_of(*splits), diagnostics.shared_line(train_set, val_set)]
     if data.check == "labels":
         lines += [diagnostics.dark_images_line(dataset) for dataset in datasets.values()]
     reporter.warn(lines)
+    return splits[0].checked.pixels_of_each
 
 
-def start(
+def prepare(
     model: SeMask,
     training: Training,
     accelerator: Accelerator,
     out: Path,
     *,
+    classes: Classes,
     resume: bool,
-    resume_changed: bool = False,
+    pace: Pace,
     reporter: Reporter,
+    callbacks: Sequence[Callback] = (),
 ) -> Run:
-    """Begin a run, or go on with the one in the folder.
+    """Make a run whose steps can be done, but for the state that it begins with.
 
     Raises:
         ValueError: If the folder holds a run that is not to be resumed, or none that could be.
     """
-    resume = resume or resume_changed
     if resume:
         require_run(out)
     else:
@@ -182,44 +206,35 @@ def start(
         model.compile()
     else:
         accelerate(model)
-    run = Run(
+    return Run(
         model,
         torch.optim.AdamW(parameter_groups(model, training), lr=training.lr, betas=training.betas),
         accelerator,
         out,
-        steps=training.steps,
-        ema=training.ema,
-        log_every=training.log_every,
-        batch_size=training.batch_size,
+        training=training,
+        classes=classes,
+        pace=pace,
         reporter=reporter,
+        callbacks=callbacks,
     )
-    if resume:
+
+
+def start(run: Run, *, resume: bool, resume_changed: bool = False) -> None:
+    """Begin a run, or go on with the one in the folder.
+
+    Raises:
+        ValueError: If that one is another run, or the folder can't be written to.
+    """
+    if resume or resume_changed:
         run.resume(changed=resume_changed)
     else:
         run.begin()
-    try:  # TensorBoard shows the points of a stopped run that came after this step no more
-        accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": run.step + 1}})
+    accelerator = run.accelerator
+    try:
+        accelerator.log_with = make_trackers(run.training.log_with, run.out, first_step=run.step + 1)
+        accelerator.init_trackers("semask")  # each tracker has a project of its own
+        configure(accelerator.trackers, run.model.metadata["recipe"])
     except OSError as error:
-        raise ValueError(f"{one_line(out)}: could not be written ({reason(error)}): choose another --out") from error
-    return run
-
-
-def parameter_groups(model: SeMask, training: Training) -> list[dict[str, Any]]:
-    """Split parameters by weight decay and learning rate as the published recipes do.
-
-    LayerNorm, GroupNorm, embeddings and relative position tables have no weight decay; BatchNorm, biases and the scale
-    of the semantic attention have. The encoder's learning rate is `encoder_lr` times the others'.
-    """
-    kinds = (nn.LayerNorm, nn.GroupNorm, nn.Embedding)
-    exempt = {id(p) for module in model.modules() if isinstance(module, kinds) for p in module.parameters()}
-    exempt |= {id(p) for name, p in model.named_parameters() if name.endswith("relative_position_bias_table")}
-    encoder = {id(p) for p in model.encoder.parameters()}
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for parameter in model.parameters():
-        decay = 0.0 if id(parameter) in exempt else training.weight_decay
-        factor = training.encoder_lr if id(parameter) in encoder else 1.0
-        groups.setdefault((decay, factor), []).append(parameter)
-    return [
-        {"params": parameters, "weight_decay": decay, "factor": factor, "lr": training.lr * factor}
-        for (decay, factor), parameters in groups.items()
-    ]
+        raise ValueError(
+            f"{one_line(run.out)}: could not be written ({reason(error)}): choose another --out"
+        ) from error

@@ -16,9 +16,13 @@ STATE = "resume.safetensors"
 EARLIER = "resume.previous.safetensors"
 CHANGEABLE = {
     "data": {"root", "workers", "check"},
-    "training": {"log_every", "save_every", "evaluate_every", "cpu"},
+    "training": {"log_every", "save_every", "evaluate_every", "samples", "log_with", "cpu"},
 }
 """Settings of the recipe that a resumed run may change: they don't change its numbers."""
+
+
+GROUPING = ("training.encoder_lr", "training.layer_decay", "training.weight_decay")
+"""Settings that put the parameters in other groups."""
 
 
 class State(NamedTuple):
@@ -127,7 +131,10 @@ def recipe_changes(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[Cha
         before = saved.get(group, {})
         for name, value in settings.items():
             known = before.get(name, defaults(group).get(name)) if before else None
-            if plain(known) != plain(value) and name not in CHANGEABLE.get(group, set()):
+            changes_nothing = name in CHANGEABLE.get(group, set())
+            if name == "evaluate_every":  # where the run ends when no evaluation is better
+                changes_nothing = settings.get("patience") is None
+            if plain(known) != plain(value) and not changes_nothing:
                 changes.append(Change(f"{group}.{name}", known, plain(value)))
     return changes
 
@@ -174,7 +181,7 @@ def require_possible(changes: list[Change], saved: Mapping[str, Any], *, steps: 
             raise ValueError(f"{name} is {texts[0]}, but the run to resume has {texts[1]}: that is another model")
         if name == "training.ema" and before is None:
             raise ValueError(f"training.ema is {texts[0]}, but the run to resume keeps no average: leave it out")
-        if name in ("training.encoder_lr", "training.weight_decay") and "parameters" not in saved:
+        if name in GROUPING and "parameters" not in saved:
             raise ValueError(f"{name} is {texts[0]}, which a state of semask 0.1 can't go on with: give {texts[1]}")
     if saved["step"] > steps:
         raise ValueError(f"training.steps is {steps}, but the run to resume has done {saved['step']}: give more")
@@ -209,11 +216,26 @@ def require_state(saved: Mapping[str, Any]) -> None:
         "scaler": dict | None,
         "parameters": list,
         "changes": list,
+        "stale": int,
+        "ended": dict,
     }
-    later = ("samples", "parameters", "changes")  # not in states of semask 0.1
+    later = ("samples", "parameters", "changes", "stale", "ended")  # not in states of semask 0.1
+    if "ended" in saved:
+        require_ended(saved["ended"])
     for name, kind in kinds.items():
         value = saved.get(name)
         if not (name in saved and isinstance(value, kind)) and not (name in later and name not in saved):
             raise TypeError(f"{name} is {one_line(value, longest=40)}")
         if kind is int and name in saved and saved[name] < 0:
             raise TypeError(f"{name} is {saved[name]}")
+
+
+def require_ended(ended: Any) -> None:
+    """Refuse JSON that does not say at which step a run ended, and why.
+
+    Raises:
+        TypeError: If it does not.
+    """
+    known = isinstance(ended, dict) and isinstance(ended.get("step"), int) and isinstance(ended.get("why"), str)
+    if not known:
+        raise TypeError(f"ended is {one_line(ended, longest=40)}")

@@ -37,7 +37,14 @@ def test_only_a_pixel_loss_is_exchanged():
 @pytest.mark.parametrize("classes", [3, 5])
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"class_weights": WEIGHTS}, {"average": "all"}, {"ohem_min_kept": 20}, {"prior_weight": 2.0}],
+    [
+        {},
+        {"class_weights": WEIGHTS},
+        {"average": "all"},
+        {"ohem_min_kept": 20},
+        {"prior_weight": 2.0},
+        {"cross_entropy_weight": 0.5, "focal_weight": 1.0, "dice_weight": 1.0, "lovasz_weight": 1.0},
+    ],
     ids=str,
 )
 def test_equals_the_plain_form(settings, classes, counted, monkeypatch):

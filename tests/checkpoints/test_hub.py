@@ -192,8 +192,21 @@ def test_what_was_meant_as_a_file(tmp_path, monkeypatch):
 
 def test_settings_of_the_model_are_refused(tmp_path):
     save_pretrained(model(), tmp_path)
-    assert "from_pretrained got num_classes, dropout" in refused(tmp_path, num_classes=5, dropout=0)
-    assert "semask train --training.pretrained" in refused(tmp_path, num_classes=5)
+    assert "from_pretrained got queries, dropout" in refused(tmp_path, queries=5, dropout=0)
+    assert "semask train --training.pretrained" in refused(tmp_path, dropout=0)
+
+
+def test_other_classes(tmp_path, cache):
+    save_pretrained(model(), tmp_path / "saved")
+    for source, more in ((tmp_path / "saved", {}), ("me/roads", {"cache_dir": cache, "local_files_only": True})):
+        loaded = from_pretrained(source, num_classes=5, **more)
+        assert loaded.config.num_classes == 5
+        assert "decoder.classifier.weight" in loaded.load_report.fresh
+        assert from_pretrained(source, classes=["a", "b", "c"], **more).metadata["classes"]["classes"] == [
+            "a",
+            "b",
+            "c",
+        ]
 
 
 @pytest.mark.parametrize(("name", "repository"), [("me/roads", "me/roads"), ("roads", "me/roads")])

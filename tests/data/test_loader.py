@@ -10,6 +10,7 @@ from semask.data.classes import Classes
 from semask.data.dataset import SegmentationDataset
 from semask.data.loader import Batch, evaluation_loader, training_loader
 from semask.data.normalization import Normalization
+from semask.data.rare import Balance, RareClasses
 from semask.data.transforms import Augmentation, training_transform
 
 TRAIN = training_transform(Augmentation(scale=(96, 48), crop=(24, 32)), Normalization())
@@ -196,3 +197,64 @@ def test_numbers_out_of_range(dataset, wrong):
     settings = {"seed": 0, "batch_size": 1, "steps": 1} | wrong
     with pytest.raises(ValueError, match=next(iter(wrong))):
         training_loader(dataset, TRAIN, **settings)
+
+
+@pytest.fixture(scope="module")
+def rare(tmp_path_factory) -> SegmentationDataset:
+    """Nine images, of which one has a few pixels of class 2."""
+    dataset = make(tmp_path_factory.mktemp("rare"), 9)
+    for number, (_, path) in enumerate(dataset.pairs):
+        label = np.array(Image.open(path)) % 2
+        label[10:13, 20:22] = 2 if number == 5 else 0
+        Image.fromarray(label).save(path)
+    return dataset
+
+
+def balance_of(dataset: SegmentationDataset, **settings) -> Balance:
+    pixels = dataset.check(level="labels").pixels_of_each
+    return Balance(RareClasses.of(pixels, temperature=0.01), **settings)
+
+
+def test_images_are_drawn_by_class(rare):
+    def shown(**settings) -> list[int]:
+        batches = load(rare, steps=18, balance=balance_of(rare, **settings))
+        return [index for batch in batches for index in batch.indices]
+
+    in_turn, half, always = shown(), shown(images=0.5), shown(images=1.0)
+    assert always == [5] * 72
+    assert in_turn.count(5) == 8
+    assert 8 + 18 < half.count(5) < 8 + 46
+    # the others still come when it is their turn
+    assert all(a == b for a, b in zip(half, in_turn, strict=True) if a != 5)
+
+
+def test_objects_are_pasted(rare):
+    def share(**settings) -> float:
+        batches = load(rare, steps=10, balance=balance_of(rare, **settings))
+        return np.mean([bool((label == 2).any()) for batch in batches for label in batch.label])
+
+    assert share() < 0.05
+    assert share(copy_paste=1.0) > share(copy_paste=0.4) > 0.1
+
+
+@pytest.mark.parametrize(
+    "settings", [{"images": 0.5}, {"copy_paste": 0.5}, {"images": 0.4, "copy_paste": 0.3}], ids=str
+)
+def test_balance_depends_on_the_position_alone(rare, settings):
+    balance = balance_of(rare, **settings)
+    whole = load(rare, steps=6, balance=balance)
+    assert not all(same(*pair) for pair in zip(whole, load(rare, steps=6), strict=True))
+    stopped = load(rare, steps=2, balance=balance) + load(rare, steps=4, first_step=2, balance=balance)
+    workers = load(rare, steps=6, balance=balance, workers=1)
+    parts = [load(rare, steps=6, batch_size=2, rank=i, world_size=2, balance=balance) for i in range(2)]
+    ranks = [
+        Batch(torch.cat((a.image, b.image)), torch.cat((a.label, b.label)), a.indices + b.indices)
+        for a, b in zip(*parts, strict=True)
+    ]
+    for other in (stopped, workers, ranks):
+        assert all(same(left, right) for left, right in zip(whole, other, strict=True))
+
+
+def test_a_balance_that_is_off_changes_nothing(dataset):
+    off = load(dataset, steps=3, balance=balance_of(dataset))
+    assert all(same(left, right) for left, right in zip(load(dataset, steps=3), off, strict=True))

@@ -5,10 +5,22 @@ import pytest
 import torch
 from PIL import Image
 from torchvision import tv_tensors
+from torchvision.transforms import v2
 
 from semask.data.normalization import Normalization
+from semask.data.rare import RareClasses
 from semask.data.sizes import fitted_size
-from semask.data.transform_steps import PadTo, PhotometricDistortion, RandomCrop, RandomResize
+from semask.data.transform_steps import (
+    Blur,
+    Jpeg,
+    Noise,
+    Normalize,
+    PadTo,
+    PhotometricDistortion,
+    RandomCrop,
+    RandomResize,
+    Rotate,
+)
 from semask.data.transforms import Augmentation, training_transform
 
 PLAIN = Normalization(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -61,6 +73,11 @@ def test_normalization_checks():
         ({"crop": (0, 4)}, "crop"),
         ({"largest_class": 0.0}, "largest_class"),
         ({"flip": 1.5}, "flip"),
+        ({"rotation": 181}, "rotation is 181: give a number from 0 to 180"),
+        ({"blur_sigma": (2.0, 1.0)}, "blur_sigma is .2.0, 1.0.: give the least first"),
+        ({"jpeg_quality": (90, 30)}, "jpeg_quality is .90, 30.: give the least first"),
+        ({"jpeg_quality": (0, 30)}, "jpeg_quality is .0, 30."),
+        ({"rare_temperature": 0}, "rare_temperature is 0"),
     ],
 )
 def test_augmentation_checks(settings, message):
@@ -230,3 +247,169 @@ def test_gray_image_has_no_saturation_or_hue():
     transform = training_transform(Augmentation(crop=(32, 32)), Normalization((0.5,), (0.5,)))
     image, label = sample(40, 40)
     assert transform(tv_tensors.Image(image[:1]), label)[0].shape == (1, 32, 32)
+
+
+def test_what_is_off_draws_no_number():
+    """Published recipes see the samples that they saw before there was more than these six steps."""
+    augmentation = Augmentation(scale=(96, 64), crop=(32, 40))
+    before = v2.Compose(
+        [
+            RandomResize((96, 64), ratio_range=(0.5, 2.0)),
+            RandomCrop((32, 40), largest_class=0.75),
+            v2.RandomHorizontalFlip(0.5),
+            PhotometricDistortion(),
+            Normalize(Normalization()),
+            PadTo((32, 40)),
+        ]
+    )
+    pair = sample(50, 70)
+    results = []
+    for transform in (before, training_transform(augmentation, Normalization())):
+        torch.manual_seed(3)
+        results.append([*(x for _ in range(5) for x in transform(*pair)), torch.rand(1)])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_each_new_step_changes_samples():
+    pair = sample(50, 70)
+    pair[0].random_(0, 256)
+
+    def varied(**settings) -> torch.Tensor:
+        torch.manual_seed(3)
+        return training_transform(Augmentation(**STILL, crop=(48, 64), **settings), Normalization())(*pair)[0]
+
+    plain = varied()
+    for settings in (
+        {"vertical_flip": 1.0},
+        {"rotation": 30.0},
+        {"blur": 1.0, "blur_sigma": (1.0, 2.0)},
+        {"jpeg": 1.0},
+        {"noise": 1.0},
+    ):
+        assert not torch.equal(varied(**settings), plain), settings
+        assert torch.equal(varied(**settings), varied(**settings)), settings  # from torch's generator of the CPU
+
+
+def test_probabilities_of_the_new_steps():
+    image, label = sample(24, 24)
+    image.random_(0, 256)
+    for name in ("vertical_flip", "blur", "jpeg", "noise"):
+        augmentation = Augmentation(**STILL, crop=(24, 24), blur_sigma=(1.0, 2.0), **{name: 0.3})
+        transform = training_transform(augmentation, PLAIN)
+        same = sum(torch.equal((transform(image, label)[0] * 255).round(), image.float()) for _ in range(300))
+        assert 180 < same < 240, name
+
+
+def test_vertical_flip():
+    image, label = sample(16, 24)
+    settings = STILL | {"vertical_flip": 1.0, "crop": (16, 24)}
+    out, flipped = training_transform(Augmentation(**settings), PLAIN)(image, label)
+    assert torch.equal(flipped, label.flip(-2))
+    assert torch.equal((out[0] * 255).round(), label.flip(-2).float())
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_rotation_moves_image_and_label_together_and_ignores_the_corners(dtype):
+    normalization = Normalization(mean=(0.2, 0.4, 0.6), std=(1.0, 1.0, 1.0))
+    rotate = Rotate(90, normalization)
+    image, label = sample(32, 32)
+    image = tv_tensors.Image(image if dtype == torch.uint8 else image.float() / 255)
+    turned, label_turned = (rotate.transform(x, {"angle": 90.0}) for x in (image, label))
+    assert torch.equal(label_turned, label.rot90())
+    assert torch.allclose(turned.float(), image.rot90(1, (-2, -1)).float(), atol=1e-3)
+    turned, label_turned = (rotate.transform(x, {"angle": 45.0}) for x in (image, label))
+    assert label_turned[0, 0] == 255
+    assert set(label_turned.unique().tolist()) <= {0, 1, 2, 3, 4, 255}
+    assert normalization(turned)[:, 0, 0].abs().max() < 0.003  # the mean, rounded to 8 bits
+    angles = [rotate.make_params([])["angle"] for _ in range(200)]
+    assert -90 <= min(angles) < -70
+    assert 70 < max(angles) <= 90
+
+
+def test_blur_keeps_the_mean_and_lowers_the_contrast():
+    image = tv_tensors.Image(torch.rand(3, 40, 40))
+    label = tv_tensors.Mask(torch.randint(0, 5, (40, 40)))
+    out, same = Blur((2.0, 2.0))(image, label)
+    assert same is label
+    assert out.std() < 0.3 * image.std()
+    assert abs(out.mean() - image.mean()) < 0.02
+    one = tv_tensors.Image(torch.rand(3, 1, 9))
+    assert torch.equal(Blur((2.0, 2.0))(one), one)  # no neighbors to reflect
+
+
+def test_jpeg_loses_what_its_quality_says():
+    image = tv_tensors.Image(torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8))
+    losses = [(Jpeg((q, q))(image).float() - image.float()).abs().mean() for q in (20, 60, 95)]
+    assert losses[0] > losses[1] > losses[2] > 0
+    as_float = tv_tensors.Image(image.float() / 255)
+    out = Jpeg((60, 60))(as_float)
+    assert out.dtype == torch.float32
+    assert torch.equal((out * 255).round().to(torch.uint8), Jpeg((60, 60))(image))
+
+
+def test_jpeg_of_many_channels_is_refused():
+    four = Normalization((0.5,) * 4, (0.5,) * 4)
+    with pytest.raises(ValueError, match=r"augmentation\.jpeg is 0.5, but the images have 4 channels") as error:
+        training_transform(Augmentation(jpeg=0.5), four)
+    assert "\n" not in str(error.value)
+    gray = training_transform(Augmentation(jpeg=1.0, crop=(16, 16)), Normalization((0.5,), (0.5,)))
+    image, label = sample(40, 40)
+    assert gray(tv_tensors.Image(image[:1]), label)[0].shape == (1, 16, 16)
+
+
+def test_many_channels_are_rotated_blurred_and_noisy():
+    augmentation = Augmentation(rotation=20, vertical_flip=0.5, blur=1.0, noise=1.0, photometric=False, crop=(32, 32))
+    transform = training_transform(augmentation, Normalization((0.3,) * 7, (0.2,) * 7))
+    image, label = transform(tv_tensors.Image(torch.rand(7, 40, 50)), sample(40, 50)[1])
+    assert image.shape == (7, 32, 32)
+    assert image.isfinite().all()
+    assert label.shape == (32, 32)
+
+
+def test_noise_is_in_standard_deviations_of_the_channel():
+    image = tv_tensors.Image(torch.zeros(3, 64, 64))
+    params = [Noise(0.5).make_params([])["sigma"] for _ in range(300)]
+    assert 0 <= min(params) < 0.03
+    assert 0.47 < max(params) <= 0.5
+    assert abs(Noise(0.5).transform(image, {"sigma": 0.4}).std() - 0.4) < 0.02
+    label = tv_tensors.Mask(torch.zeros(4, 4))
+    assert Noise(0.5).transform(label, {"sigma": 0.4}) is label
+
+
+def dotted() -> tuple[tv_tensors.Image, tv_tensors.Mask, RareClasses]:
+    """One class with a single pixel of another in a corner, and an ignored stripe."""
+    label = torch.zeros(64, 64, dtype=torch.uint8)
+    label[20:30] = 255
+    label[1, 61] = 2
+    pixels = np.bincount(label.numpy().ravel(), minlength=256)[None, :3]
+    image = tv_tensors.Image(torch.zeros(3, 64, 64, dtype=torch.uint8))
+    return image, tv_tensors.Mask(label), RareClasses.of(pixels, temperature=0.01)
+
+
+def test_crops_show_a_rare_class():
+    image, label, rare = dotted()
+    shows = {}
+    for probability in (0.0, 0.5, 1.0):
+        crop = RandomCrop((16, 16), rare=rare, rare_probability=probability)
+        crops = [crop(image, label)[1] for _ in range(100)]
+        assert all(x.shape == (16, 16) for x in crops)
+        shows[probability] = sum(bool((x == 2).any()) for x in crops)
+        places = {tuple((x == 2).nonzero()[0].tolist()) for x in crops if (x == 2).any()}
+    assert shows[0.0] < 10
+    assert 30 < shows[0.5] < 70
+    assert shows[1.0] == 100
+    assert len(places) == 2 * 3  # wherever the pixel may be in a crop
+
+
+def test_crops_of_images_smaller_than_the_crop_or_without_a_label():
+    _, label, rare = dotted()
+    crop = RandomCrop((99, 16), rare=rare, rare_probability=1.0)
+    assert crop(label).shape == (64, 16)
+    assert (crop(label) == 2).any()
+    ignored = tv_tensors.Mask(torch.full_like(label, 255))
+    assert crop(ignored).shape == (64, 16)
+
+
+def test_rare_crop_needs_to_know_what_is_rare():
+    with pytest.raises(ValueError, match=r"augmentation\.rare_crop needs to know how rare the classes are"):
+        training_transform(Augmentation(rare_crop=0.5), Normalization())

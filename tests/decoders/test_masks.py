@@ -19,7 +19,8 @@ from semask.encoders.swin import Swin, SwinSize
 from semask.prediction.predictor import look
 from semask.prediction.score_maps import probabilities
 from semask.settings.training import Training
-from semask.training.start import default_loss, parameter_groups
+from semask.training.parameters import parameter_groups
+from semask.training.start import default_loss
 
 ROOT = Path(__file__).parents[2]
 GOLDENS = ROOT / "tests" / "goldens"

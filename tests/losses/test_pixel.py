@@ -4,6 +4,7 @@ import torch.nn.functional as F
 
 from semask.losses.label import LabelCounts, count_label
 from semask.losses.pixel import PixelLoss
+from semask.losses.region import dice_loss, focal_sum, lovasz_loss
 from semask.outputs import PixelOutput, SeMaskOutput
 
 WEIGHTS = (0.5, 1.0, 2.0, 0.0, 3.0)
@@ -217,3 +218,95 @@ def test_presence_of_classes():
     expected = F.binary_cross_entropy_with_logits(scores, present)
     main = F.cross_entropy(logits, label, ignore_index=255)
     torch.testing.assert_close(PixelLoss(presence_weight=0.5)(output, label).main, main + 0.5 * expected)
+
+
+TERMS = {"focal_weight": 0.5, "dice_weight": 2.0, "lovasz_weight": 0.25}
+
+
+def test_terms_are_added_with_their_weights_to_the_main_loss_alone():
+    logits, prior, label = sample()
+    plain = PixelLoss()(output(logits, prior), label)
+    scores = full_size(logits)
+    alone = {
+        "focal_weight": focal_sum(scores, label, None, gamma=2.0) / (label != 255).sum(),
+        "dice_weight": dice_loss(scores, label),
+        "lovasz_weight": lovasz_loss(scores, label),
+    }
+    assert all(x > 0.1 for x in alone.values())
+    for name, weight in TERMS.items():
+        losses = PixelLoss(**{name: weight})(output(logits, prior), label)
+        torch.testing.assert_close(losses.main, plain.main + weight * alone[name])
+        assert losses.prior == plain.prior
+        only = PixelLoss(cross_entropy_weight=0.0, **{name: weight})(output(logits, prior), label)
+        torch.testing.assert_close(only.main, weight * alone[name])
+    half = PixelLoss(cross_entropy_weight=0.5)(output(logits, prior), label)
+    torch.testing.assert_close(half.main, 0.5 * plain.main)
+    every = PixelLoss(**TERMS)(output(logits, prior), label)
+    torch.testing.assert_close(every.main, plain.main + sum(TERMS[name] * x for name, x in alone.items()))
+
+
+def test_terms_without_a_valid_pixel():
+    logits, prior, label = sample()
+    for given in (TERMS, TERMS | {"cross_entropy_weight": 0.0, "class_weights": WEIGHTS}):
+        logits.grad = None
+        losses = PixelLoss(**given)(output(logits, prior), torch.full_like(label, 255))
+        losses.total.backward()
+        assert losses.total == losses.main == losses.prior == 0
+        assert logits.grad.eq(0).all()
+
+
+def test_terms_of_low_precision_logits_are_computed_in_float32():
+    logits, prior, label = sample()
+    logits = (30 * logits).to(torch.bfloat16).detach()
+    losses = PixelLoss(**TERMS)(output(logits, prior.detach()), label)
+    assert losses.main.dtype == torch.float32
+    assert losses.main == PixelLoss(**TERMS)(output(logits.float(), prior.detach()), label).main
+
+
+def test_terms_do_not_see_the_padding():
+    full, label = torch.randn(2, 4, 4, 8), torch.randint(0, 4, (2, 3, 5))
+    padded = SeMaskOutput((), (), PixelOutput(full), None, padded=(4, 8))
+    cut = SeMaskOutput((), (), PixelOutput(full[..., :3, :5]), None)
+    torch.testing.assert_close(PixelLoss(**TERMS)(padded, label), PixelLoss(**TERMS)(cut, label))
+
+
+def test_focal_loss_takes_weights_and_average_of_the_cross_entropy():
+    logits, _, label = sample()
+    weight = torch.tensor(WEIGHTS)
+    scores = full_size(logits)
+    given = {"cross_entropy_weight": 0.0, "focal_weight": 1.0, "focal_gamma": 1.5, "class_weights": WEIGHTS}
+    total = focal_sum(scores, label, weight, gamma=1.5)
+    valid = label[label != 255]
+    torch.testing.assert_close(PixelLoss(**given)(output(logits), label).main, total / weight[valid].sum())
+    everywhere = PixelLoss(**given, average="all")(output(logits), label).main
+    torch.testing.assert_close(everywhere, total / label.numel())
+
+
+def test_under_accumulation_the_focal_loss_is_that_of_the_step_and_the_others_a_mean_over_passes():
+    logits, _, label = sample()
+    label[1, 4:] = 255
+    counted = count_label(label, 5)
+    share = LabelCounts(*(x / 2 for x in counted))
+    for name, alike in (("focal_weight", True), ("dice_weight", False), ("lovasz_weight", False)):
+        loss = PixelLoss(cross_entropy_weight=0.0, **{name: 1.0})
+        whole = loss(output(logits), label).main
+        passes = [loss(output(logits[i : i + 1]), label[i : i + 1], counts=share).main for i in (0, 1)]
+        assert torch.isclose(torch.stack(passes).mean(), whole, rtol=1e-5) == alike
+        if not alike:
+            alone = [loss(output(logits[i : i + 1]), label[i : i + 1]).main for i in (0, 1)]
+            assert alone == passes
+
+
+def test_all_weights_of_the_main_term_are_zero():
+    with pytest.raises(ValueError, match="lovasz_weight are all 0: the decoder would learn nothing"):
+        PixelLoss(cross_entropy_weight=0.0)
+
+
+def test_class_weights_that_are_not_computed_yet():
+    logits, prior, label = sample()
+    with pytest.raises(ValueError, match="class_weights is median, which training computes from its masks: give num"):
+        PixelLoss(class_weights="median")(output(logits, prior), label)
+    with pytest.raises(
+        ValueError, match=r"class_weights is 'rare': give a list of numbers .* or one of inverse, median"
+    ):
+        PixelLoss(class_weights="rare")

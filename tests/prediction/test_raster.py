@@ -14,8 +14,9 @@ from PIL import Image
 from semask.data.images import read_image
 
 rasterio = pytest.importorskip("rasterio")
+from semask.data.geo_files import gdal, local_name  # noqa: E402
 from semask.prediction.files import Unreadable  # noqa: E402
-from semask.prediction.raster import Place, Raster, gdal, local_name  # noqa: E402
+from semask.prediction.raster import Place, Raster  # noqa: E402
 from semask.prediction.raster_writing import BLOCK, write  # noqa: E402
 
 pytestmark = [

@@ -14,6 +14,8 @@ from semask.checkpoints.sources import load
 
 # Dropout aside, the prior's loss is the same for any split of a batch: no BatchNorm, and divided by all pixels.
 SETTINGS = {"batch_size": 4, "steps": 3, "save_every": 3, "loss.average": "all", "model.drop_path": 0, "ema": 0.5}
+# Only the first process counts the pixels of the classes; all draw by them, and weigh with them.
+SETTINGS |= {"loss.class_weights": "effective", "augmentation.rare_images": 0.5, "augmentation.rare_crop": 0.5}
 
 
 def losses(run: Path) -> list[dict[str, str]]:

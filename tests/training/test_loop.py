@@ -28,8 +28,8 @@ from semask.losses.pixel import PixelLoss
 from semask.model import SeMask
 from semask.settings.training import Training
 from semask.training.loop import seed_dropout
+from semask.training.parameters import parameter_groups
 from semask.training.run import Run
-from semask.training.start import parameter_groups
 
 
 def rows(path: Path) -> list[dict[str, str]]:

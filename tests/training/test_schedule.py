@@ -9,7 +9,7 @@ from published_recipes import MANIFESTS
 from semask.builder import build
 from semask.checkpoints.names import official_names
 from semask.settings.training import Training
-from semask.training.start import parameter_groups
+from semask.training.parameters import parameter_groups
 
 ROOT = Path(__file__).parents[2]
 GOLDENS = ROOT / "tests" / "goldens"

@@ -9,6 +9,7 @@ from pathlib import Path
 from semask.data.classes import IGNORE_INDEX, Classes
 from semask.data.dataset import SegmentationDataset
 from semask.data.format import Format
+from semask.data.listing import Listing
 from semask.data.pairs import pairs_by_stem, require_folders
 
 CLASSES_TABLE = Path(__file__).with_suffix(".csv")
@@ -37,4 +38,10 @@ def ade20k(root: str | Path, split: str) -> SegmentationDataset:
     )
 
 
-FORMAT = Format(find=ade20k, splits={"train": "training", "val": "validation"}, title="ADE20K")
+def recognize(listing: Listing) -> str | None:
+    """Files ADE_train_00000001.jpg and the like in images/training."""
+    names = [path.name for path in listing.images("images") if path.parent.name in ("training", "validation")]
+    return "images called ADE_..." if names and all(name.startswith("ADE_") for name in names) else None
+
+
+FORMAT = Format(find=ade20k, splits={"train": "training", "val": "validation"}, title="ADE20K", recognize=recognize)

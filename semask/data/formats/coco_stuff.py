@@ -18,6 +18,7 @@ from pathlib import Path
 from semask.data.classes import IGNORE_INDEX, Classes, read_ids
 from semask.data.dataset import SegmentationDataset
 from semask.data.format import Format
+from semask.data.listing import Listing
 from semask.data.pairs import Pairs, pairs_by_stem, require_folders, require_pairs, tree
 from semask.files.reading import read_text
 from semask.files.text import one_line
@@ -85,4 +86,17 @@ def _listed_pairs(names: Path, images: Path, masks: Path, ending: str) -> list[t
     return [(image_of[stem], mask_of[stem]) for stem in stems]
 
 
-FORMAT = Format(find=coco_stuff, splits={"train": "train2014", "val": "test2014"}, title="COCO-Stuff 10k")
+def recognize(listing: Listing) -> str | None:
+    """The folders stuffthingmaps or imageLists, or masks called ..._labelTrainIds.png in annotations."""
+    if "images" not in listing.folders:
+        return None
+    for folder in ("stuffthingmaps", "imageLists"):
+        if folder in listing.folders:
+            return f"images and {folder}"
+    masks = listing.masks("annotations")
+    return f"masks called ...{_TRAIN_IDS}.png" if masks and all(x.stem.endswith(_TRAIN_IDS) for x in masks) else None
+
+
+FORMAT = Format(
+    find=coco_stuff, splits={"train": "train2014", "val": "test2014"}, title="COCO-Stuff 10k", recognize=recognize
+)

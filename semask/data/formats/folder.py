@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from semask.data.classes import IGNORE_INDEX, Classes
 from semask.data.dataset import SegmentationDataset
 from semask.data.format import Format
+from semask.data.listing import Listing
 from semask.data.pairs import pairs_by_stem, require_folders
 from semask.files.atomic import write_whole
 from semask.files.reading import parse_json, read_text
@@ -52,6 +53,7 @@ def folder(
     label_dir: str = "annotations",
     channels: int = 3,
     object_255: bool | None = None,
+    band_files: tuple[str, ...] | None = None,
 ) -> SegmentationDataset:
     """Find the pairs of ROOT/images/SPLIT and ROOT/annotations/SPLIT.
 
@@ -60,8 +62,9 @@ def folder(
         split: Folder below those of the images and of the masks, e.g. "train".
         image_dir: Folder of the images below root.
         label_dir: Folder of the masks below root.
-        channels: Channels to read the images with: 1, 3 or 4.
+        channels: Channels to read the images with.
         object_255: Whether the value 255 of masks of two classes is class 1 or ignored; see `Data`.
+        band_files: Endings of the names of the files that hold the bands of one image; see `Data`.
 
     Raises:
         ValueError: A folder or the classes.json is missing or wrong, or images and masks do not pair up.
@@ -69,7 +72,7 @@ def folder(
     root = Path(root)
     require_folders(root, "a folder of images and masks", f"{image_dir}/{split}", f"{label_dir}/{split}")
     described = read_classes(root / CLASSES_FILE)
-    found = pairs_by_stem(root / image_dir / split, root / label_dir / split)
+    found = pairs_by_stem(root / image_dir / split, root / label_dir / split, band_files=band_files or ())
     renumber = {index: index for index in range(len(described.classes))}
     return SegmentationDataset(
         found.pairs,
@@ -124,4 +127,10 @@ def write_classes(path: str | Path, classes: Classes, *, name: str, ignore_index
     write_whole(Path(path), json.dumps(values, indent=1) + "\n")
 
 
-FORMAT = Format(find=folder, splits={"train": "train", "val": "val"})
+def recognize(listing: Listing) -> str | None:
+    """A classes.json, and images next to annotations with the same splits."""
+    there = (listing.root / CLASSES_FILE).is_file() and {"images/train", "annotations/train"} <= listing.folders
+    return f"{CLASSES_FILE}, images and annotations" if there else None
+
+
+FORMAT = Format(find=folder, splits={"train": "train", "val": "val"}, recognize=recognize)

@@ -57,7 +57,7 @@ def write_npz(segmentation: Segmentation, target: Path) -> None:
 
 def write_tiff(segmentation: Segmentation, target: Path) -> None:
     """Write a GeoTIFF with a band for each class, and read it again."""
-    from semask.prediction.raster import import_rasterio, local_name
+    from semask.data.geo_files import import_rasterio, local_name
     from semask.prediction.raster_writing import BLOCK, writing
 
     rasterio, names = import_rasterio(), segmentation.classes.names

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -59,3 +60,34 @@ def test_classes(tmp_path):
     assert len(classes) == 19
     assert (classes.names[0], classes.palette[0]) == ("road", (128, 64, 128))
     assert (classes.names[18], classes.palette[18]) == ("bicycle", (119, 11, 32))
+
+
+def write_polygons(root: Path, *objects: dict) -> Path:
+    write(root, "aachen", 0, label_ids=False)
+    values = {"imgHeight": 1, "imgWidth": 10, "objects": list(objects)}
+    (root / "gtFine/train/aachen/aachen_000000_000019_gtFine_polygons.json").write_text(json.dumps(values))
+    return root
+
+
+def stretch(label: str, first: int, last: int, **more: object) -> dict:
+    return {"label": label, "polygon": [[first, 0], [last, 0], [last, 0], [first, 0]]} | more
+
+
+def test_polygons_are_drawn_in_the_order_of_the_file_where_there_are_no_masks(tmp_path):
+    root = write_polygons(
+        tmp_path,
+        stretch("road", 0, 7),
+        stretch("cargroup", 2, 3),
+        stretch("license plate", 3, 3),
+        stretch("out of roi", 7, 7),
+        stretch("sky", 0, 9, deleted=1),
+        stretch("static", 5, 5),
+    )
+    dataset = cityscapes(root, "train")
+    dataset.check()
+    assert dataset[0][1].tolist() == [[0, 0, 13, 13, 0, 255, 0, 255, 255, 255]]
+
+
+def test_a_polygon_of_a_label_that_is_not_known(tmp_path):
+    with pytest.raises(ValueError, match=r"_polygons.json: .bike. is no label of Cityscapes"):
+        cityscapes(write_polygons(tmp_path, stretch("bike", 0, 1)), "train").check()

@@ -1,0 +1,42 @@
+"""A recipe as text, with the reason behind each setting that has one."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from semask.files.text import one_line
+
+COLUMN = 44
+"""Where the reasons begin."""
+WIDTH = 160
+"""Characters of a line that has a reason."""
+
+
+def recipe_text(sections: Mapping[str, Mapping[str, Any]], reasons: Mapping[str, str], head: Sequence[str] = ()) -> str:
+    """Write a recipe that `read_recipe` reads, with comments.
+
+    Args:
+        sections: Section -> setting -> value.
+        reasons: SECTION.SETTING -> why it is so.
+        head: Lines of comment at the top.
+    """
+    lines = [f"# {one_line(line, longest=WIDTH)}" for line in head]
+    for section, values in sections.items():
+        lines.append(f"{section}:")
+        for name, value in values.items():
+            lines += _setting(name, value, reasons.get(f"{section}.{name}"))
+    return "\n".join(lines) + "\n"
+
+
+def _setting(name: str, value: Any, reason: str | None) -> list[str]:
+    plain = json.loads(json.dumps(value))  # tuples as lists
+    text = yaml.safe_dump({name: plain}, sort_keys=False, default_flow_style=None, allow_unicode=True, width=10**6)
+    lines = [f"  {line}" for line in text.rstrip("\n").split("\n")]
+    if reason is None:
+        return lines
+    said = one_line(reason, longest=2 * WIDTH)
+    if len(lines) > 1 or len(lines[0]) >= COLUMN or COLUMN + len(said) > WIDTH:
+        return [f"  # {said}", *lines]
+    return [f"{lines[0]:<{COLUMN}}# {said}"]
