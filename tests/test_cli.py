@@ -16,7 +16,7 @@ VERBS = commands()
 
 
 def test_help_names_every_verb(semask):
-    assert list(VERBS) == ["convert", "demo", "evaluate", "export", "info", "predict", "recipes", "train"]
+    assert list(VERBS) == ["convert", "demo", "doctor", "evaluate", "export", "info", "predict", "recipes", "train"]
     shown = semask("--help").out
     for verb, help in VERBS.items():
         assert f"  {verb} " in shown
@@ -141,7 +141,10 @@ HEAVY = {"torch", "torchvision", "timm", "accelerate", "rich"}
         (["trainn"], 2, LIGHT),
         (["predict", "--scael", "512"], 2, ()),
         (["train", "--help"], 0, None),
-        *((([verb, "--help"]), 0, ()) for verb in ("convert", "demo", "evaluate", "export", "info", "predict")),
+        *(
+            (([verb, "--help"]), 0, ())
+            for verb in ("convert", "demo", "doctor", "evaluate", "export", "info", "predict")
+        ),
     ],
     ids=str,
 )

@@ -5,6 +5,8 @@
 - A dataclass of settings, such as `training: Training`, is a section of a recipe: --training.FIELD for each field, and
   --config reads all sections from a file.
 - `Annotated[dict[str, Any], Inference]` is an --option for each field of `Inference`; the dictionary has those given.
+- A parameter `given` is no option: it gets the names of the settings, SECTION.FIELD, that are on the line, and `config`
+  next to it the recipe. The positional `folder` takes the place of --data.root then.
 """
 
 import argparse
@@ -24,6 +26,10 @@ from semask.files.schema import expected, field_hints, from_plain
 from semask.files.text import one_line, reason
 from semask.settings.recipe import find_recipe, read_recipe
 
+GIVEN = "given"
+"""Parameter that gets the names of the settings on the line."""
+CONFIG = "config"
+"""Parameter that gets the recipe on the line."""
 SWITCH_VALUES = ("true", "false", "null", "yes", "no", "on", "off")
 
 
@@ -38,6 +44,7 @@ class Options:
         parser: What parses the line.
         sections: Parameters that are sections of a recipe, and their dataclasses.
         groups: Parameters that get the fields of a dataclass that were given, and the dataclasses.
+        plans: Whether the command chooses settings for a folder by itself.
     """
 
     def __init__(self, function: Callable[..., int | None], name: str) -> None:
@@ -56,6 +63,7 @@ class Options:
         hints = get_type_hints(function, include_extras=True)
         self.sections: dict[str, Any] = {x: hint for x, hint in hints.items() if dataclasses.is_dataclass(hint)}
         self.groups: dict[str, Any] = {x: kind for x, hint in hints.items() if (kind := fields_given(hint)) is not None}
+        self.plans = GIVEN in inspect.signature(function).parameters
         if self.sections:
             self._add_recipe()
         for parameter in inspect.signature(function).parameters.values():
@@ -63,7 +71,7 @@ class Options:
                 self._add_section(parameter.name)
             elif parameter.name in self.groups:
                 self._add_fields(parameter.name)
-            else:
+            elif parameter.name not in (GIVEN, CONFIG):
                 self._add(parameter, hints[parameter.name])
 
     def __call__(self, arguments: list[str]) -> int:
@@ -80,14 +88,28 @@ class Options:
             sections = {name: values[name] for name in self.sections}
             print(yaml.safe_dump(json.loads(json.dumps(sections)), sort_keys=False, default_flow_style=None), end="")
             return 0
+        if self.plans:
+            values[GIVEN] = frozenset(self._named(arguments))
+            values["data"]["root"] = values["data"]["root"] or values["folder"]
+            if values["data"]["root"] is None:
+                hint = self._hint(arguments)
+                raise ValueError(f"which data? give a folder, semask {self.name} FOLDER, or --data.root FOLDER{hint}")
         for name, kind in self.sections.items():
             values[name] = kind(**values[name])
         for name, kind in self.groups.items():
             fields = {field.name: values.pop(field.name) for field in dataclasses.fields(kind)}
             values[name] = {field: value for field, value in fields.items() if value is not None}
         if self.sections:
-            values.pop("config")
+            config = values.pop("config")
+            if self.plans:
+                values["config"] = config
         return self.function(**values) or 0
+
+    def _named(self, arguments: list[str]) -> set[str]:
+        """Settings, SECTION.FIELD, that are on the line itself."""
+        options = {name: action.dest for action in self.parser._actions for name in action.option_strings}
+        words = (word.partition("=")[0] for word in arguments)
+        return {options[word] for word in words if word in options and "." in options[word]}
 
     def with_values(self, arguments: list[str]) -> list[str]:
         """Read a bare switch as true: --resume is --resume true."""
@@ -132,7 +154,10 @@ class Options:
         document = docstring_parser.parse(kind.__doc__)
         section = self.parser.add_argument_group(f"{name}: {document.short_description}")
         for field, hint, text in fields_of(kind):
-            default = {"required": True} if field.default is dataclasses.MISSING else {"default": field.default}
+            needed = field.default is dataclasses.MISSING
+            default: dict[str, Any] = {"required": True} if needed else {"default": field.default}
+            if needed and self.plans:  # the folder on the line may be it
+                default, hint = {"default": None}, hint | None
             self.hints[f"{name}.{field.name}"] = hint
             section.add_argument(f"--{name}.{field.name}", type=hint, help=text, **default)
 

@@ -166,17 +166,15 @@ class Bands:
             nodata: Sample that makes a pixel a hole if all its channels have it, or no data.
         """
         samples = self.samples(window)
+        if nodata is not None:
+            samples = _without(samples, nodata)
         value_range = self.reading.value_range
         image: NDArray[Any] = (
             self._eight_bit(samples) if value_range is None else scaled(samples, value_range, self.reading.fill)
         )
-        valid = samples.valid
-        if nodata is not None:
-            data = samples.values != nodata
-            valid = data if valid is None else valid & data
-        if valid is None:
+        if samples.valid is None:
             return Pixels(image, None)
-        holes: NDArray[np.bool_] = np.logical_not(valid.any(axis=0))
+        holes: NDArray[np.bool_] = np.logical_not(samples.valid.any(axis=0))
         return Pixels(image, holes if holes.any() else None)
 
     def samples(self, window: Window | None = None) -> Samples:
@@ -301,6 +299,16 @@ def scaled(samples: Samples, value_range: ValueRange, fill: tuple[float, ...] | 
         filled: NDArray[np.float32] = np.array(fill or [0] * len(image), np.float32)[:, None, None]
         image = np.where(valid, image, filled)
     return image
+
+
+def _without(samples: Samples, nodata: int) -> Samples:
+    """Call no data the pixels of which every channel has a value, or is no data already."""
+    values, valid = samples
+    data = values != nodata if valid is None else valid & (values != nodata)
+    anywhere = data.any(axis=0)
+    if anywhere.all():
+        return samples
+    return Samples(values, np.repeat(anywhere[None], len(values), axis=0) if valid is None else valid & anywhere)
 
 
 def require_small(path: Path, size: tuple[int, int], channels: int) -> None:

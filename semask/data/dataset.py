@@ -184,6 +184,11 @@ class SegmentationDataset:
         return self._classes
 
     @property
+    def table(self) -> LabelTable:
+        """What the numbers and colors of the masks stand for."""
+        return self._labels
+
+    @property
     def names_classes(self) -> bool:
         """Whether the classes are known."""
         return self._classes is not None

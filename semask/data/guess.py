@@ -1,9 +1,10 @@
 """The classes of masks that nobody named, by the values and colors in them: a proposal for `data.classes`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from semask.data.classes import IGNORE_INDEX, Color
 from semask.data.survey import MaskKinds
@@ -11,8 +12,12 @@ from semask.data.survey import MaskKinds
 BACKGROUND, OBJECT, IGNORE = "background", "object", "ignore"
 MOST_CLASSES = 64
 """More different values or colors than these are not classes: they come from smoothing or compression."""
-RARE = 2e-3
-"""Share of the pixels below which a value or color in masks with many of them comes from smoothing."""
+RARE = 1e-4
+"""Share of the pixels below which a value or color in masks with many of them is no class."""
+DERIVED = 0.1
+"""What smoothing makes of colors is less frequent than this share of theirs."""
+NEAR, OFF = 32, 8
+"""Differences in a channel up to which a color is near another one, or on the line between two."""
 
 
 class Guess(NamedTuple):
@@ -68,31 +73,21 @@ def _smoothed(values: Mapping[int, int]) -> bool:
 
 
 def _smooth_values(values: Mapping[int, int]) -> Guess:
-    total = sum(values.values())
-    kept = sorted(value for value, count in values.items() if count >= RARE * total)
-    if len(kept) > MOST_CLASSES or len(kept) < 2:
-        raise ValueError(
-            f"the masks hold {len(values)} different values: these are pictures, or masks that were compressed or "
-            "resized smoothly; save class values, or give data.classes and data.tolerance"
-        )
-    gap = _half_gap([(value,) for value in kept])
+    kept = [color[0] for color in _own_colors({(value, value, value): count for value, count in values.items()})]
+    _require_few(kept, len(values), "values")
     if kept == [0, IGNORE_INDEX]:
         names: dict[str, list[Any]] = {BACKGROUND: [0], OBJECT: [IGNORE_INDEX]}
     else:
         names = {BACKGROUND if value == 0 else f"class_{value}": [value] for value in kept}
-    rest = 1 - sum(values[value] for value in kept) / total
-    return Guess(names, gap, f"{len(kept)} values are frequent; {100 * rest:.2g} % of the pixels lie between them")
+    rest = 1 - sum(values[value] for value in kept) / sum(values.values())
+    said = f"{len(kept)} values are frequent; {100 * rest:.2g} % of the pixels have others and take the nearest"
+    return Guess(names, IGNORE_INDEX, said)
 
 
 def _of_colors(colors: Mapping[Color, int]) -> Guess:
-    total = sum(colors.values())
     many = len(colors) > MOST_CLASSES
-    kept = sorted(color for color, count in colors.items() if not many or count >= RARE * total)
-    if len(kept) > MOST_CLASSES or len(kept) < 2:
-        raise ValueError(
-            f"the masks hold {len(colors)} different colors: these are pictures, or masks that were compressed or "
-            "resized smoothly; save class values, or give data.classes and data.tolerance"
-        )
+    kept = _own_colors(colors) if many else sorted(colors)
+    _require_few(kept, len(colors), "colors")
     entries = {color: f"#{color[0]:02x}{color[1]:02x}{color[2]:02x}" for color in kept}
     if kept[0] == (0, 0, 0) and len(kept) == 2:
         names = {BACKGROUND: [entries[kept[0]]], OBJECT: [entries[kept[1]]]}
@@ -101,12 +96,44 @@ def _of_colors(colors: Mapping[Color, int]) -> Guess:
     reason = f"the masks hold {len(kept)} colors; nothing names them: rename the classes here, the colors stay"
     if not many:
         return Guess(names, 0, reason)
-    rest = 1 - sum(colors[color] for color in kept) / total
+    rest = 1 - sum(colors[color] for color in kept) / sum(colors.values())
     said = f"{len(kept)} colors are frequent; {100 * rest:.2g} % of the pixels have others and take the nearest"
     return Guess(names, IGNORE_INDEX, said)
 
 
-def _half_gap(kept: list[tuple[int, ...]]) -> int:
-    """The tolerance with which every value between the kept ones has one that is near enough."""
-    values = np.array([value for (value,) in kept])
-    return int(max(np.diff(values).max(initial=0) // 2 + 1, values[0], IGNORE_INDEX - values[-1]))
+def _require_few(kept: Sequence[Any], found: int, what: str) -> None:
+    if not 2 <= len(kept) <= MOST_CLASSES:
+        raise ValueError(
+            f"the masks hold {found} different {what}: these are pictures, or masks that were compressed or resized "
+            "smoothly; save class values, or give data.classes and data.tolerance"
+        )
+
+
+def _own_colors(colors: Mapping[Color, int]) -> list[Color]:
+    """The colors that are classes of their own, sorted: not those that smoothing or compression made of others.
+
+    Those are near a more frequent color, or lie between two, and are far rarer than these.
+    """
+    total = sum(colors.values())
+    kept: list[Color] = []
+    for color, count in sorted(colors.items(), key=lambda entry: (-entry[1], entry[0])):
+        if count < RARE * total or len(kept) > MOST_CLASSES:
+            break
+        known = np.array(kept, dtype=np.float64).reshape(-1, 3)
+        counts = np.array([colors[other] for other in kept])
+        common = known[counts * DERIVED >= count]
+        if not _derived(np.array(color, dtype=np.float64), common):
+            kept.append(color)
+    return sorted(kept)
+
+
+def _derived(color: NDArray[np.float64], common: NDArray[np.float64]) -> bool:
+    """Whether a color is near one of some colors [n, 3], or between two of them."""
+    if (np.abs(common - color).max(1, initial=0) <= NEAR).any():
+        return True
+    start, end = common[:, None], common[None]  # every two: [n, n, 3]
+    along = end - start
+    length = (along**2).sum(-1)
+    part = ((color - start) * along).sum(-1) / np.maximum(length, 1)
+    off = np.abs(start + part[..., None] * along - color).max(-1)
+    return bool(((off <= OFF) & (part > 0) & (part < 1)).any())

@@ -69,7 +69,9 @@ def pairs_by_stem(images: Path, masks: Path, *, mask_ending: str = "", band_file
             suffixes = IMAGE_SUFFIXES if kind == "images" else MASK_SUFFIXES
             found = sorted(entry.name for entry in folder_.iterdir())
             wanted = ", ".join(f"*{mask_ending if kind == 'masks' else ending}{suffix}" for suffix in suffixes)
-            raise ValueError(f"{one_line(folder_)}: no {kind} there; looked for {wanted}, found {listed(found)}")
+            lossy = kind == "masks" and any(name.lower().endswith((".jpg", ".jpeg")) for name in found)
+            hint = "; JPEG does not keep the values of masks: save them as PNG" if lossy else ""
+            raise ValueError(f"{one_line(folder_)}: no {kind} there; looked for {wanted}, found {listed(found)}{hint}")
     require_pairs(image_of, mask_of, images=images, masks=masks)
     taken = {file for image in image_of.values() for file in files_of(image, band_files or None)}
     unread += [path for path in files if path not in taken]

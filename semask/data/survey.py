@@ -4,7 +4,6 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from semask.data.classes import IGNORE_INDEX, Color
 from semask.data.dataset import Label, SegmentationDataset, raw_label
-from semask.data.images import read_size
+from semask.data.images import Picture, read_size
 from semask.data.progress import Track, untracked
 from semask.data.similarity import grouped, near_duplicates, read_thumbnail
 
@@ -89,7 +88,7 @@ def _kinds(label: Label) -> tuple[NDArray[Any], NDArray[Any], bool]:
     return (*np.unique(raw, return_counts=True), False)
 
 
-def image_sizes(images: Sequence[Path], count: int = SAMPLED) -> NDArray[np.int64]:
+def image_sizes(images: Sequence[Picture], count: int = SAMPLED) -> NDArray[np.int64]:
     """Height and width of some images, evenly spread, from their headers: [N, 2].
 
     Raises:
@@ -123,7 +122,7 @@ def measured_objects(dataset: SegmentationDataset, *, track: Track = untracked) 
     return Objects(sides, pixels)
 
 
-def similar_groups(images: Sequence[Path], *, track: Track = untracked) -> list[int]:
+def similar_groups(images: Sequence[Picture], *, track: Track = untracked) -> list[int]:
     """Group images that show nearly the same: a number for each image.
 
     Raises:

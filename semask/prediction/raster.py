@@ -167,7 +167,7 @@ class Raster:
     def _rows(self, rows: range) -> NDArray[Any]:
         if self.other is not None:
             with self._explained():
-                return self.other.read(Window(rows, range(self.width))).image
+                return self.other.read(Window(rows, range(self.width)), nodata=self.nodata).image
         if self.upright is not None:
             return self.upright[:, rows.start : rows.stop]
         with self._explained():

@@ -32,11 +32,20 @@ def recipe_text(sections: Mapping[str, Mapping[str, Any]], reasons: Mapping[str,
 
 def _setting(name: str, value: Any, reason: str | None) -> list[str]:
     plain = json.loads(json.dumps(value))  # tuples as lists
-    text = yaml.safe_dump({name: plain}, sort_keys=False, default_flow_style=None, allow_unicode=True, width=10**6)
-    lines = [f"  {line}" for line in text.rstrip("\n").split("\n")]
+    if isinstance(plain, dict) and plain:
+        entries = [f"    {_inline(key)}: {_inline(entry)}" for key, entry in plain.items()]
+        lines = [f"  {name}:", *entries]
+    else:
+        lines = [f"  {name}: {_inline(plain)}"]
     if reason is None:
         return lines
     said = one_line(reason, longest=2 * WIDTH)
     if len(lines) > 1 or len(lines[0]) >= COLUMN or COLUMN + len(said) > WIDTH:
         return [f"  # {said}", *lines]
     return [f"{lines[0]:<{COLUMN}}# {said}"]
+
+
+def _inline(value: Any) -> str:
+    """A value of YAML on one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6, sort_keys=False)
+    return text.removesuffix("\n").removesuffix("...").rstrip("\n")

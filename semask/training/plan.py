@@ -4,6 +4,8 @@ folder -> format, classes, split -> encoder, weights -> scale, crop -> batch, st
 """
 
 import dataclasses
+import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +25,7 @@ from semask.data.splits import Side, split_by_name, write_split
 from semask.data.survey import Objects, image_sizes, mask_kinds, measured_objects, similar_groups
 from semask.data.transforms import Augmentation
 from semask.files.reporter import Reporter
+from semask.files.text import one_line
 from semask.losses.pixel import PixelLoss
 from semask.settings.inference import Inference
 from semask.settings.model import ModelSettings
@@ -35,8 +38,16 @@ STRIDE = 4
 """Pixels between two locations of the largest feature map."""
 LEAST_SIDE = 2 * STRIDE
 """Side in pixels below which an object is hardly learned."""
+FEW = 5
+"""Validation images below which their score says little."""
 COMPARED = 20_000
 """Images up to which near duplicates are looked for."""
+TOLD = (
+    "data.format", "data.classes", "data.split_file", "data.channels", "model.encoder", "training.pretrained",
+    "augmentation.scale", "augmentation.crop", "training.batch_size", "training.accumulate", "training.steps",
+    "training.minutes",
+)  # fmt: skip
+"""Settings that are told before the first step."""
 SPLIT_FILE = "split.csv"
 RECIPE_FILE = "recipe.yaml"
 
@@ -62,6 +73,19 @@ class Plan:
     def text(self) -> str:
         """The recipe as YAML with comments."""
         return recipe_text(self.sections, self.reasons, self.head)
+
+    def told(self) -> list[str]:
+        """The choices that matter most, one line each, for a person."""
+        lines = self.head[1:]
+        for setting in TOLD:
+            section, name = setting.split(".")
+            value = self.sections[section][name]
+            if setting in self.reasons and value is not None:
+                said = one_line(value if isinstance(value, str) else json.dumps(value), longest=200)
+                lines.append(f"{setting}: {said} ({self.reasons[setting]})")
+        if self.seconds and self.sections["training"]["minutes"] is None:
+            lines.append(f"about {max(1, round(self.seconds / 60)):,} minutes on this machine (--minutes sets a limit)")
+        return lines
 
     def choose(self, setting: str, value: Any, reason: str, given: Mapping[str, Any]) -> Any:
         """Decide on a setting, unless somebody has; returns what it is."""
@@ -115,6 +139,8 @@ def make_plan(
         f"{len(train_set)} training and {len(val_set)} validation images, {len(train_set.classes)} classes",
         *_largest_and_smallest(objects, train_set.classes),
     ]
+    if len(val_set) < FEW:
+        plan.head.append(f"{len(val_set)} validation images are few: their score says little; more labels help most")
     return plan
 
 
@@ -140,7 +166,8 @@ def _plan_data(
     if not all(part.names_classes for part in whole):
         guess = guess_classes(mask_kinds([label for part in whole for _, label in part.pairs], track=reporter.track))
         plan.choose("data.classes", guess.classes, guess.reason, given)
-        plan.choose("data.tolerance", guess.tolerance, guess.reason, given)
+        if guess.tolerance:
+            plan.choose("data.tolerance", guess.tolerance, guess.reason, given)
         selection = Selection(plan.sections["data"]["classes"], plan.sections["data"]["tolerance"])
         whole = [part.selecting(selection) for part in whole]
     elif data.classes is None:
@@ -257,17 +284,7 @@ def _plan_training(
     batch = plan.choose("training.batch_size", wanted, "enough for steady gradients", given)
     fits = next(size for size in range(min(trial.batch, batch), 0, -1) if batch % size == 0)
     plan.choose("training.accumulate", batch // fits, _said_of_memory(trial), given)
-    if "training.epochs" not in given and "training.minutes" not in given and minutes is None:
-        steps = int(np.clip(round(images * 60 / batch), 300, 8000))
-        why = f"every image about {steps * batch / images:.0f} times, in at least 300 and at most 8000 steps"
-        plan.choose("training.steps", steps, why, given)
-    if minutes is not None:
-        plan.choose("training.minutes", minutes, "given; the steps follow from the time that the first ones take", {})
-    steps = plan.sections["training"]["steps"]
-    if minutes is not None:
-        steps = max(20, int(minutes * 60 / (trial.seconds * batch)))
-        plan.sections["training"]["steps"] = steps
-        plan.reasons["training.steps"] = "about; training.minutes decides"
+    steps = _plan_steps(plan, given, images, minutes, batch=batch, seconds=trial.seconds)
     plan.seconds = steps * batch * trial.seconds
     plan.choose("training.warmup_steps", min(100, steps // 10), "a tenth, at most 100", given)
     plan.choose("training.warmup_ratio", 1e-3, "nearly from 0", given)
@@ -276,6 +293,24 @@ def _plan_training(
     plan.choose("training.save_every", every, "with each evaluation", given)
     plan.choose("training.log_every", max(1, min(25, steps // 20)), "often enough to see a curve", given)
     plan.choose("data.workers", 1 if cpu else 4, "processes that load images", given)
+
+
+def _plan_steps(
+    plan: Plan, given: Mapping[str, Any], images: int, minutes: float | None, *, batch: int, seconds: float
+) -> int:
+    """How long: as many steps as were given, as epochs or minutes amount to, or as the images suggest."""
+    epochs, minutes = given.get("training.epochs"), minutes or given.get("training.minutes")
+    if minutes is not None:
+        plan.choose("training.minutes", minutes, "given; the steps follow from the time that the first ones take", {})
+        steps = max(20, int(minutes * 60 / (seconds * batch)))
+        plan.choose("training.steps", steps, "about; training.minutes decides", {})
+    elif epochs is not None:
+        plan.choose("training.steps", math.ceil(images * epochs / batch), "training.epochs decides", {})
+    else:
+        steps = int(np.clip(round(images * 60 / batch), 300, 8000))
+        why = f"every image about {steps * batch / images:.0f} times, in at least 300 and at most 8000 steps"
+        plan.choose("training.steps", steps, why, given)
+    return int(plan.sections["training"]["steps"])
 
 
 def _said_of_memory(trial: Trial) -> str:
@@ -292,7 +327,7 @@ def _largest_and_smallest(objects: Objects, classes: Classes) -> list[str]:
         return []
     shares = sorted(((count / total, classes.names[k]) for k, count in objects.pixels.items()), reverse=True)
     said = ", ".join(
-        f"{name} {100 * share:.2g} %" for share, name in (shares[:3] + shares[-2:] if len(shares) > 5 else shares)
+        f"{name} {100 * share:.3g} %" for share, name in (shares[:3] + shares[-2:] if len(shares) > 5 else shares)
     )
     return [f"share of the pixels: {said}"]
 

@@ -1,7 +1,6 @@
 """What a training step takes on this machine: memory and time, found by doing a few."""
 
-import resource
-import sys
+import threading
 import time
 from typing import NamedTuple
 
@@ -49,7 +48,7 @@ def try_steps(settings: ModelSettings, crop: tuple[int, int], *, most: int, cpu:
     """
     device = torch.device("cuda" if torch.cuda.is_available() and not cpu else "cpu")
     free = free_memory(device)
-    before = peak_memory(device)
+    memory = PeakMemory(device)
     model = accelerate(build_model(settings).to(device).train())
     loss = MaskLoss().for_decoder(model.decoder) if model.decoder.makes_masks else PixelLoss()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
@@ -59,17 +58,18 @@ def try_steps(settings: ModelSettings, crop: tuple[int, int], *, most: int, cpu:
         label = torch.randint(settings.num_classes, (count, *crop), device=device)
         began = time.perf_counter()
         try:
-            losses = loss(model(image), label)
-            losses.total.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            optimizer.zero_grad()
-            losses.total.item()  # waits for a GPU
+            with memory:
+                losses = loss(model(image), label)
+                losses.total.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                optimizer.zero_grad()
+                losses.total.item()  # waits for a GPU
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
             break
         seconds = (time.perf_counter() - began) / count
-        peaks.append(peak_memory(device) - before)
+        peaks.append(memory.taken)
     if len(peaks) < 2:
         raise ValueError(
             f"a training step with two images of {crop[1]} x {crop[0]} pixels does not fit into memory: give a smaller "
@@ -91,9 +91,38 @@ def free_memory(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def peak_memory(device: torch.device) -> int:
-    """Most bytes that this process has had so far."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+class PeakMemory:
+    """The most memory that is taken in its block, in addition to what was taken when it was made.
+
+    Of a CPU the memory of the process is looked at every few milliseconds: the system's own record of its peak is that
+    of all its past.
+    """
+
+    EVERY = 0.002
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.taken = device, 0
+        self.before = self._now()
+
+    def _now(self) -> int:
+        if self.device.type == "cuda":
+            return int(torch.cuda.max_memory_allocated(self.device))
+        import psutil
+
+        return int(psutil.Process().memory_info().rss)
+
+    def _watch(self) -> None:
+        while not self.done.wait(self.EVERY):
+            self.taken = max(self.taken, self._now() - self.before)
+
+    def __enter__(self) -> None:
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        if self.device.type != "cuda":
+            self.thread.start()
+
+    def __exit__(self, *error: object) -> None:
+        self.taken = max(self.taken, self._now() - self.before)
+        self.done.set()
+        if self.device.type != "cuda":
+            self.thread.join()

@@ -261,7 +261,7 @@ def test_one_image_is_in_memory_at_a_time(semask, trained, photos, tmp_path, mon
 
     for i in range(8):
         shutil.copy(photos[0], tmp_path / f"{i}.jpg")
-    monkeypatch.setattr("semask.prediction.results.read_image", watched)
+    monkeypatch.setattr("semask.prediction.whole.read_image", watched)
     semask("predict", trained, tmp_path, "--out", tmp_path / "out")
     assert len(alive) == 8
     assert max(alive) <= 1  # the last one, until the next takes its name

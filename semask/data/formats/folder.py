@@ -129,8 +129,9 @@ def write_classes(path: str | Path, classes: Classes, *, name: str, ignore_index
 
 def recognize(listing: Listing) -> str | None:
     """A classes.json, and images next to annotations with the same splits."""
-    there = (listing.root / CLASSES_FILE).is_file() and {"images/train", "annotations/train"} <= listing.folders
-    return f"{CLASSES_FILE}, images and annotations" if there else None
+    if not (listing.root / CLASSES_FILE).is_file() or "images/train" not in listing.folders:
+        return None
+    return f"{CLASSES_FILE}, images and annotations" if listing.masks("annotations/train") else None
 
 
 FORMAT = Format(find=folder, splits={"train": "train", "val": "val"}, recognize=recognize)

@@ -175,7 +175,7 @@ def recognize(listing: Listing) -> str | None:
             f"annotations/{place.split}",
         ):
             return None  # the format folder
-        if listing.images(images) and listing.masks(masks):
+        if listing.images(images) and (listing.masks(masks) or listing.images(masks)):  # JPEG masks are told later
             return f"images in {one_line(images)}, masks in {one_line(masks)}"
     return None
 

@@ -19,6 +19,7 @@ from semask.data.dataset import LabelSource, SegmentationDataset
 from semask.data.format import Format
 from semask.data.formats.folder import CLASSES_FILE, FolderClasses, read_classes
 from semask.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES
+from semask.data.listing import Listing
 from semask.data.pairs import listed, require_folders, tree
 from semask.data.vector_labels import VECTOR_SUFFIXES, Drawn
 from semask.files.text import one_line
@@ -122,4 +123,13 @@ def _renumber(described: FolderClasses) -> dict[int, int]:
     return own | {described.ignore_index: IGNORE_INDEX}
 
 
-FORMAT = Format(find=raster, splits={"train": "train", "val": "val"})
+def recognize(listing: Listing) -> str | None:
+    """A classes.json, images, and drawn labels; masks of large images are recognized as the format "folder"."""
+    if not (listing.root / CLASSES_FILE).is_file() or "images/train" not in listing.folders:
+        return None
+    drawn = [path for path in listing.having(*VECTOR_SUFFIXES) if path.parent == listing.root]
+    drawn = [path for path in drawn if path.stem == "labels"] + listing.having(*VECTOR_SUFFIXES, folder="annotations")
+    return f"drawn labels in {one_line(drawn[0].name)}" if drawn else None
+
+
+FORMAT = Format(find=raster, splits={"train": "train", "val": "val"}, recognize=recognize)
