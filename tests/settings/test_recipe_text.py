@@ -31,4 +31,4 @@ def test_back_and_forth(tmp_path, reason):
     assert read_recipe(tmp_path / "r.yaml") == sections
     assert text.startswith("# first line\n# second")
     if reason == "why":
-        assert "  whole: 7                                # why\n" in text
+        assert f"{'  whole: 7':<44}# why\n" in text
