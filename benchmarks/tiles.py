@@ -34,8 +34,8 @@ from semask import Predictor, SeMask
 from semask.builder import build
 from semask.checkpoints.saving import save
 from semask.checkpoints.sources import load
+from semask.data.geo_files import import_rasterio
 from semask.prediction.blending import Span, blend, spans
-from semask.prediction.raster import import_rasterio
 from semask.prediction.recipe import recipe_inference
 from semask.prediction.score_maps import probabilities
 from semask.synthetic.scene import draw_scene

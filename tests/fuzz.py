@@ -121,7 +121,8 @@ def read_image(path: Path) -> None:
 
 def read_raster(path: Path) -> None:
     """Read it by windows."""
-    from semask.prediction.raster import Raster, gdal
+    from semask.data.geo_files import gdal
+    from semask.prediction.raster import Raster
 
     with gdal(), contextlib.closing(Raster(path, channels=3)) as raster:
         for _ in raster.windows([range(raster.height)]):

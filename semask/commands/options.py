@@ -24,7 +24,7 @@ from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 
 from semask.files.schema import expected, field_hints, from_plain
 from semask.files.text import one_line, reason
-from semask.settings.recipe import find_recipe, read_recipe
+from semask.settings.recipe import Dumper, find_recipe, read_recipe
 
 GIVEN = "given"
 """Parameter that gets the names of the settings on the line."""
@@ -86,7 +86,8 @@ class Options:
             raise ValueError(f"{reason(error, longest=1500)}{self._hint(arguments)}") from error
         if values.pop("print_config", False):
             sections = {name: values[name] for name in self.sections}
-            print(yaml.safe_dump(json.loads(json.dumps(sections)), sort_keys=False, default_flow_style=None), end="")
+            plain = json.loads(json.dumps(sections))
+            print(yaml.dump(plain, Dumper=Dumper, sort_keys=False, default_flow_style=None), end="")
             return 0
         if self.plans:
             values[GIVEN] = frozenset(self._named(arguments))

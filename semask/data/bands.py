@@ -158,9 +158,16 @@ class Bands:
         """How much of their range the samples use that were read so far, where 16 bits are made 8; else None."""
         return Reach(self.highest, self.bits) if self.bits > 8 and self.reading.value_range is None else None
 
-    def read(self, window: Window | None = None) -> Pixels:
-        """Read a part of the image, or all of it, as the model takes it."""
+    def read(self, window: Window | None = None, *, nodata: int | None = None) -> Pixels:
+        """Read a part of the image, or all of it, as the model takes it.
+
+        Args:
+            window: The part; None for all of it.
+            nodata: Sample that makes a pixel a hole if all its channels have it, or no data.
+        """
         samples = self.samples(window)
+        if nodata is not None:
+            samples = _without(samples, nodata)
         value_range = self.reading.value_range
         image: NDArray[Any] = (
             self._eight_bit(samples) if value_range is None else scaled(samples, value_range, self.reading.fill)
@@ -292,6 +299,16 @@ def scaled(samples: Samples, value_range: ValueRange, fill: tuple[float, ...] | 
         filled: NDArray[np.float32] = np.array(fill or [0] * len(image), np.float32)[:, None, None]
         image = np.where(valid, image, filled)
     return image
+
+
+def _without(samples: Samples, nodata: int) -> Samples:
+    """Call no data the pixels of which every channel has a value, or is no data already."""
+    values, valid = samples
+    data = values != nodata if valid is None else valid & (values != nodata)
+    anywhere = data.any(axis=0)
+    if anywhere.all():
+        return samples
+    return Samples(values, np.repeat(anywhere[None], len(values), axis=0) if valid is None else valid & anywhere)
 
 
 def require_small(path: Path, size: tuple[int, int], channels: int) -> None:

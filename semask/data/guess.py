@@ -14,7 +14,7 @@ MOST_CLASSES = 64
 """More different values or colors than these are not classes: they come from smoothing or compression."""
 RARE = 1e-4
 """Share of the pixels below which a value or color in masks with many of them is no class."""
-DERIVED = 0.1
+DERIVED = 0.3
 """What smoothing makes of colors is less frequent than this share of theirs."""
 NEAR, OFF = 32, 8
 """Differences in a channel up to which a color is near another one, or on the line between two."""
@@ -47,7 +47,7 @@ def guess_classes(kinds: MaskKinds) -> Guess:
 
 def _of_values(values: Mapping[int, int]) -> Guess:
     classes = sorted(value for value in values if value != IGNORE_INDEX)
-    if set(values) <= {0, IGNORE_INDEX} and IGNORE_INDEX in values:
+    if set(values) == {0, IGNORE_INDEX}:
         return Guess({BACKGROUND: [0], OBJECT: [IGNORE_INDEX]}, 0, "the masks hold 0 and 255 only")
     if len(classes) == 2 and classes[0] == 0:
         return Guess({BACKGROUND: [0], OBJECT: [classes[1]]}, 0, f"the masks hold 0 and {classes[1]}{_ignored(values)}")
@@ -66,7 +66,7 @@ def _ignored(values: Mapping[int, int]) -> str:
 
 
 def _smoothed(values: Mapping[int, int]) -> bool:
-    """Whether nearly all pixels are 0 or 255 and the rest lies between, as edges that were smoothed do."""
+    """Whether most pixels are 0 or 255 and many other values lie between, as edges that were smoothed do."""
     ends = values.get(0, 0) + values.get(IGNORE_INDEX, 0)
     between = len(values) - (0 in values) - (IGNORE_INDEX in values)
     return min(values.get(0, 0), values.get(IGNORE_INDEX, 0)) > 0 and between > 8 and ends > 0.8 * sum(values.values())
@@ -85,8 +85,10 @@ def _smooth_values(values: Mapping[int, int]) -> Guess:
 
 
 def _of_colors(colors: Mapping[Color, int]) -> Guess:
-    many = len(colors) > MOST_CLASSES
-    kept = _own_colors(colors) if many else sorted(colors)
+    own = _own_colors(colors)
+    # A few colors near others may be classes; many are what smoothing makes.
+    many = len(colors) > MOST_CLASSES or len(colors) > 2 * len(own) + 4
+    kept = own if many else sorted(colors)
     _require_few(kept, len(colors), "colors")
     entries = {color: f"#{color[0]:02x}{color[1]:02x}{color[2]:02x}" for color in kept}
     if kept[0] == (0, 0, 0) and len(kept) == 2:

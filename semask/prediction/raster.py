@@ -4,7 +4,6 @@ Photos are read by the rules of `read_image`, other bands and samples by those o
 """
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,7 +53,7 @@ class Raster:
         self.other: Bands | None = None
         if reading is not None and not reading.photos:
             with self._explained():
-                self.other = Bands(path, reading if nodata is None else dataclasses.replace(reading, nodata=nodata))
+                self.other = Bands(path, reading)
             self.dataset, self.height, self.width = self.other.files[0], self.other.height, self.other.width
             self.is_tiff = self.dataset.driver == "GTiff"
             return
@@ -129,7 +128,7 @@ class Raster:
         """Which pixels [n, W] are no data, as a TIFF says by value, mask or alpha, or as `nodata` says; None: none."""
         if self.other is not None:
             with self._explained():
-                return self.other.read(Window(rows, range(self.width))).holes
+                return self.other.read(Window(rows, range(self.width)), nodata=self.nodata).holes
         declared = self._declared(rows)
         if self.nodata is None:
             return declared
@@ -140,6 +139,7 @@ class Raster:
         return empty if declared is None else empty | declared
 
     def _declared(self, rows: range) -> NDArray[np.bool_] | None:
+        """Which pixels [n, W] of a photo are no data, as a TIFF says by value, mask or alpha; None: none can be."""
         if not self.is_tiff or self.upright is not None:
             return None
         if all("all_valid" in (flag.name for flag in flags) for flags in self.dataset.mask_flag_enums):
@@ -167,7 +167,7 @@ class Raster:
     def _rows(self, rows: range) -> NDArray[Any]:
         if self.other is not None:
             with self._explained():
-                return self.other.read(Window(rows, range(self.width))).image
+                return self.other.read(Window(rows, range(self.width)), nodata=self.nodata).image
         if self.upright is not None:
             return self.upright[:, rows.start : rows.stop]
         with self._explained():

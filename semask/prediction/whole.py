@@ -1,6 +1,5 @@
 """An image file read in one piece: what the model sees of it, and where on earth it lies."""
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -42,19 +41,19 @@ def read_whole(file: Path, reading: Reading, *, nodata: int | None = None) -> Wh
     """Read an image as a model takes it.
 
     Args:
-        file: The image; of the files of several bands the first.
+        file: The file; of the files of several bands the first.
         reading: How its samples become channels.
-        nodata: Value that says in all bands that a pixel is no data, whatever the file declares.
+        nodata: Value that says in all channels that a pixel is no data, in addition to what the file declares.
 
     Raises:
         ValueError: If it can't be read.
     """
     if not is_photo(file, reading):
-        return _read_bands(file, reading if nodata is None else dataclasses.replace(reading, nodata=nodata))
+        return _read_bands(file, reading, nodata)
     image = read_image(file, channels=reading.channels)
     found = Whole(image, image, reach_of(image))
-    placed = is_georeferenced(image) or (file.suffix.lower() in (".tif", ".tiff") and has_world_file(file))
-    if not placed and nodata is None:
+    georeferenced = is_georeferenced(image) or (file.suffix.lower() in (".tif", ".tiff") and has_world_file(file))
+    if not georeferenced and nodata is None:
         return found
     from semask.prediction.raster import place_and_holes
 
@@ -62,14 +61,14 @@ def read_whole(file: Path, reading: Reading, *, nodata: int | None = None) -> Wh
         place, holes = place_and_holes(file, (image.height, image.width), nodata=nodata)
     except ImportError:
         return found._replace(unplaced=True)
-    return found._replace(place=place if placed else None, holes=holes)
+    return found._replace(place=place if georeferenced else None, holes=holes)
 
 
-def _read_bands(file: Path, reading: Reading) -> Whole:
+def _read_bands(file: Path, reading: Reading, nodata: int | None) -> Whole:
     from semask.prediction.raster import place_of
 
     with Bands(file, reading) as bands:
-        pixels = bands.read()
+        pixels = bands.read(nodata=nodata)
         image = np.ascontiguousarray(pixels.image.transpose(1, 2, 0))
         place = place_of(bands.files[0], file) if bands.files[0].driver == "GTiff" else None
         return Whole(image, to_picture(image), bands.reach, place, pixels.holes)

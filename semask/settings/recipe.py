@@ -40,11 +40,16 @@ class Loader(yaml.SafeLoader):
         return mapping
 
 
-Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)([eE][-+]?\d+)|[-+]?(\d[\d_]*\.[\d_]*|\.\d[\d_]*)"),
-    list("-+0123456789."),
-)
+class Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper, which quotes the texts that `Loader` would read as numbers."""
+
+
+for part in (Loader, Dumper):
+    part.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)([eE][-+]?\d+)|[-+]?(\d[\d_]*\.[\d_]*|\.\d[\d_]*)"),
+        list("-+0123456789."),
+    )
 
 
 def recipe_names() -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from semask.files.text import one_line
+from semask.settings.recipe import Dumper
 
 COLUMN = 44
 """Where the reasons begin."""
@@ -47,5 +48,5 @@ def _setting(name: str, value: Any, reason: str | None) -> list[str]:
 
 def _inline(value: Any) -> str:
     """A value of YAML on one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6, sort_keys=False)
+    text = yaml.dump(value, Dumper=Dumper, default_flow_style=True, allow_unicode=True, width=10**6, sort_keys=False)
     return text.removesuffix("\n").removesuffix("...").rstrip("\n")

@@ -19,11 +19,12 @@ from semask.checkpoints.saving import save
 from semask.checkpoints.sources import load
 from semask.commands.console import ConsoleReporter
 from semask.data.classes import Classes
+from semask.data.geo_files import gdal
 from semask.data.images import read_image
 from semask.prediction.blending import Span, blend, check_grid, rising, spans
 from semask.prediction.files import Unreadable
 from semask.prediction.outputs import overlay
-from semask.prediction.raster import Raster, gdal
+from semask.prediction.raster import Raster
 from semask.prediction.score_maps import probabilities
 from semask.prediction.segmentation import Segmentation
 from semask.prediction.tiles import Parts, predict_file

@@ -11,6 +11,7 @@ def test_names_are_those_of_the_files():
         "camvid",
         "cityscapes",
         "coco_stuff",
+        "own",
         "synthetic",
     }
 
