@@ -231,7 +231,7 @@ def test_cells_of_a_table_are_looked_at_and_copied(tmp_path):
     assert found["shared-image"][0].endswith("train-00000-of-00001.parquet/row-0")
     assert outcome.page.read_text().count("<img") > 4
     data = Data(root=str(tmp_path / "copy"))
-    assert sum(data.dataset(split).check().masks for split in ("train", "val")) == 4
+    assert sum(data.dataset(split).check().masks for split in ("train", "val")) == 5
 
 
 def test_parts_of_large_images_are_told_apart(tmp_path):
