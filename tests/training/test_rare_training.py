@@ -91,7 +91,7 @@ def test_what_has_to_be_counted_is_refused_without_a_check(semask, recipe, tmp_p
     [
         ("segmentation_models_pytorch", {"loss.dice_weight": 1}, "decoders"),
         ("segmentation_models_pytorch", {"loss.lovasz_weight": 1}, "decoders"),
-        ("scipy", {"augmentation.copy_paste": 1}, "mask"),
+        ("scipy", {"augmentation.copy_paste": 1}, "train"),
     ],
     ids=str,
 )
