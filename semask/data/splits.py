@@ -29,7 +29,7 @@ def side_of(name: str, holdout: float) -> Side:
     """Which split a name belongs to; it depends on nothing else.
 
     >>> [side_of(name, 0.5) for name in ("a", "b", "c", "d")]
-    ['train', 'val', 'train', 'train']
+    ['train', 'val', 'val', 'val']
     """
     return "val" if _number(name) < holdout else "train"
 
