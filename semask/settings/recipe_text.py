@@ -49,4 +49,7 @@ def _setting(name: str, value: Any, reason: str | None) -> list[str]:
 def _inline(value: Any) -> str:
     """A value of YAML on one line."""
     text = yaml.dump(value, Dumper=Dumper, default_flow_style=True, allow_unicode=True, width=10**6, sort_keys=False)
-    return text.removesuffix("\n").removesuffix("...").rstrip("\n")
+    text = text.removesuffix("\n").removesuffix("...").rstrip("\n")
+    if len(text.splitlines()) > 1:  # a name with a line break, which a key may not have: as an escape
+        text = yaml.dump(value, Dumper=Dumper, default_flow_style=True, default_style='"', width=10**6).rstrip("\n")
+    return text
