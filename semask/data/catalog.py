@@ -76,16 +76,25 @@ def recognize(root: Path) -> Recognized:
         raise ValueError(f"{one_line(root)}: no such folder")
     listing = Listing(root)
     formats = {name: find(name) for name in names()}
-    found = {
-        name: reason
-        for name, format in formats.items()
-        if format.recognize is not None and (reason := format.recognize(listing)) is not None
-    }
+    found: dict[str, str] = {}
+    wrong: ValueError | None = None
+    for name, format in formats.items():
+        try:
+            reason = format.recognize(listing) if format.recognize is not None else None
+        except ValueError as error:
+            if not format.general:
+                raise
+            wrong = wrong or error  # what is wrong for a general layout may be right for another format
+            continue
+        if reason is not None:
+            found[name] = reason
     special = [name for name in found if not formats[name].general]
     chosen = special or list(found)
     if len(chosen) > 1:
         said = "; ".join(f"{name} ({found[name]})" for name in chosen)
         raise ValueError(f"{one_line(root)}: may have several formats, {said}: choose one with --data.format")
+    if not chosen and wrong is not None:
+        raise wrong
     if not chosen:
         raise ValueError(f"{one_line(root)}: {nothing_recognized(listing)}")
     return Recognized(chosen[0], found[chosen[0]])
