@@ -61,8 +61,12 @@ class Recognized(NamedTuple):
     reason: str
 
 
-def recognize(root: Path) -> Recognized:
+def recognize(root: Path, *, levels: int = 3) -> Recognized:
     """Find the format of a folder by looking at it.
+
+    Args:
+        root: The folder, or the file of a table.
+        levels: How many folders in which there is only one folder are looked into, to name the right one.
 
     Raises:
         ValueError: If it has none of the known ones, or more than one; it says what was looked at.
@@ -95,6 +99,15 @@ def recognize(root: Path) -> Recognized:
         raise ValueError(f"{one_line(root)}: may have several formats, {said}: choose one with --data.format")
     if not chosen and wrong is not None:
         raise wrong
+    tops = {name.parts[0] for name in listing.names if len(name.parts) > 1}
+    if not chosen and levels and len(tops) == 1:  # as archives are unpacked
+        inner = root / tops.pop()
+        try:
+            below = recognize(inner, levels=levels - 1)
+        except ValueError:
+            pass
+        else:
+            raise ValueError(f"{one_line(root)}: give the folder {one_line(inner)}: there are {below.reason}")
     if not chosen:
         raise ValueError(f"{one_line(root)}: {nothing_recognized(listing)}")
     return Recognized(chosen[0], found[chosen[0]])

@@ -152,3 +152,26 @@ def test_a_folder_that_holds_only_what_systems_leave_is_empty(tmp_path):
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(ValueError, match="the folder is empty"):
         recognize(tmp_path)
+
+
+def test_images_whose_names_end_like_masks(tmp_path):
+    for name in ("face_mask", "b_mask", "c"):
+        image(tmp_path / f"{name}.png")
+        mask(tmp_path / f"{name}_mask.png")
+    data = Data(str(tmp_path), format="flat", classes=CLASSES, train_split="all")
+    found = [(path.stem, label.stem) for path, label in data.dataset("train").pairs]
+    assert found == [(name, f"{name}_mask") for name in ("b_mask", "c", "face_mask")]
+
+
+def test_the_folder_in_an_unpacked_archive_is_named(tmp_path):
+    folder(tmp_path / "yard" / "data", "a", "b")
+    (tmp_path / "yard" / "readme.txt").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"yard: give the folder .*data: there are images in images, masks in masks"):
+        recognize(tmp_path / "yard")
+
+
+def test_only_a_few_levels_are_looked_into(tmp_path):
+    deep = tmp_path.joinpath(*["d"] * 300)
+    folder(deep, "a", "b")
+    with pytest.raises(ValueError, match="no known layout"):
+        recognize(tmp_path)
