@@ -61,8 +61,12 @@ class Recognized(NamedTuple):
     reason: str
 
 
-def recognize(root: Path) -> Recognized:
+def recognize(root: Path, *, levels: int = 3) -> Recognized:
     """Find the format of a folder by looking at it.
+
+    Args:
+        root: The folder, or the file of a table.
+        levels: How many folders in which there is only one folder are looked into, to name the right one.
 
     Raises:
         ValueError: If it has none of the known ones, or more than one; it says what was looked at.
@@ -76,16 +80,34 @@ def recognize(root: Path) -> Recognized:
         raise ValueError(f"{one_line(root)}: no such folder")
     listing = Listing(root)
     formats = {name: find(name) for name in names()}
-    found = {
-        name: reason
-        for name, format in formats.items()
-        if format.recognize is not None and (reason := format.recognize(listing)) is not None
-    }
+    found: dict[str, str] = {}
+    wrong: ValueError | None = None
+    for name, format in formats.items():
+        try:
+            reason = format.recognize(listing) if format.recognize is not None else None
+        except ValueError as error:
+            if not format.general:
+                raise
+            wrong = wrong or error  # what is wrong for a general layout may be right for another format
+            continue
+        if reason is not None:
+            found[name] = reason
     special = [name for name in found if not formats[name].general]
     chosen = special or list(found)
     if len(chosen) > 1:
         said = "; ".join(f"{name} ({found[name]})" for name in chosen)
         raise ValueError(f"{one_line(root)}: may have several formats, {said}: choose one with --data.format")
+    if not chosen and wrong is not None:
+        raise wrong
+    tops = {name.parts[0] for name in listing.names if len(name.parts) > 1}
+    if not chosen and levels and len(tops) == 1:  # as archives are unpacked
+        inner = root / tops.pop()
+        try:
+            below = recognize(inner, levels=levels - 1)
+        except ValueError:
+            pass
+        else:
+            raise ValueError(f"{one_line(root)}: give the folder {one_line(inner)}: there are {below.reason}")
     if not chosen:
         for name, format in formats.items():
             if format.resembles is not None and (reason := format.resembles(listing)) is not None:

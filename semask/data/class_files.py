@@ -49,7 +49,7 @@ def find_class_file(root: Path) -> ClassFile | None:
         if path.is_file():
             try:
                 return _read(path)
-            except ValueError as error:
+            except (csv.Error, ValueError) as error:
                 said = str(error)
                 raise ValueError(said if said.startswith(one_line(path)) else f"{one_line(path)}: {said}") from error
     return None

@@ -16,6 +16,8 @@ RARE = 1e-4
 """Share of the pixels below which a value or color in masks with many of them is no class."""
 DERIVED = 0.3
 """What smoothing makes of colors is less frequent than this share of theirs."""
+FEW = 0.05
+"""What smoothed edges make between 0 and 255 is less frequent than this share of either."""
 NEAR, OFF = 32, 8
 """Differences in a channel up to which a color is near another one, or on the line between two."""
 
@@ -47,6 +49,8 @@ def guess_classes(kinds: MaskKinds) -> Guess:
 
 def _of_values(values: Mapping[int, int]) -> Guess:
     classes = sorted(value for value in values if value != IGNORE_INDEX)
+    if _few_between(values):
+        return _smooth_values(values)
     if set(values) == {0, IGNORE_INDEX}:
         return Guess({BACKGROUND: [0], OBJECT: [IGNORE_INDEX]}, 0, "the masks hold 0 and 255 only")
     if len(classes) == 2 and classes[0] == 0:
@@ -72,6 +76,17 @@ def _smoothed(values: Mapping[int, int]) -> bool:
     return min(values.get(0, 0), values.get(IGNORE_INDEX, 0)) > 0 and between > 8 and ends > 0.8 * sum(values.values())
 
 
+def _few_between(values: Mapping[int, int]) -> bool:
+    """Whether there are 0, 255, and few pixels of other values that are not numbers of classes from 1 on.
+
+    Without this the few would be the classes, and 255, which is the object, would be ignored.
+    """
+    between = sorted(values.keys() - {0, IGNORE_INDEX})
+    ends = min(values.get(0, 0), values.get(IGNORE_INDEX, 0))
+    counted = between == list(range(1, len(between) + 1))
+    return not counted and between[-1] < IGNORE_INDEX and sum(values[value] for value in between) < FEW * ends
+
+
 def _smooth_values(values: Mapping[int, int]) -> Guess:
     kept = [color[0] for color in _own_colors({(value, value, value): count for value, count in values.items()})]
     _require_few(kept, len(values), "values")
@@ -85,6 +100,8 @@ def _smooth_values(values: Mapping[int, int]) -> Guess:
 
 
 def _of_colors(colors: Mapping[Color, int]) -> Guess:
+    if len(colors) < 2:
+        raise ValueError(f"the masks hold one color, {next(iter(colors))}: there is nothing to tell apart")
     own = _own_colors(colors)
     # A few colors near others may be classes; many are what smoothing makes.
     many = len(colors) > MOST_CLASSES or len(colors) > 2 * len(own) + 4

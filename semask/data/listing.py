@@ -5,10 +5,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from semask.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES
-from semask.data.pairs import tree
-
-OF_SYSTEMS = ("Thumbs.db", "desktop.ini", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "@eaDir")
-"""Files and folders that operating systems leave everywhere."""
+from semask.data.pairs import OF_SYSTEMS, tree
 
 
 class Listing:

@@ -9,6 +9,9 @@ from semask.data.bands import files_of
 from semask.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES
 from semask.files.text import one_line
 
+OF_SYSTEMS = ("Thumbs.db", "desktop.ini", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "@eaDir")
+"""Files and folders that operating systems leave everywhere."""
+
 
 class Pairs(NamedTuple):
     """Files of a split.
@@ -62,8 +65,8 @@ def pairs_by_stem(images: Path, masks: Path, *, mask_ending: str = "", band_file
     """
     files, unread = tree(images)
     ending = band_files[0] if band_files else ""
-    image_of = _by_stem(images, files, IMAGE_SUFFIXES, ending=ending)
-    mask_of = _by_stem(masks, tree(masks)[0], MASK_SUFFIXES, ending=mask_ending)
+    image_of = _by_stem(images, _own(images, files), IMAGE_SUFFIXES, ending=ending)
+    mask_of = _by_stem(masks, _own(masks, tree(masks)[0]), MASK_SUFFIXES, ending=mask_ending)
     for table, folder_, kind in ((image_of, images, "images"), (mask_of, masks, "masks")):
         if not table:
             suffixes = IMAGE_SUFFIXES if kind == "images" else MASK_SUFFIXES
@@ -76,6 +79,11 @@ def pairs_by_stem(images: Path, masks: Path, *, mask_ending: str = "", band_file
     taken = {file for image in image_of.values() for file in files_of(image, band_files or None)}
     unread += [path for path in files if path not in taken]
     return Pairs([(image_of[stem], mask_of[stem]) for stem in sorted(image_of)], unread)
+
+
+def _own(place: Path, files: Sequence[Path]) -> list[Path]:
+    """Files below a folder without those of operating systems, such as thumbnails of images."""
+    return [path for path in files if not set(path.relative_to(place).parts) & set(OF_SYSTEMS)]
 
 
 def tree(place: Path) -> tuple[list[Path], list[Path]]:

@@ -12,8 +12,9 @@ from semask.data.format import Split
 from semask.data.images import image_path
 from semask.data.selection import Selection
 from semask.data.shapes import Overlap
-from semask.data.splits import HOLDOUT, read_split, split_by_name
+from semask.data.splits import HOLDOUT, matched, read_split, split_by_name
 from semask.files.schema import Length, Range, Sides, quoted, require_fields
+from semask.files.text import one_line
 
 OPTIONS = ("channels", "image_dir", "label_dir", "object_255", "band_files", "chip", "attribute", "layer", "overlap")
 """Settings that only some formats have; channels all but those of public data sets."""
@@ -154,8 +155,15 @@ class Data:
     def _part(self, found: SegmentationDataset, split: Split, root: Path) -> SegmentationDataset:
         """The samples of a split of data that has none."""
         names = sample_names(found, root)
-        given = read_split(Path(self.split_file).expanduser()) if self.split_file is not None else {}
-        sides = split_by_name(names, holdout=self.holdout, given=given)
+        if self.split_file is None:
+            sides = split_by_name(names, holdout=self.holdout)
+        else:
+            path = Path(self.split_file).expanduser()
+            listed = read_split(path)
+            try:
+                sides = split_by_name(names, holdout=self.holdout, given=matched(listed, names))
+            except ValueError as error:
+                raise ValueError(f"{one_line(path)}: {error}") from error
         return found.subset([index for index, side in enumerate(sides) if side == split])
 
     def _given(self) -> dict[str, Any]:

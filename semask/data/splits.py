@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from semask.data.images import IMAGE_SUFFIXES
 from semask.files.atomic import write_whole
 from semask.files.reading import read_text
 from semask.files.text import one_line
@@ -53,7 +54,7 @@ def split_by_name(
         given: Split of names for which it is decided.
 
     Raises:
-        ValueError: There are not two samples to share out.
+        ValueError: There are not two samples to share out, or all are given the same side.
     """
     if len(names) < 2:
         raise ValueError(
@@ -64,21 +65,59 @@ def split_by_name(
         first[group] = min(name, first.get(group, name))
     keys = [first[group] for group in groups or range(len(names))]
     given = given or {}
+    free = [key for name, key in zip(names, keys, strict=True) if name not in given]
     sides: list[Side] = [
         given[name] if name in given else side_of(key, holdout) for name, key in zip(names, keys, strict=True)
     ]
     for missing, best in (("val", min), ("train", max)):
         if missing not in sides:  # few images: the next in line
-            chosen = best(keys, key=_number)
-            sides = [missing if key == chosen else side for key, side in zip(keys, sides, strict=True)]  # type: ignore[misc]
+            if not free:
+                raise ValueError(f"all {len(names)} images are given to one side: give some of them to {missing}")
+            chosen = best(free, key=_number)
+            sides = [
+                missing if key == chosen and name not in given else side  # type: ignore[misc]
+                for name, key, side in zip(names, keys, sides, strict=True)
+            ]
             if len(set(sides)) == 1:  # all images are one group
                 sides = split_by_name(names, holdout=holdout, given=given)
     return sides
 
 
+def matched(given: Mapping[str, Side], names: Sequence[str]) -> dict[str, Side]:
+    """Find the samples that a list means: with or without the ending of the file, however ä is written.
+
+    Args:
+        given: Name in the list -> split.
+        names: Names of all samples, without endings.
+
+    Returns:
+        Name of a sample -> split, for those that are listed.
+
+    Raises:
+        ValueError: None of the samples is listed, or one is in both splits.
+    """
+    sides: dict[str, Side] = {}
+    for name, side in given.items():
+        path = Path(name)
+        bare = path.with_suffix("").as_posix() if path.suffix.lower() in IMAGE_SUFFIXES else name
+        for key in {_composed(name), _composed(bare)}:
+            if sides.setdefault(key, side) != side:
+                raise ValueError(f"{one_line(name, longest=100)} is in both splits")
+    found = {name: sides[_composed(name)] for name in names if _composed(name) in sides}
+    if given and names and not found:
+        listed, there = (one_line(next(iter(x)), longest=100) for x in (given, names))
+        raise ValueError(f"lists no image of the folder: it has {listed}, but images are named such as {there}")
+    return found
+
+
+def _composed(name: str) -> str:
+    """A name as most systems write it: some write ä as one character, others as two."""
+    return unicodedata.normalize("NFC", name)
+
+
 def _number(name: str) -> float:
-    """A number in [0, 1) for a name, the same on every machine: some write ä as one character, others as two."""
-    digest = hashlib.sha256(unicodedata.normalize("NFC", name).encode(errors="surrogatepass")).digest()
+    """A number in [0, 1) for a name, the same on every machine."""
+    digest = hashlib.sha256(_composed(name).encode(errors="surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
@@ -99,10 +138,10 @@ def read_split(path: str | Path) -> dict[str, Side]:
     """
     text = read_text(path, most=LARGEST_FILE, otherwise="give a CSV file with the columns name and split")
     rows = csv.DictReader(io.StringIO(text, newline=""))
-    if not {"name", "split"} <= set(rows.fieldnames or []):
-        raise ValueError(f"{one_line(path)}: its first line has to be name,split")
     sides: dict[str, Side] = {}
     try:
+        if not {"name", "split"} <= set(rows.fieldnames or []):
+            raise ValueError("its first line has to be name,split")
         for row in rows:
             name, side = row["name"] or "", (row["split"] or "").strip()
             if side not in ("train", "val"):

@@ -21,6 +21,8 @@ R = TypeVar("R")
 
 MOST_KINDS = 4096
 """Different values or colors that are counted; more have no meaning of their own."""
+MOST_COUNTED = 2**18
+"""Different values or colors that are held while counting; of more, the rarest are forgotten, as of pictures."""
 SAMPLED = 400
 """Images whose size is read."""
 SAMPLED_MASKS = 60
@@ -79,8 +81,17 @@ def mask_kinds(labels: Sequence[Label], *, damaged: bool = False, track: Track =
             found = kinds.tolist()
             values.update(dict(zip(found, counts.tolist(), strict=True)))
         masks_of.update(found)
+        for counter in (values, colors):
+            _forget_rare(counter, masks_of)
     common = dict(values.most_common(MOST_KINDS)), dict(colors.most_common(MOST_KINDS))
     return MaskKinds(*common, dict(masks_of), len(labels))
+
+
+def _forget_rare(counter: Counter[Any], masks_of: Counter[Any]) -> None:
+    """Keep the most frequent of too many values or colors."""
+    if len(counter) > MOST_COUNTED:
+        for kind, _ in counter.most_common()[MOST_KINDS:]:
+            del counter[kind], masks_of[kind]
 
 
 def _kinds(label: Label) -> tuple[NDArray[Any], NDArray[Any], bool]:

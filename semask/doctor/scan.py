@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from semask.data.images import IMAGE_SUFFIXES
-from semask.data.listing import OF_SYSTEMS
+from semask.data.pairs import OF_SYSTEMS
 from semask.doctor.findings import Collector
 from semask.files.text import one_line
 

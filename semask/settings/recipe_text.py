@@ -46,7 +46,16 @@ def _setting(name: str, value: Any, reason: str | None) -> list[str]:
     return [f"{lines[0]:<{COLUMN}}# {said}"]
 
 
+class _OneLine(Dumper):
+    """Writes line breaks in a text as escapes: a key may not have a break of the file."""
+
+    def represent_scalar(self, tag: str, value: str, style: str | None = None) -> yaml.ScalarNode:
+        """Quote a text with line breaks."""
+        broken = value.splitlines() not in ([], [value])
+        return super().represent_scalar(tag, value, '"' if broken else style)
+
+
 def _inline(value: Any) -> str:
     """A value of YAML on one line."""
-    text = yaml.dump(value, Dumper=Dumper, default_flow_style=True, allow_unicode=True, width=10**6, sort_keys=False)
+    text = yaml.dump(value, Dumper=_OneLine, default_flow_style=True, allow_unicode=True, width=10**6, sort_keys=False)
     return text.removesuffix("\n").removesuffix("...").rstrip("\n")

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from semask.data.guess import guess_classes
-from semask.data.survey import mask_kinds
+from semask.data.survey import MaskKinds, mask_kinds
 
 
 def masks(tmp_path, *arrays: object, mode: str | None = None):
@@ -87,3 +87,38 @@ def test_what_are_no_classes(tmp_path):
             guess_classes(masks(tmp_path, values))
     with pytest.raises(ValueError, match="some masks hold values, others colors"):
         guess_classes(masks(tmp_path, [[0, 1]], [[[0, 0, 0], [255, 0, 0]]]))
+
+
+@pytest.mark.parametrize("between", [{128: 30}, {64: 20, 128: 30}, {1: 3, 254: 5}])
+def test_a_few_smoothed_pixels_do_not_make_the_object_ignored(between):
+    guess = guess_classes(MaskKinds({0: 9000, 255: 4000, **between}, {}, {}, 1))
+    assert (guess.classes, guess.tolerance) == ({"background": [0], "object": [255]}, 255)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {0: 9000, 255: 4000, 1: 3},  # a rare class next to much that is ignored
+        {0: 9000, 255: 4000, 1: 3, 2: 3},
+        {0: 5000, 255: 4000, 128: 900},  # a border
+        {0: 9000, 255: 10, 7: 300},
+    ],
+)
+def test_few_pixels_of_a_class_stay_a_class(values):
+    guess = guess_classes(MaskKinds(values, {}, {}, 1))
+    assert [entry for (entry,) in guess.classes.values()] == sorted(values.keys() - {255})
+    assert guess.tolerance == 0
+
+
+def test_gray_masks_stored_as_rgb(tmp_path):
+    gray = np.repeat(np.array([[0, 1, 2]])[..., None], 3, axis=2)
+    assert [code for (code,) in guess_classes(masks(tmp_path, gray)).classes.values()] == [
+        "#000000",
+        "#010101",
+        "#020202",
+    ]
+
+
+def test_one_color():
+    with pytest.raises(ValueError, match=r"one color, \(0, 0, 0\): there is nothing to tell apart"):
+        guess_classes(MaskKinds({}, {(0, 0, 0): 90}, {}, 1))

@@ -24,7 +24,8 @@ from semask.data.formats.flat import splits_of as splits_in
 from semask.data.formats.folders import IMAGES, MASKS, TRAIN, VAL, folders
 from semask.data.formats.folders import recognize as recognize_folders
 from semask.data.images import Picture
-from semask.data.listing import OF_SYSTEMS, Listing
+from semask.data.listing import Listing
+from semask.data.pairs import OF_SYSTEMS
 from semask.files.text import one_line
 
 BACKGROUND = "background"

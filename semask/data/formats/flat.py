@@ -54,9 +54,13 @@ def _pairs(listing: Listing, ending: str) -> tuple[dict[str, Path], dict[str, Pa
     """Stem below the root -> image, and -> mask."""
     image_of: dict[str, Path] = {}
     mask_of: dict[str, Path] = {}
+    stems = {name.with_suffix("").as_posix().lower() for name in listing.names}
     for name, path in zip(listing.names, listing.files, strict=True):
         suffix, stem = name.suffix.lower(), name.stem
         is_mask = suffix in MASK_SUFFIXES and stem.lower().endswith(ending) and len(stem) > len(ending)
+        if is_mask and suffix in IMAGE_SUFFIXES:  # an image may be called face_mask, and its mask face_mask_mask
+            whole = name.with_suffix("").as_posix().lower()
+            is_mask = whole.removesuffix(ending) in stems or whole + ending not in stems
         if not is_mask and suffix not in IMAGE_SUFFIXES:
             continue
         table = mask_of if is_mask else image_of

@@ -96,6 +96,8 @@ def _place(root: Path, split: str | None, image_dir: str, label_dir: str) -> Pla
     for place in places:
         if place.split == split:
             return place
+    if split is None and len({place.split for place in places}) == 1:
+        return places[0]  # labeled images in train only: the split is by name
     has = listed(sorted({place.split or "no splits" for place in places})) if places else None
     there = listed(sorted(entry.name for entry in root.iterdir()))
     if has is not None and split is None:
