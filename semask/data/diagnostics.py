@@ -10,8 +10,7 @@ import numpy as np
 from semask.data.checking import Checked
 from semask.data.dataset import SegmentationDataset
 from semask.data.images import Picture, dark_line, image_path
-from semask.data.listing import OF_SYSTEMS
-from semask.data.pairs import listed
+from semask.data.pairs import OF_SYSTEMS, listed
 from semask.files.text import one_line
 
 SAMPLED_IMAGES = 8

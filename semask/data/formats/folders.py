@@ -96,7 +96,7 @@ def _place(root: Path, split: str | None, image_dir: str, label_dir: str) -> Pla
     for place in places:
         if place.split == split:
             return place
-    if split is None and len({place.split for place in places}) == 1:
+    if split is None and {(place.split or "").lower() for place in places} in ({name} for name in TRAIN):
         return places[0]  # labeled images in train only: the split is by name
     has = listed(sorted({place.split or "no splits" for place in places})) if places else None
     there = listed(sorted(entry.name for entry in root.iterdir()))
