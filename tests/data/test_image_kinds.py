@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semask.data.kinds import kind_of_images
+from semask.data.image_kinds import kind_of_images
 
 rasterio = pytest.importorskip("rasterio")
 
