@@ -157,3 +157,9 @@ def test_the_fast_half_of_the_tests_exists():
     assert len(paths) > 10
     for path in paths:
         assert (PACKAGE.parent / path).exists(), path
+
+
+def test_files_of_tests_have_names_of_their_own():
+    """Folders of tests are no packages: two files of one name would stop the run that collects both."""
+    names = [path.name for path in Path(__file__).parent.rglob("*.py") if path.name not in ("conftest.py", "write.py")]
+    assert sorted(names) == sorted(set(names))
