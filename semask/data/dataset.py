@@ -201,6 +201,10 @@ class SegmentationDataset:
         """
         return self._with(selection=selection)
 
+    def labeled_by(self, pairs: Sequence[tuple[Picture, Label]]) -> "SegmentationDataset":
+        """The same images, in their order, with other labels."""
+        return self._with(pairs=pairs)
+
     def subset(self, indices: Sequence[int]) -> "SegmentationDataset":
         """Only some of the samples, in the given order."""
         chosen = [self.pairs[index] for index in indices]
@@ -376,11 +380,7 @@ class SegmentationDataset:
 
 
 def raw_label(source: Label) -> NDArray[Any]:
-    """Read a mask as its file has it: [H, W] of numbers, or [H, W, 3] of colors.
-
-    Raises:
-        ValueError: If it can't be read.
-    """
+    """Read a mask as its file has it: [H, W] of numbers, or [H, W, 3] of colors; ValueError if it can't be read."""
     return read_mask(source) if isinstance(source, Path) else source.read()
 
 

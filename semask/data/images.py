@@ -32,6 +32,8 @@ FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")
 """Formats that Pillow may read; it knows others that start programs."""
 _LOSSY_FORMATS = ("JPEG", "MPO", "WEBP")  # MPO: the JPEG of phones, with several pictures
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+ALPHA = ("LA", "RGBA")
+"""Modes with an alpha channel."""
 # Pillow stretches gray files of 2 and 4 bits to 0..255; a mask needs the numbers of the file.
 _PHOTOMETRIC, _MIN_IS_WHITE = 262, 0  # of a TIFF; with 8 bits Pillow turns the samples itself
 _STRETCH = {"L;2": 85, "L;4": 17}
@@ -165,7 +167,7 @@ def read_mask(path: str | Picture) -> NDArray[Any]:
     """Read the numbers of a mask as the file has them: palette entries as indices, 1-bit as 0 and 1.
 
     Args:
-        path: PNG, TIFF, BMP or GIF file of mode P, L, 1, I;16, I, RGB or RGBA; alpha is dropped.
+        path: PNG, TIFF, BMP or GIF file of mode P, L, 1, I;16, I, RGB or RGBA; alpha is dropped, see `AlphaMask`.
 
     Returns:
         Array [H, W] of uint8 or int32, or [H, W, 3] uint8 for a mask of colors.
@@ -173,12 +175,14 @@ def read_mask(path: str | Picture) -> NDArray[Any]:
     Raises:
         ValueError: The file is missing, empty, damaged or too large, or its format does not keep label values.
     """
-    image, rawmode = _load(path, upright=False)
-    if image.format in _LOSSY_FORMATS:
-        raise ValueError(
-            f"{one_line(image_path(path))}: {image.format} does not keep label values exactly: save masks as PNG"
-        )
-    if image.mode in ("LA", "RGBA"):
+    image, rawmode = _load_mask(path)
+    if image.mode in ALPHA:
+        *colors, alpha = image.getextrema()
+        if all(low == high for low, high in colors) and alpha[0] != alpha[1]:  # type: ignore[index,misc]
+            raise ValueError(
+                f"{one_line(image_path(path))}: all pixels of the mask have one color, only its alpha channel differs: "
+                "set data.mask_channel to alpha, or save class indices in one channel"
+            )
         image = image.convert(image.mode.removesuffix("A"))
     if image.mode in ("P", "L", "RGB"):
         return np.array(image) // np.uint8(_STRETCH.get(rawmode, 1))
@@ -190,6 +194,15 @@ def read_mask(path: str | Picture) -> NDArray[Any]:
         f"{one_line(image_path(path))}: a mask of mode {image.mode} has no label values: save indices (modes P, L, "
         "I;16) as PNG"
     )
+
+
+def load_mask(path: str | Picture) -> Image.Image:
+    """Decode the file of a mask, with all its channels.
+
+    Raises:
+        ValueError: The file is missing, empty, damaged or too large, or its format does not keep label values.
+    """
+    return _load_mask(path)[0]
 
 
 def read_palette(path: str | Picture) -> list[tuple[int, int, int]] | None:
@@ -248,6 +261,15 @@ def _load(path: str | Picture, *, upright: bool, side: int | None = None) -> tup
             return image, str(rawmode)
     except Exception as error:  # damaged files make Pillow's readers raise nearly anything
         raise _explained(path, error) from error
+
+
+def _load_mask(path: str | Picture) -> tuple[Image.Image, str]:
+    image, rawmode = _load(path, upright=False)
+    if image.format in _LOSSY_FORMATS:
+        raise ValueError(
+            f"{one_line(image_path(path))}: {image.format} does not keep label values exactly: save masks as PNG"
+        )
+    return image, rawmode
 
 
 def _open(path: str | Picture) -> ImageFile.ImageFile:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from semask.data import catalog
+from semask.data.alpha_masks import from_alpha
 from semask.data.bands import Reading
 from semask.data.dataset import CheckLevel, SegmentationDataset
 from semask.data.format import Split
@@ -41,6 +42,8 @@ class Data:
             "*" is all that is not listed; "ignore" is not learned. Null for the classes of the files.
         tolerance: With classes, the greatest difference (0 to 255, in each channel) between a value or color in a mask
             and a listed one that it stands for; for masks with smoothed edges.
+        mask_channel: What of a mask with an alpha channel holds the labels: "color" its values or colors, "alpha" the
+            alpha channel, 0 where it is transparent to 255.
         check: What to read before the first step: "full" every image and mask, "labels" every mask and the header of
             every image, "none" nothing.
         allow_empty_masks: Accept masks in which every pixel is ignored.
@@ -74,6 +77,7 @@ class Data:
     split_file: str | None = None
     classes: dict[str, Any] | None = None
     tolerance: Annotated[int, Range(0, 255)] = 0
+    mask_channel: Literal["color", "alpha"] = "color"
     check: CheckLevel = "full"
     allow_empty_masks: bool = False
     workers: Annotated[int, Range(0, 256)] = 2
@@ -145,6 +149,8 @@ class Data:
         format, given = catalog.find(self.format), self._given()
         options = {name: value for name, value in given.items() if name in format.options}
         found: SegmentationDataset = format.find(Path(self.root).expanduser(), split, **options)
+        if self.mask_channel == "alpha":
+            found = from_alpha(found)
         return found.reading_as(self.reading, ignore_nodata=self.ignore_nodata)
 
     @property

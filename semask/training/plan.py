@@ -6,7 +6,7 @@ folder -> format, classes, split -> encoder, weights -> scale, crop -> batch, st
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from semask.data import catalog
+from semask.data.alpha_masks import found_in_alpha, from_alpha
 from semask.data.classes import Classes
 from semask.data.dataset import SegmentationDataset
 from semask.data.guess import guess_classes
@@ -41,9 +42,9 @@ FEW = 5
 COMPARED = 20_000
 """Images up to which near duplicates are looked for."""
 TOLD = (
-    "data.format", "data.classes", "data.split_file", "data.channels", "model.encoder", "training.pretrained",
-    "augmentation.scale", "augmentation.crop", "training.batch_size", "training.accumulate", "training.steps",
-    "training.minutes",
+    "data.format", "data.mask_channel", "data.classes", "data.split_file", "data.channels", "model.encoder",
+    "training.pretrained", "augmentation.scale", "augmentation.crop", "training.batch_size", "training.accumulate",
+    "training.steps", "training.minutes",
 )  # fmt: skip
 """Settings that are told before the first step."""
 SPLIT_FILE = "split.csv"
@@ -160,6 +161,7 @@ def _plan_data(
     parts = [data.dataset("train"), data.dataset("val")] if splits or data.train_split or data.split_file else []
     whole = parts or [data.everything()]
     if not all(part.names_classes for part in whole):
+        whole = _plan_mask_channel(plan, whole, given)
         guess = guess_classes(mask_kinds([label for part in whole for _, label in part.pairs], track=reporter.track))
         plan.choose("data.classes", guess.classes, guess.reason, given)
         if guess.tolerance:
@@ -173,6 +175,19 @@ def _plan_data(
     if not parts:
         whole = _plan_split(plan, whole[0], folder, given, out, reporter)
     return whole[0], whole[1]
+
+
+def _plan_mask_channel(
+    plan: Plan, whole: Sequence[SegmentationDataset], given: Mapping[str, Any]
+) -> list[SegmentationDataset]:
+    """Where in the masks the labels are."""
+    found = None
+    if "data.mask_channel" not in given:
+        found = found_in_alpha([label for part in whole for _, label in part.pairs])
+    if found is None:
+        return list(whole)
+    plan.choose("data.mask_channel", "alpha", found, given)
+    return [from_alpha(part) for part in whole]
 
 
 def _plan_channels(plan: Plan, given: Mapping[str, Any]) -> None:

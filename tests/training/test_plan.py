@@ -185,3 +185,16 @@ def test_pictures_in_the_folder_of_the_masks(yard, tmp_path):
         Image.fromarray(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)).save(file)
     with pytest.raises(ValueError, match=r"the masks hold \d+ different colors: these are pictures"):
         make_plan(yard, NANO, out=tmp_path / "run")
+
+
+def test_labels_in_the_alpha_channel(yard, tmp_path):
+    for index, path in enumerate(sorted((yard / "masks").iterdir())):
+        mask = np.array(Image.open(path))
+        alpha = np.where(mask > mask.min(), 255, 0) * (index > 0)
+        Image.fromarray(np.dstack([np.full((*mask.shape, 3), 255), alpha]).astype(np.uint8)).save(path)
+    plan = make_plan(yard, NANO, out=tmp_path / "run")
+    assert plan.sections["data"]["mask_channel"] == "alpha"
+    assert "one color" in plan.reasons["data.mask_channel"]
+    assert plan.sections["data"]["classes"] == {"background": [0], "object": [255]}
+    recipe = read_recipe(write_plan(plan, tmp_path / "run"))
+    assert Data(**recipe["data"]).dataset("train").check().pixels.all()
