@@ -187,8 +187,8 @@ KINDS: dict[str, Kind] = {
     "dark": Kind(
         "warning",
         "Images of 16 bits that use a small part of their range",
-        "they are nearly black as the model sees them",
-        "stretch them to the full range",
+        "they are nearly black as the model sees them, unless their range is measured",
+        "train with data.measure: range, as semask train FOLDER does, or stretch them to the full range",
         "stretched to 8 bits, all by the same factor",
     ),
     "deep": Kind("note", "Images of 16 bits", "the upper 8 bits are used", "nothing", "converted to 8 bits"),
