@@ -22,7 +22,7 @@ from rich.progress import track
 from semask import Augmentation, Data, Inference, MaskLoss, PixelLoss, Predictor, SeMask
 from semask.cost import flops, parameters
 from semask.decoders.catalog import names
-from semask.evaluation import evaluate_model
+from semask.evaluation.evaluate import evaluate_model
 from semask.settings.training import Training
 from semask.training.loop import train
 

@@ -9,8 +9,8 @@ import torch
 
 from semask import Data, Inference, Predictor
 from semask.builder import build
-from semask.evaluation import evaluate_model
-from semask.metrics import percent
+from semask.evaluation.evaluate import evaluate_model
+from semask.metrics.confusion import percent
 
 torch.manual_seed(0)
 dataset = Data(root=sys.argv[1], format="ade20k").dataset("val")

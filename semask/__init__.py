@@ -39,11 +39,11 @@ if TYPE_CHECKING:
     from semask.encoders.library import attach as attach
     from semask.engines.export import export as export
     from semask.engines.runtime import load_exported as load_exported
-    from semask.evaluation import Evaluation as Evaluation
-    from semask.evaluation import evaluate as evaluate
+    from semask.evaluation.evaluate import Evaluation as Evaluation
+    from semask.evaluation.evaluate import evaluate as evaluate
     from semask.losses.mask import MaskLoss as MaskLoss
     from semask.losses.pixel import PixelLoss as PixelLoss
-    from semask.metrics import ConfusionMatrix as ConfusionMatrix
+    from semask.metrics.confusion import ConfusionMatrix as ConfusionMatrix
     from semask.model import SeMask as SeMask
     from semask.prediction.opening import open_predictor as open_predictor
     from semask.prediction.prediction import Prediction as Prediction
@@ -67,10 +67,10 @@ _HOMES = {
     "Backbone": "semask.encoders.backbone",
     "Callback": "semask.training.callbacks",
     "Classes": "semask.data.classes",
-    "ConfusionMatrix": "semask.metrics",
+    "ConfusionMatrix": "semask.metrics.confusion",
     "Data": "semask.data.source",
     "Decoder": "semask.decoders.decoder",
-    "Evaluation": "semask.evaluation",
+    "Evaluation": "semask.evaluation.evaluate",
     "Inference": "semask.settings.inference",
     "MaskDecoder": "semask.decoders.decoder",
     "MaskLoss": "semask.losses.mask",
@@ -92,7 +92,7 @@ _HOMES = {
     "attach": "semask.encoders.library",
     "build": "semask.builder",
     "convert": "semask.checkpoints.converting",
-    "evaluate": "semask.evaluation",
+    "evaluate": "semask.evaluation.evaluate",
     "export": "semask.engines.export",
     "from_pretrained": "semask.checkpoints.hub",
     "info": "semask.cost",

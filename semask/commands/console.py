@@ -30,12 +30,12 @@ def score_table(metrics: Mapping[str, Any], *, title: str) -> "Table":
     """A table of the scores of each class, and their means.
 
     Args:
-        metrics: Scores as `semask.evaluation.describe` says them.
+        metrics: Scores as `semask.evaluation.report.describe` says them.
         title: Title, as rich is to print it.
     """
     from rich.table import Table
 
-    from semask.metrics import percent
+    from semask.metrics.confusion import percent
 
     table = Table(title=title)
     table.add_column("class")
@@ -52,7 +52,7 @@ def score_table(metrics: Mapping[str, Any], *, title: str) -> "Table":
 
 def confusion_lines(metrics: Mapping[str, Any], count: int = 5) -> list[str]:
     """Lines that say what classes are taken for most often; none if nothing is."""
-    from semask.metrics import percent
+    from semask.metrics.confusion import percent
 
     pairs = [
         f"{percent(pair['share'])} % of {shown(pair['label'], longest=60)} as {shown(pair['prediction'], longest=60)}"

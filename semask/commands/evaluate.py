@@ -31,6 +31,7 @@ def evaluate(
     precision: Precision = "auto",
     trust: bool = False,
     out: str | None = None,
+    images: str | None = None,
 ) -> None:
     """Evaluate a checkpoint on labeled images, and print a table of its scores.
 
@@ -55,18 +56,22 @@ def evaluate(
             on every machine.
         trust: Open exported files that hold code too (.pt2, .engine): only those of your own making.
         out: JSON file to write the report to.
+        images: .npz file to write to what was counted in each image; `semask compare` reads it.
 
     Raises:
         ValueError: If the checkpoint or the data can't be read, or their classes contradict each other.
     """
-    from semask import evaluation
     from semask.checkpoints.published import MULTISCALE
+    from semask.evaluation.evaluate import evaluate as evaluate_model
+    from semask.evaluation.images import SUFFIX
     from semask.files.atomic import written_whole
     from semask.prediction.processes import is_first
 
     model = which_model(weights, zoo=zoo, data=data)
     changes = {**(MULTISCALE if multiscale else {}), **inference, **({"scale": None} if native else {})}
-    report = evaluation.evaluate(
+    if images is not None and Path(images).suffix != SUFFIX:  # known now, not only after the evaluation
+        raise ValueError(f"--images {shown(images)}: give a file that ends in {SUFFIX}")
+    result = evaluate_model(
         model,
         data,
         format=format,
@@ -78,12 +83,16 @@ def evaluate(
         precision=precision,
         trust=trust,
         reporter=ConsoleReporter(),
-    ).report
+    )
+    report = result.report
     if is_first():
+        assert result.counts is not None
         print_report(report)
         if out is not None:
             with written_whole(Path(out)) as temporary:
                 temporary.write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
+        if images is not None:
+            result.counts.save(images)
 
 
 def which_model(weights: str | None, *, zoo: str | None, data: str | None) -> str:
@@ -106,7 +115,7 @@ def which_model(weights: str | None, *, zoo: str | None, data: str | None) -> st
 
 def print_report(report: Mapping[str, Any]) -> None:
     """Print scores as a table."""
-    from semask.metrics import percent
+    from semask.metrics.confusion import percent
 
     file, data = shown(report["weights"]["file"]), shown(report["data"]["name"])
     table = score_table(report, title=f"{file} on {data}, {report['data']['images']} images")

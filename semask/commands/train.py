@@ -230,7 +230,7 @@ def print_end(out: Path) -> None:
 
 def worst_lines(metrics: Mapping[str, Any], count: int = 3) -> list[str]:
     """Lines about the classes that are predicted worst, and why that may be."""
-    from semask.metrics import percent
+    from semask.metrics.confusion import percent
 
     total = max(1, sum(row["pixels"] for row in metrics["classes"]))
     poor = sorted((row for row in metrics["classes"] if (row["iou"] or 0.0) < POOR), key=lambda row: row["iou"] or 0.0)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from semask.data.classes import Classes
-from semask.evaluation import Evaluation
+from semask.evaluation.evaluate import Evaluation
 from semask.files.schema import quoted
 from semask.settings.training import CLASS
 

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from semask.evaluation import Evaluation
+from semask.evaluation.evaluate import Evaluation
 from semask.model import SeMask
 
 

@@ -17,12 +17,12 @@ from semask.data.loader import training_loader
 from semask.data.normalization import Normalization
 from semask.data.source import Data
 from semask.data.transforms import Augmentation, training_transform
-from semask.evaluation import evaluate_model
+from semask.evaluation.evaluate import evaluate_model
 from semask.files.atomic import write_whole
 from semask.files.reading import parse_json, read_text
 from semask.files.reporter import Reporter
 from semask.losses.pixel import PixelLoss
-from semask.metrics import ConfusionMatrix, percent
+from semask.metrics.confusion import ConfusionMatrix, percent
 from semask.model import SeMask
 from semask.prediction.predictor import Predictor
 from semask.settings.inference import Inference

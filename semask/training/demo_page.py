@@ -11,8 +11,8 @@ from PIL import Image
 
 from semask.data.classes import Classes
 from semask.data.dataset import SegmentationDataset
-from semask.evaluation import Evaluation
-from semask.metrics import percent
+from semask.evaluation.evaluate import Evaluation
+from semask.metrics.confusion import percent
 from semask.prediction.pictures import colorize, side_by_side, to_picture
 from semask.prediction.predictor import Predictor
 

@@ -18,7 +18,7 @@ from semask.data.normalization import Normalization
 from semask.data.rare import Balance
 from semask.data.source import Data
 from semask.data.transforms import Augmentation, training_transform
-from semask.evaluation import Evaluation
+from semask.evaluation.evaluate import Evaluation
 from semask.files.reporter import LineReporter, Reporter, Silent
 from semask.losses.label import LabelCounts, count_label
 from semask.losses.mask import MaskLoss

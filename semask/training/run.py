@@ -11,11 +11,12 @@ from accelerate.utils import broadcast_object_list
 from semask.checkpoints.saving import require_finite, save
 from semask.data.dataset import SegmentationDataset
 from semask.data.images import encoded
-from semask.evaluation import Evaluation, describe, evaluate_model
+from semask.evaluation.evaluate import Evaluation, evaluate_model
+from semask.evaluation.report import describe
 from semask.files.atomic import write_whole
 from semask.files.text import one_line, reason
 from semask.losses.pixel import Losses
-from semask.metrics import percent
+from semask.metrics.confusion import percent
 from semask.prediction.predictor import Predictor
 from semask.settings.inference import Inference
 from semask.training.callbacks import Callback, Progress, StopTraining

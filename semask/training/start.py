@@ -23,7 +23,7 @@ from semask.data.format import Split
 from semask.data.source import Data
 from semask.data.transforms import Augmentation
 from semask.doctor.quick import SAID_BY_CHECK, quick_lines
-from semask.evaluation import check_classes
+from semask.evaluation.evaluate import check_classes
 from semask.extras import require
 from semask.files.reporter import Reporter
 from semask.files.text import one_line, reason

@@ -3,8 +3,8 @@ import math
 import pytest
 
 from semask.data.classes import Classes
-from semask.evaluation import Evaluation
-from semask.metrics import Scores
+from semask.evaluation.evaluate import Evaluation
+from semask.metrics.confusion import Scores
 from semask.training.best import Best
 
 CLASSES = Classes(("road", "pole"))

@@ -1,16 +1,17 @@
 """Model + data set -> Evaluation: exact scores of the masks, and of the prior of every stage; without a console."""
 
 import dataclasses
-import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from semask.acceleration.devices import machine
-from semask.checkpoints.published import MULTISCALE
 from semask.checkpoints.saving import versions
 from semask.checkpoints.sources import find_checkpoint
 from semask.data import diagnostics
@@ -18,21 +19,25 @@ from semask.data.catalog import FormatName
 from semask.data.dataset import SegmentationDataset
 from semask.data.loader import evaluation_loader
 from semask.data.progress import Track, untracked
-from semask.data.source import Data
-from semask.engines.catalog import companions, is_exported
+from semask.data.source import Data, sample_names
+from semask.engines.catalog import is_exported
 from semask.engines.runtime import Runtime
-from semask.files.reading import sha256
+from semask.evaluation.images import ImageCounts
+from semask.evaluation.report import describe, published_score, weights_of
 from semask.files.reporter import Reporter
 from semask.files.schema import require
-from semask.metrics import Confusion, ConfusionMatrix, Scores
+from semask.metrics.confusion import Confusion, ConfusionMatrix, Scores, count
 from semask.model import SeMask
 from semask.prediction.opening import open_model
 from semask.prediction.predictor import Predictor
 from semask.prediction.processes import all_or_none, gathered, joined
 from semask.prediction.recipe import recipe_inference
-from semask.prediction.score_maps import label_map, require_numbers
-from semask.settings.inference import Given, Inference, inference_of
+from semask.prediction.score_maps import View, label_map, require_numbers
+from semask.settings.inference import Given, inference_of
 from semask.settings.precision import Precision, tell
+
+ImageCounter = Callable[[Sequence[View], Tensor, Tensor], NDArray[Any]]
+"""The decoder's views of an image, its prediction [H, W] and label [H, W] -> numbers of one shape for all images."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +50,7 @@ class Evaluation:
             priors have other classes than the data.
         images: Number of images.
         confused: What classes are taken for most often, the largest share of a class first.
+        counts: What was counted in each image.
         report: All of it as JSON: weights, data, settings, scores, scores of each prior, published score, versions,
             machine; empty in training, whose checkpoints and logs have the scores.
     """
@@ -53,6 +59,7 @@ class Evaluation:
     priors: tuple[Scores, ...]
     images: int
     confused: tuple[Confusion, ...] = ()
+    counts: ImageCounts | None = dataclasses.field(default=None, repr=False)
     report: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
 
 
@@ -123,6 +130,7 @@ def evaluate(
             rank=group.rank,
             world_size=group.world_size,
             workers=workers,
+            names=tuple(names_of(dataset, Path(source.root).expanduser())),
             track=reporter.track if group.rank == 0 else untracked,
         )
     report = {
@@ -137,7 +145,8 @@ def evaluate(
         "machine": machine(next(opened.parameters()).device),
         "processes": group.world_size,
     }
-    return dataclasses.replace(result, report=report)
+    assert result.counts is not None
+    return dataclasses.replace(result, report=report, counts=dataclasses.replace(result.counts, report=report))
 
 
 def evaluate_model(
@@ -147,6 +156,8 @@ def evaluate_model(
     rank: int = 0,
     world_size: int = 1,
     workers: int = 2,
+    names: tuple[str, ...] | None = None,
+    counters: Mapping[str, ImageCounter] | None = None,
     track: Track = untracked,
 ) -> Evaluation:
     """Evaluate a model on a data set.
@@ -158,6 +169,8 @@ def evaluate_model(
         world_size: Number of these processes; more than one need an initialized torch.distributed, and all get the
             result over all images.
         workers: Processes that load images.
+        names: Names of the images; None: the paths of their files.
+        counters: What else to count in each image, by name.
         track: Shows how far it is.
 
     Raises:
@@ -170,23 +183,59 @@ def evaluate_model(
     encoder = getattr(model, "encoder", None)  # an exported file has none
     priors = encoder is not None and prior_classes(model) == len(dataset.classes)
     maps = 1 + (len(getattr(encoder, "semantic_strides", ())) if priors else 0)
-    matrices = [ConfusionMatrix(len(dataset.classes), device=device) for _ in range(maps)]
+    K = len(dataset.classes)
+    matrices = [ConfusionMatrix(K, device=device) for _ in range(maps)]
+    cells: list[NDArray[np.int64]] = []
+    details: dict[str, dict[int, NDArray[Any]]] = {name: {} for name in counters or {}}
     was_training = model.training
     model.eval()
     # Images stay as they are in the file: the predictor resizes them, once for every ratio.
     loader = evaluation_loader(dataset, unchanged, rank=rank, world_size=world_size, workers=workers)
     with all_or_none(world_size):
-        for image, label, _ in track(loader, "evaluating", len(loader)):
+        for number, (image, label, _) in enumerate(track(loader, "evaluating", len(loader))):
+            index = rank + number * world_size
             size = (label.shape[-2], label.shape[-1])
-            for matrix, views in zip(matrices, predictor.views(image[0], priors=priors), strict=True):
+            label = label.to(device)
+            for place, views in enumerate(predictor.views(image[0], priors=priors)):
                 require_numbers(views)
-                matrix.update(label_map(views, size), label.to(device))
+                prediction = label_map(views, size)
+                counts = count(prediction, label, K)
+                matrices[place].add(counts)
+                cells.append(nonzero_cells(counts, index, place))
+                if place == 0:
+                    for name, counter in (counters or {}).items():
+                        details[name][index] = counter(views, prediction[0], label[0])
     model.train(was_training)
     if world_size > 1:
         for matrix in matrices:
             torch.distributed.all_reduce(matrix.counts)
     scores, *of_priors = [matrix.scores() for matrix in matrices]
-    return Evaluation(scores, tuple(of_priors), len(dataset), tuple(matrices[0].confused()))
+    gathered_cells = np.concatenate([part for parts in gathered(cells, world_size) for part in parts])
+    of_all = {name: merged(gathered(found, world_size)) for name, found in details.items()}
+    images = ImageCounts(names or tuple(names_of(dataset)), dataset.classes.names, gathered_cells, maps, of_all)
+    return Evaluation(scores, tuple(of_priors), len(dataset), tuple(matrices[0].confused()), counts=images)
+
+
+def nonzero_cells(counts: Tensor, image: int, place: int) -> NDArray[np.int64]:
+    """The cells of a confusion matrix [K, K] that are not 0, as rows of `ImageCounts.confusion`."""
+    pixels = counts.flatten().cpu().numpy()
+    cell = np.flatnonzero(pixels)
+    return np.stack([np.full_like(cell, image), np.full_like(cell, place), cell, pixels[cell]], axis=1)
+
+
+def merged(found: Sequence[Mapping[int, NDArray[Any]]]) -> NDArray[Any]:
+    """What several processes counted, in the order of the images: [N, ...]."""
+    together = {index: values for of_process in found for index, values in of_process.items()}
+    return np.stack([together[index] for index in range(len(together))])
+
+
+def names_of(dataset: SegmentationDataset, root: Path | None = None) -> list[str]:
+    """A name of its own for each sample; of a part of a large image with where it begins."""
+    names = sample_names(dataset, root if root is not None else Path())
+    parts = [f"@{x.rows.start},{x.columns.start}" if x is not None else "" for x in dataset.windows]
+    names = [name + part for name, part in zip(names, parts, strict=True)]
+    seen = Counter(names)
+    return [name if seen[name] == 1 else f"{name}#{index}" for index, name in enumerate(names)]
 
 
 def prior_classes(model: SeMask | Runtime) -> int:
@@ -220,42 +269,6 @@ def check_classes(model: SeMask | Runtime, dataset: SegmentationDataset) -> None
         )
 
 
-def describe(result: Evaluation, names: tuple[str, ...]) -> dict[str, Any]:
-    """Scores as JSON: NaN (a class that does not occur) becomes null."""
-
-    def number(x: float) -> float | None:
-        return None if math.isnan(x) else x
-
-    scores = result.scores
-    return {
-        "miou": number(scores.miou),
-        "mean_accuracy": number(scores.mean_accuracy),
-        "overall_accuracy": number(scores.overall_accuracy),
-        "classes": [
-            {"name": name, "iou": number(iou), "accuracy": number(accuracy), "pixels": pixels}
-            for name, iou, accuracy, pixels in zip(names, scores.iou, scores.accuracy, scores.pixels, strict=True)
-        ],
-        "prior_miou": [number(prior.miou) for prior in result.priors],
-        "confused": [
-            {
-                "label": names[pair.label],
-                "prediction": names[pair.prediction],
-                "pixels": pair.pixels,
-                "share": pair.share,
-            }
-            for pair in result.confused
-        ],
-    }
-
-
-def weights_of(model: SeMask | Runtime | str | Path, path: Path | None) -> dict[str, Any]:
-    """What a report says of the weights: their file, if there is one, and its digest."""
-    if path is None:
-        return {"file": None, "sha256": None, "beside": {}}
-    beside = {file.name: sha256(file) for file in companions(path)}
-    return {"file": str(model), "sha256": sha256(path), "beside": beside}
-
-
 def source_of(
     model: SeMask | Runtime,
     data: str | Path | Data | None,
@@ -283,18 +296,3 @@ def source_of(
     if "root" not in settings:
         raise ValueError("which data? the checkpoint names none: give --data FOLDER (and --format)")
     return Data(**settings)
-
-
-def published_score(model: SeMask | Runtime, data: Data, inference: Inference) -> dict[str, Any] | None:
-    """Published mIoU, a share, for the settings of this evaluation; None when they are not the published ones."""
-    published, recipe = model.metadata.get("published"), model.metadata.get("recipe", {}).get("data", {})
-    if published is None or (data.format, data.val_split) != (recipe.get("format"), recipe.get("val_split")):
-        return None
-    single = recipe_inference(model)
-    if inference == single:
-        protocol, miou = "single scale", published["miou"]
-    elif inference == dataclasses.replace(single, **MULTISCALE):
-        protocol, miou = "multi-scale and flip", published["miou_multiscale"]
-    else:
-        return None
-    return {"name": published["name"], "protocol": protocol, "miou": round(miou / 100, 6)}

@@ -39,13 +39,11 @@ class ConfusionMatrix:
         Raises:
             ValueError: If the shapes differ or an index is no class.
         """
-        if prediction.shape != label.shape:
-            raise ValueError(f"prediction is {list(prediction.shape)} and label {list(label.shape)}: give equal shapes")
-        valid = label != IGNORE_INDEX
-        K, label, prediction = self.num_classes, label[valid].long(), prediction[valid].long()
-        if len(label) and (min(label.min(), prediction.min()) < 0 or max(label.max(), prediction.max()) >= K):
-            raise ValueError(f"label or prediction has class indices outside 0..{K - 1}")
-        self.counts += torch.bincount(label * K + prediction, minlength=K * K).view(K, K).to(self.counts.device)
+        self.add(count(prediction, label, self.num_classes))
+
+    def add(self, counts: Tensor) -> None:
+        """Add what `count` counted, [K, K]."""
+        self.counts += counts.to(self.counts.device)
 
     def confused(self, count: int = 10) -> list["Confusion"]:
         """Find what classes are taken for most often, by the share of their pixels.
@@ -79,6 +77,29 @@ class ConfusionMatrix:
             accuracy=accuracy.tolist(),
             pixels=labels.tolist(),
         )
+
+
+def count(prediction: Tensor, label: Tensor, num_classes: int) -> Tensor:
+    """Count how often pixels of each class were predicted as each class.
+
+    Args:
+        prediction: Class indices of any shape.
+        label: Class indices of the same shape; pixels of 255 are ignored.
+        num_classes: Classes K.
+
+    Returns:
+        Pixels [K, K] int64: row = label, column = prediction.
+
+    Raises:
+        ValueError: If the shapes differ or an index is no class.
+    """
+    if prediction.shape != label.shape:
+        raise ValueError(f"prediction is {list(prediction.shape)} and label {list(label.shape)}: give equal shapes")
+    valid = label != IGNORE_INDEX
+    K, label, prediction = num_classes, label[valid].long(), prediction[valid].long()
+    if len(label) and (min(label.min(), prediction.min()) < 0 or max(label.max(), prediction.max()) >= K):
+        raise ValueError(f"label or prediction has class indices outside 0..{K - 1}")
+    return torch.bincount(label * K + prediction, minlength=K * K).view(K, K)
 
 
 class Confusion(NamedTuple):

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from semask.metrics import ConfusionMatrix
+from semask.metrics.confusion import ConfusionMatrix
 
 
 def test_against_a_loop():

@@ -1,0 +1,1 @@
+"""Model + data set -> scores, with what is to be known to trust them; without a console."""

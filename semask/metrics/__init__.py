@@ -1,0 +1,1 @@
+"""Scores: integers that are counted pixel by pixel, and divisions on the last line only."""
