@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 from torch import nn
 
+from semask.encoders import efficientnet_lite
 from semask.encoders.backbone import Backbone, LibraryBackbone, difference, evaluating, flattened, probe, sequence
 from semask.encoders.encoder import SemanticEncoder
 from semask.encoders.families import plan_of
@@ -72,6 +73,9 @@ def library_backbone(
             f"{error}; for anything else build the backbone in Python and give it to semask.attach"
         ) from error
     options = dict(options or {})
+    if name == efficientnet_lite.NAME and not options and drop_path is None:
+        lite = efficientnet_lite.EfficientNetLite0(in_channels)
+        return LibraryBackbone(lite, efficientnet_lite.plan(), name=name, options=options)
     if library == "timm":
         model = timm_model(model_name, in_channels, drop_path, options)
     else:
