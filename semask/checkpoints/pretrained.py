@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from semask.checkpoints.layouts import LAYOUTS, recognize
 from semask.checkpoints.names import BACKBONE, DROPPED, take
 from semask.checkpoints.packages import PREFIX, package_file, package_for
+from semask.checkpoints.places import IN_FOLDER
 from semask.checkpoints.published import PUBLISHED
 from semask.checkpoints.report import LoadReport
-from semask.checkpoints.sources import IN_FOLDER
 from semask.checkpoints.weight_files import read_file
 from semask.encoders.backbone import LibraryBackbone
 from semask.encoders.swin import Swin

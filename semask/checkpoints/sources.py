@@ -11,6 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from semask.builder import build_for, require_weights
 from semask.checkpoints.metadata import check, measured_of
 from semask.checkpoints.other_classes import with_classes
+from semask.checkpoints.places import EMBEDDED, IN_FOLDER
 from semask.checkpoints.published import PUBLISHED
 from semask.checkpoints.tensors import read_tensors
 from semask.files import network
@@ -30,13 +31,15 @@ def find_checkpoint(source: str | Path) -> Path:
         from semask.checkpoints.download import published_checkpoint
 
         return published_checkpoint(PUBLISHED[str(source)])
+    if str(source) in EMBEDDED and not path.exists():
+        return EMBEDDED[str(source)]
     if path.is_dir():
         for name in IN_FOLDER:
             if (path / name).is_file():
                 return path / name
         raise ValueError(f"{path}: no best.safetensors, model.safetensors or last.safetensors in this folder")
     if not is_hub_name(path):
-        close = difflib.get_close_matches(str(source), PUBLISHED, n=1, cutoff=0.8)
+        close = difflib.get_close_matches(str(source), [*EMBEDDED, *PUBLISHED], n=1, cutoff=0.8)
         meant = f"that of a published model (did you mean {close[0]}?)" if close else "that of a published model"
         otherwise = f"give a .safetensors file, a folder, a name OWNER/NAME on the Hub, or {meant}"
         if not path.exists():
@@ -67,9 +70,10 @@ def load(
     """Load a model for use.
 
     Args:
-        source: A .safetensors checkpoint, a folder with best.safetensors or model.safetensors in it, the name
-            "owner/name" of a repository on the Hugging Face Hub that holds model.safetensors, or the name of a
-            published model, e.g. semask-tiny-fpn-ade20k, which is downloaded and converted the first time.
+        source: A .safetensors checkpoint, a folder with best.safetensors or model.safetensors in it, "street", the
+            model in the package, the name "owner/name" of a repository on the Hugging Face Hub that holds
+            model.safetensors, or the name of a published model, e.g. semask-tiny-fpn-ade20k, which is downloaded and
+            converted the first time.
         device: Where to put the model.
         into: Model to fill, for one with an encoder or decoder object of your own, which no recipe can build.
         num_classes: Number of classes if it is to be another one, to train the model on other data. Tensors of the
@@ -110,5 +114,3 @@ def load(
 
 EXPORTED = (".onnx", ".xml", ".pt2", ".engine")
 """Endings of exported files, to say what to do with one."""
-IN_FOLDER = ("best.safetensors", "model.safetensors", "last.safetensors")
-"""Checkpoints that a folder of a run or of `save_pretrained` has; the first that is there counts."""

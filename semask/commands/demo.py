@@ -4,11 +4,11 @@ from semask.commands.console import ConsoleReporter
 
 
 def demo(*, out: str = "demo", steps: int | None = None, seed: int = 0) -> None:
-    """Write synthetic scenes, train a nano SeMask on them, evaluate it on held-back ones, and write a page.
+    """Segment two photographs with the model in the package, then train a nano SeMask on synthetic scenes.
 
     Ends within two minutes: the number of steps is chosen from the time that the first ones take. Needs no network and
-    no data. Written: OUT/data (the scenes), OUT/run (checkpoints and logs), after thirty seconds a first picture,
-    OUT/first-STEP.png, and OUT/index.html, which needs nothing else.
+    no data. Written: OUT/photos (the photographs with their masks), OUT/data (the scenes), OUT/run (checkpoints and
+    logs), after thirty seconds a first picture, OUT/first-STEP.png, and OUT/index.html, which needs nothing else.
 
     Args:
         out: Folder to write to; a finished demo in it is only shown again.

@@ -1,6 +1,6 @@
 """One way to describe the options of a command: the signature and the docstring of its function.
 
-- A parameter before the * is positional; `list[str]` takes one or more words.
+- A parameter before the * is positional; `list[str]` takes one or more words, with a default any number.
 - A parameter after the * is an --option with the type of its annotation.
 - A dataclass of settings, such as `training: Training`, is a section of a recipe: --training.FIELD for each field, and
   --config reads all sections from a file.
@@ -136,7 +136,7 @@ class Options:
         settings: dict[str, Any] = {"help": self.explained[parameter.name]}
         settings |= {"nargs": "+"} if several else {"type": hint}
         if not required:
-            settings |= {"default": parameter.default} | ({"nargs": "?"} if positional else {})
+            settings |= {"default": parameter.default} | ({"nargs": "*" if several else "?"} if positional else {})
         elif not positional:
             settings["required"] = True
         self.hints[parameter.name] = str if several else hint

@@ -17,8 +17,8 @@ SHARED = True
 
 
 def predict(
-    weights: str,
-    images: list[str],
+    weights: str | None = None,
+    images: list[str] | None = None,
     *,
     inference: Options,
     out: str = "predictions",
@@ -45,7 +45,8 @@ def predict(
 
     Args:
         weights: Checkpoint: a .safetensors file, the folder of a run, OWNER/NAME on the Hugging Face Hub, or the name
-            of a published model; or an exported file, e.g. model.onnx.
+            of a published model; or an exported file, e.g. model.onnx. Left out, the model in the package is used,
+            which knows 11 classes of street scenes.
         images: Image files, folders (with all below them), or quoted patterns such as "photos/*.jpg".
         inference: How images are put through the model; what is not given is as the checkpoint's recipe says.
         out: Folder to write to.
@@ -72,6 +73,7 @@ def predict(
     Raises:
         ValueError: If the checkpoint can't be read, no image is found, or the output can't be written.
     """
+    from semask.checkpoints.places import DEFAULT, EMBEDDED
     from semask.engines.catalog import is_exported
     from semask.prediction.files import find_images
     from semask.prediction.opening import open_predictor
@@ -90,6 +92,8 @@ def predict(
         nodata=nodata,
         simplify=simplify,
     )
+    named, images = named_model(weights, images or [])
+    weights = named or str(EMBEDDED[DEFAULT])
     files = find_images(images)
     check_outputs(outputs, out, inference)
     if "priors" in outputs.kinds and is_exported(weights):
@@ -114,6 +118,9 @@ def predict(
                 world_size=group.world_size,
                 reporter=reporter,
             )
+        if named is None:
+            known = ", ".join(opened.predictor.classes.names)
+            reporter.note(f"no model named: the one in the package, for street scenes ({known})")
         tell(opened.choice, reporter)
         share = len(files[group.rank :: group.world_size])
         with all_or_none(group.world_size):
@@ -127,6 +134,45 @@ def predict(
             print_totals(everything, opened.predictor.classes)
             reporter.note(f"The table of all images is in {summary}")
     return 2 if any(result.failure for result in everything) else 0
+
+
+def named_model(weights: str | None, images: list[str]) -> tuple[str | None, list[str]]:
+    """Tell the model from the images where the first word may be either.
+
+    Args:
+        weights: The first word.
+        images: The other words.
+
+    Returns:
+        The model, None if none was named; and the images.
+
+    Raises:
+        ValueError: If there is no image.
+
+    >>> named_model("photo.jpg", []), named_model("model.onnx", ["photo.jpg"])
+    ((None, ['photo.jpg']), ('model.onnx', ['photo.jpg']))
+    """
+    from semask.checkpoints.places import IN_FOLDER
+    from semask.data.images import IMAGE_SUFFIXES
+
+    if weights is None:
+        raise ValueError(
+            "which images? semask predict photo.jpg, or semask predict MODEL photo.jpg (see semask predict --help)"
+        )
+    path = Path(weights)
+    pattern = any(sign in weights for sign in "*?[") and not path.exists()
+    pictures = path.is_dir() and not any((path / name).is_file() for name in IN_FOLDER)
+    if path.suffix.lower() in IMAGE_SUFFIXES or pattern or (pictures and not images):
+        return None, [weights, *images]
+    if not images and not path.exists():
+        raise ValueError(
+            f"{one_line(weights)}: no such image: semask predict photo.jpg, or semask predict MODEL photo.jpg"
+        )
+    if not images:
+        raise ValueError(
+            f"{one_line(weights)}: a model, but which images? semask predict {one_line(weights)} photo.jpg"
+        )
+    return weights, images
 
 
 def print_summary(results: "list[Result]", out: str, reporter: ConsoleReporter) -> None:

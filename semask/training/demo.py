@@ -11,8 +11,10 @@ import torch
 from semask.acceleration.accelerate import accelerate
 from semask.acceleration.cross_entropy import accelerate_loss
 from semask.builder import build
+from semask.checkpoints.places import DEFAULT, EMBEDDED, PHOTOS
 from semask.checkpoints.sources import load
 from semask.data.dataset import SegmentationDataset
+from semask.data.images import encoded, read_image
 from semask.data.loader import training_loader
 from semask.data.normalization import Normalization
 from semask.data.source import Data
@@ -29,7 +31,7 @@ from semask.settings.inference import Inference
 from semask.settings.training import Training
 from semask.synthetic.dataset import write_synthetic
 from semask.training.callbacks import Callback, Progress
-from semask.training.demo_page import Content, Losses, encode, first_picture, render
+from semask.training.demo_page import Content, Losses, Photo, encode, first_picture, render
 from semask.training.length import seconds_per_image, seconds_per_step
 from semask.training.loop import train
 from semask.training.pace import steps_within
@@ -50,11 +52,11 @@ AUGMENTATION = Augmentation(
 def demo(
     *, out: str | Path = "demo", steps: int | None = None, seed: int = 0, reporter: Reporter | None = None
 ) -> Path:
-    """Write synthetic scenes, train a nano SeMask on them, evaluate it on held-back ones, and write a page.
+    """Segment two photographs, then train a nano SeMask on synthetic scenes and evaluate it on held-back ones.
 
-    Ends within two minutes: the number of steps is chosen from the time that the first ones take. Written: OUT/data
-    (the scenes), OUT/run (checkpoints and logs), after thirty seconds OUT/first-STEP.png, and OUT/index.html, which
-    needs nothing else.
+    Ends within two minutes: the number of steps is chosen from the time that the first ones take. Written: OUT/photos
+    (what the model in the package predicts), OUT/data (the scenes), OUT/run (checkpoints and logs), after thirty
+    seconds OUT/first-STEP.png, and OUT/index.html, which needs nothing else.
 
     Args:
         out: Folder to write to; a finished demo in it is only shown again.
@@ -71,6 +73,7 @@ def demo(
     began, folder, reporter = time.perf_counter(), Path(out), reporter or Reporter()
     reporter.note("Drawing synthetic scenes ...")
     root = write_synthetic(folder / "data", seed=seed, track=reporter.track)
+    photos = show_photos(folder, reporter)
     data = Data(root=str(root), workers=2, check="none")  # what was just written
     val_set = data.dataset("val")
     result = None
@@ -107,6 +110,7 @@ def demo(
         losses=read_losses(folder / "run"),
         why_steps=why(read_note(folder)),
         first=read_first(folder),
+        photos=photos,
     )
     page = folder / "index.html"
     write_whole(page, render(predictor, val_set, content))
@@ -114,6 +118,19 @@ def demo(
     reporter.note(f"mIoU {percent(result.scores.miou)} % (always predicting the largest class: {largest} %)")
     reporter.note(f"Look at {page}")
     return page
+
+
+def show_photos(folder: Path, reporter: Reporter) -> list[Photo]:
+    """Segment the photographs in the package with the model in the package, and write OUT/photos/NAME_overlay.jpg."""
+    predictor = Predictor(load(EMBEDDED[DEFAULT]))
+    photos = []
+    for path in PHOTOS:
+        image = read_image(path)
+        prediction = predictor(image, confidence=False)
+        photos.append(Photo(image, prediction))
+        write_whole(folder / "photos" / f"{path.stem}_overlay.jpg", encoded(prediction.overlay(), "JPEG", quality=90))
+    reporter.note(f"Two photographs, segmented by the model in the package: {folder / 'photos'}")
+    return photos
 
 
 def fresh_model(classes: int, seed: int) -> SeMask:

@@ -14,6 +14,7 @@ from semask.data.dataset import SegmentationDataset
 from semask.evaluation.evaluate import Evaluation
 from semask.metrics.confusion import percent
 from semask.prediction.pictures import colorize, side_by_side, to_picture
+from semask.prediction.prediction import Prediction
 from semask.prediction.predictor import Predictor
 
 SCENES = 6
@@ -35,6 +36,13 @@ class Losses(NamedTuple):
     prior: float
 
 
+class Photo(NamedTuple):
+    """A photograph, and what the model in the package predicts for it."""
+
+    image: Image.Image
+    prediction: Prediction
+
+
 class Content(NamedTuple):
     """What the page shows.
 
@@ -44,6 +52,7 @@ class Content(NamedTuple):
         losses: Lines of the log.
         why_steps: Why there were so many steps, to end a sentence with.
         first: Step of the first picture and the picture, a PNG; None without one.
+        photos: Photographs and what the model in the package predicts for them.
     """
 
     result: Evaluation
@@ -51,6 +60,7 @@ class Content(NamedTuple):
     losses: Sequence[Losses]
     why_steps: str
     first: tuple[int, bytes] | None
+    photos: Sequence[Photo]
 
 
 def scene_pictures(predictor: Predictor, dataset: SegmentationDataset, index: int) -> list[Image.Image]:
@@ -75,13 +85,9 @@ def render(predictor: Predictor, dataset: SegmentationDataset, content: Content)
         rows.append("<tr>" + "".join(f"<td>{picture_tag(encode(picture))}</td>" for picture in pictures) + "</tr>")
     stages = [f"prior of stage {i + 1}<br>mIoU {percent(s.miou)} %" for i, s in enumerate(result.priors)]
     heads = ["image", "label", f"prediction<br>mIoU {percent(result.scores.miou)} %", *stages]
-    legend = " ".join(
-        f'<span><i style="background:rgb{color}"></i>{html.escape(name)}</span>'
-        for name, color in zip(dataset.classes.names, dataset.classes.palette, strict=True)
-    )
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>SeMask demo</title><style>{STYLE}</style></head><body>
-<h1>SeMask on synthetic scenes</h1>
+{photo_section(predictor, content.photos)}<h1>SeMask on synthetic scenes</h1>
 <p>A nano SeMask was trained on {losses[-1].step} steps of 8 scenes{html.escape(content.why_steps)}, and evaluated on
 {result.images} scenes that it had not seen: <b>mIoU {percent(result.scores.miou)} %</b>,
 {percent(result.scores.overall_accuracy)} % of the pixels are right. Always predicting the largest class gives a mIoU of
@@ -89,7 +95,7 @@ def render(predictor: Predictor, dataset: SegmentationDataset, content: Content)
 <h2>Scenes</h2>
 <p>The prior of a stage is what its semantic layer predicts at each location, before the decoder; the features are
 refined with it. Black pixels of the label are ignored.</p>
-<p class="legend">{legend}</p>
+{legend(dataset.classes)}
 <table class="scenes"><tr>{"".join(f"<th>{head}</th>" for head in heads)}</tr>{"".join(rows)}</table>
 {first_section(content.first)}<h2>IoU of each class</h2>
 <table class="bars">{bars(result, dataset.classes)}</table>
@@ -98,6 +104,32 @@ refined with it. Black pixels of the label are ignored.</p>
 <p>Blue: cross-entropy of the masks. Orange: cross-entropy of the summed priors.</p>
 </body></html>
 """
+
+
+def photo_section(predictor: Predictor, photos: Sequence[Photo]) -> str:
+    """The photographs, with the masks of the model in the package and of the one that the demo trained."""
+    rows = []
+    for image, prediction in photos:
+        own = predictor(image, confidence=False)
+        pictures = (image, colorize(prediction.label, prediction.classes), colorize(own.label, own.classes))
+        rows.append("<tr>" + "".join(f"<td>{picture_tag(encode(picture))}</td>" for picture in pictures) + "</tr>")
+    heads = ("photograph", "the model in the package", "the model that this demo trained, below")
+    return f"""<h1>SeMask on photographs</h1>
+<p>The model in the package knows 11 classes of street scenes; <code>semask predict photo.jpg</code> uses it. The model
+that the demo trained has seen nothing but drawings. The photographs: frames of CamVid (Brostow et al. 2009), of its
+validation split.</p>
+{legend(photos[0].prediction.classes)}
+<table class="scenes"><tr>{"".join(f"<th>{head}</th>" for head in heads)}</tr>{"".join(rows)}</table>
+"""
+
+
+def legend(classes: Classes) -> str:
+    """Colors and names of the classes."""
+    entries = (
+        f'<span><i style="background:rgb{color}"></i>{html.escape(name)}</span>'
+        for name, color in zip(classes.names, classes.palette, strict=True)
+    )
+    return f'<p class="legend">{" ".join(entries)}</p>'
 
 
 def first_section(first: tuple[int, bytes] | None) -> str:

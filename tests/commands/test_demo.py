@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from semask.checkpoints.places import PHOTOS
 from semask.synthetic.classes import CLASSES
 from semask.synthetic.dataset import write_synthetic
 from semask.training import demo, demo_page, length
@@ -25,10 +26,13 @@ def test_a_page_that_shows_everything(semask, small, tmp_path):
     assert f"Look at {tmp_path / 'demo' / 'index.html'}" in output.err
     page = (tmp_path / "demo" / "index.html").read_text(encoding="utf-8")
     pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
-    assert len(pictures) == demo_page.SCENES * 7  # image, label, prediction, four priors
+    sizes = []
     for data in pictures:
         with Image.open(io.BytesIO(base64.b64decode(data, validate=True))) as picture:
-            assert np.array(picture.convert("RGB")).shape == (48, 64, 3)
+            sizes.append(np.array(picture.convert("RGB")).shape)
+    of_photos = len(PHOTOS) * 3  # photo, the masks of both models
+    assert sizes[:of_photos] == [(360, 480, 3)] * of_photos
+    assert sizes[of_photos:] == [(48, 64, 3)] * (demo_page.SCENES * 7)  # image, label, prediction, four priors
     assert len(set(pictures)) > 10
     for name in CLASSES:
         assert page.count(f">{html.escape(name)}<") >= 1, name
