@@ -132,7 +132,8 @@ class Options:
         """Add a parameter with a plain value."""
         positional = parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
         required = parameter.default is inspect.Parameter.empty
-        several = next((kind for kind in (str, int) if list[kind] in (hint, *get_args(hint))), None)
+        words: dict[Any, type[str] | type[int]] = {list[str]: str, list[int]: int}
+        several = next((words[kind] for kind in (hint, *get_args(hint)) if kind in words), None)
         settings: dict[str, Any] = {"help": self.explained[parameter.name]}
         settings |= {"nargs": "+", "type": several} if several else {"type": hint}
         if not required:
