@@ -155,7 +155,7 @@ def corruption_table(report: Mapping[str, Any]) -> "Table":
 
     table = Table(title="mIoU % on corrupted images, by strength")
     table.add_column("corruption")
-    for column in (*map(str, report["strengths"]), "mean", "of clean %"):
+    for column in (*map(str, report["strengths"]), "mean", "of clean"):
         table.add_column(column, justify="right")
     blank = [""] * len(report["strengths"])
     table.add_row("none", *blank, percent(report["clean_miou"]), percent(1.0), end_section=True)
@@ -163,5 +163,7 @@ def corruption_table(report: Mapping[str, Any]) -> "Table":
     for row, following in zip(report["results"], [*kinds[1:], None], strict=True):
         scores = (*row["miou"], row["mean_miou"], row["relative_miou"])
         table.add_row(row["name"], *map(percent, scores), end_section=row["kind"] != following)
-    table.add_row("mean", *blank, percent(report["mean_miou"]), percent(report["relative_miou"]))
+    columns = zip(*(row["miou"] for row in report["results"]), strict=True)
+    means = [None if None in column else sum(column) / len(column) for column in columns]
+    table.add_row("mean", *map(percent, means), percent(report["mean_miou"]), percent(report["relative_miou"]))
     return table
