@@ -3,13 +3,16 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from semask.commands.console import ConsoleReporter, confusion_lines, make_console, score_table
 from semask.data.catalog import FormatName
 from semask.files.text import shown
 from semask.settings.inference import Options
 from semask.settings.precision import Precision
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 SHARED = True
 """Processes that torchrun started share the work."""
@@ -24,6 +27,8 @@ def evaluate(
     split: str | None = None,
     object_255: bool | None = None,
     inference: Options,
+    corruptions: list[str] | None = None,
+    strengths: list[int] | None = None,
     native: bool = False,
     multiscale: bool = False,
     workers: int = 2,
@@ -47,6 +52,11 @@ def evaluate(
         split: Split to evaluate on.
         object_255: For masks of 0 and 255 with two classes: whether 255 is class 1 (true) or ignored (false).
         inference: How images are put through the model; what is not given is as the checkpoint's recipe says.
+        corruptions: Evaluate on corrupted images too: all, or some of gaussian_noise, shot_noise, impulse_noise,
+            defocus_blur, glass_blur, motion_blur, zoom_blur, snow, frost, fog, brightness, contrast, elastic_transform,
+            pixelate, jpeg_compression, or the kinds noise, blur, weather, digital. Each takes as long as an evaluation,
+            for each of its strengths.
+        strengths: Strengths of the corruptions, 1 to 5; null for all five.
         native: Leave images at the size of their file, whatever the recipe's scale.
         multiscale: The published ratios, 0.5, 0.75, 1, 1.25, 1.5 and 1.75, and flip.
         workers: Processes that load images.
@@ -78,6 +88,8 @@ def evaluate(
         split=split,
         object_255=object_255,
         inference=changes,
+        corruptions=corruptions,
+        strengths=strengths,
         workers=workers,
         device=device,
         precision=precision,
@@ -131,3 +143,27 @@ def print_report(report: Mapping[str, Any]) -> None:
     console.print(table)
     for line in confusion_lines(report):
         console.print(line)
+    if report["corruptions"] is not None:
+        console.print(corruption_table(report["corruptions"]))
+
+
+def corruption_table(report: Mapping[str, Any]) -> "Table":
+    """A table of the mIoU on corrupted images, a row for each corruption."""
+    from rich.table import Table
+
+    from semask.metrics.confusion import percent
+
+    table = Table(title="mIoU % on corrupted images, by strength")
+    table.add_column("corruption")
+    for column in (*map(str, report["strengths"]), "mean", "of clean"):
+        table.add_column(column, justify="right")
+    blank = [""] * len(report["strengths"])
+    table.add_row("none", *blank, percent(report["clean_miou"]), percent(1.0), end_section=True)
+    kinds = [row["kind"] for row in report["results"]]
+    for row, following in zip(report["results"], [*kinds[1:], None], strict=True):
+        scores = (*row["miou"], row["mean_miou"], row["relative_miou"])
+        table.add_row(row["name"], *map(percent, scores), end_section=row["kind"] != following)
+    columns = zip(*(row["miou"] for row in report["results"]), strict=True)
+    means = [None if None in column else sum(column) / len(column) for column in columns]
+    table.add_row("mean", *map(percent, means), percent(report["mean_miou"]), percent(report["relative_miou"]))
+    return table

@@ -1,6 +1,7 @@
 """One way to describe the options of a command: the signature and the docstring of its function.
 
-- A parameter before the * is positional; `list[str]` takes one or more words, with a default any number.
+- A parameter before the * is positional; `list[str]` takes one or more words, `list[int]` numbers, with a default any
+  number of them.
 - A parameter after the * is an --option with the type of its annotation.
 - A dataclass of settings, such as `training: Training`, is a section of a recipe: --training.FIELD for each field, and
   --config reads all sections from a file.
@@ -132,14 +133,15 @@ class Options:
         """Add a parameter with a plain value."""
         positional = parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
         required = parameter.default is inspect.Parameter.empty
-        several = list[str] in (hint, *get_args(hint))
+        words: dict[Any, type[str] | type[int]] = {list[str]: str, list[int]: int}
+        several = next((words[kind] for kind in (hint, *get_args(hint)) if kind in words), None)
         settings: dict[str, Any] = {"help": self.explained[parameter.name]}
-        settings |= {"nargs": "+"} if several else {"type": hint}
+        settings |= {"nargs": "+", "type": several} if several else {"type": hint}
         if not required:
             settings |= {"default": parameter.default} | ({"nargs": "*" if several else "?"} if positional else {})
         elif not positional:
             settings["required"] = True
-        self.hints[parameter.name] = str if several else hint
+        self.hints[parameter.name] = several or hint
         self.parser.add_argument(parameter.name if positional else f"--{parameter.name}", **settings)
 
     def _add_recipe(self) -> None:

@@ -1,6 +1,7 @@
 """Model + data set -> Evaluation: exact scores of the masks, and of the prior of every stage; without a console."""
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,11 +18,12 @@ from semask.checkpoints.sources import find_checkpoint
 from semask.data import diagnostics
 from semask.data.catalog import FormatName
 from semask.data.dataset import SegmentationDataset
-from semask.data.loader import evaluation_loader
+from semask.data.loader import Samples, evaluation_loader
 from semask.data.progress import Track, untracked
 from semask.data.source import Data, sample_names
 from semask.engines.catalog import is_exported
 from semask.engines.runtime import Runtime
+from semask.evaluation.corruptions import Corrupted, Robustness, grid_of, require_images
 from semask.evaluation.images import ImageCounts
 from semask.evaluation.report import describe, published_score, weights_of
 from semask.files.reporter import Reporter
@@ -51,6 +53,7 @@ class Evaluation:
         images: Number of images.
         confused: What classes are taken for most often, the largest share of a class first.
         counts: What was counted in each image.
+        robustness: mIoU on corrupted images, if it was asked for.
         report: All of it as JSON: weights, data, settings, scores, scores of each prior, published score, versions,
             machine; empty in training, whose checkpoints and logs have the scores.
     """
@@ -60,6 +63,7 @@ class Evaluation:
     images: int
     confused: tuple[Confusion, ...] = ()
     counts: ImageCounts | None = dataclasses.field(default=None, repr=False)
+    robustness: Robustness | None = None
     report: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
 
 
@@ -71,6 +75,8 @@ def evaluate(
     split: str | None = None,
     object_255: bool | None = None,
     inference: Given = None,
+    corruptions: str | Sequence[str] | None = None,
+    strengths: Sequence[int] | None = None,
     workers: int = 2,
     device: str | None = None,
     precision: Precision = "auto",
@@ -91,6 +97,9 @@ def evaluate(
         object_255: For masks of 0 and 255 with two classes: whether 255 is class 1 (true) or ignored (false).
         inference: How images are put through the model: an `Inference`, or only what differs from the recipe's, e.g.
             {"flip": True}.
+        corruptions: Evaluate on corrupted images too: "all", or names of corruptions (`CORRUPTIONS` of
+            `semask.evaluation.corruptions`) or their kinds noise, blur, weather and digital.
+        strengths: Strengths of the corruptions, 1 to 5; None for all five.
         workers: Processes that load images.
         device: Where to run, e.g. cpu or cuda; None for the GPU if there is one (an exported file: the CPU).
         precision: fp32, bf16, or auto: bf16 where the device computes in it, else fp32. Scores in bf16 differ in the
@@ -105,6 +114,7 @@ def evaluate(
         ValueError: If the checkpoint or the data can't be read, or their classes contradict each other.
     """
     require(format, FormatName | None, "format")
+    grid = grid_of(corruptions, strengths)
     reporter = reporter or Reporter()
     with joined(device) as group:
         with all_or_none(group.world_size):
@@ -117,6 +127,8 @@ def evaluate(
             dataset.reading = dataset.reading.for_model(opened.config)
             check_classes(opened, dataset)
             dataset.require_decided()
+            if grid is not None:
+                require_images(dataset)
         if len(set(gathered(choice.precision, group.world_size))) > 1:
             raise ValueError("precision auto is bf16 on some of the machines and fp32 on others: give --precision fp32")
         with all_or_none(group.world_size):
@@ -124,21 +136,33 @@ def evaluate(
                 tell(choice, reporter)
                 lines = [diagnostics.unread_line("val", dataset), diagnostics.unlabeled_line("val", dataset)]
                 reporter.warn([*lines, *diagnostics.notes_of(dataset), diagnostics.dark_images_line(dataset)])
-        result = evaluate_model(
+        names = tuple(names_of(dataset, Path(source.root).expanduser()))
+        track = reporter.track if group.rank == 0 else untracked
+        run = functools.partial(
+            evaluate_model,
             Predictor(opened, settings),
             dataset,
             rank=group.rank,
             world_size=group.world_size,
             workers=workers,
-            names=tuple(names_of(dataset, Path(source.root).expanduser())),
-            track=reporter.track if group.rank == 0 else untracked,
+            names=names,
+            track=track,
         )
+        result = run()
+        if grid is not None:
+
+            def miou_of(corruption: str, strength: int) -> float:
+                return run(samples=Corrupted(dataset, names, corruption, strength), priors=False).scores.miou
+
+            robustness = grid.measure(result.scores.miou, miou_of, track=track, workers=workers)
+            result = dataclasses.replace(result, robustness=robustness)
     report = {
         "weights": {**weights_of(model, path), "step": opened.metadata.get("step")},
         "data": {**dataclasses.asdict(source), "name": dataset.name, "images": result.images},
         "settings": dataclasses.asdict(settings),
         **describe(result, dataset.classes.names),
         "prior_classes": prior_classes(opened),
+        "corruptions": result.robustness.report() if result.robustness is not None else None,
         "precision": choice.precision,
         "published": published_score(opened, source, settings),
         "versions": versions(),
@@ -158,6 +182,8 @@ def evaluate_model(
     workers: int = 2,
     names: tuple[str, ...] | None = None,
     counters: Mapping[str, ImageCounter] | None = None,
+    samples: Samples | None = None,
+    priors: bool = True,
     track: Track = untracked,
 ) -> Evaluation:
     """Evaluate a model on a data set.
@@ -171,6 +197,8 @@ def evaluate_model(
         workers: Processes that load images.
         names: Names of the images; None: the paths of their files.
         counters: What else to count in each image, by name.
+        samples: What to put through the model instead of the samples of the data set, in the same order.
+        priors: Whether to evaluate the priors too, if there are any.
         track: Shows how far it is.
 
     Raises:
@@ -181,7 +209,7 @@ def evaluate_model(
     check_classes(model, dataset)
     device = next(model.parameters()).device
     encoder = getattr(model, "encoder", None)  # an exported file has none
-    priors = encoder is not None and prior_classes(model) == len(dataset.classes)
+    priors = priors and encoder is not None and prior_classes(model) == len(dataset.classes)
     maps = 1 + (len(getattr(encoder, "semantic_strides", ())) if priors else 0)
     K = len(dataset.classes)
     matrices = [ConfusionMatrix(K, device=device) for _ in range(maps)]
@@ -190,7 +218,8 @@ def evaluate_model(
     was_training = model.training
     model.eval()
     # Images stay as they are in the file: the predictor resizes them, once for every ratio.
-    loader = evaluation_loader(dataset, unchanged, rank=rank, world_size=world_size, workers=workers)
+    shown = dataset if samples is None else samples
+    loader = evaluation_loader(shown, unchanged, rank=rank, world_size=world_size, workers=workers)
     with all_or_none(world_size):
         for number, (image, label, _) in enumerate(track(loader, "evaluating", len(loader))):
             index = rank + number * world_size

@@ -4,6 +4,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -53,7 +54,8 @@ def error_line(text: str) -> str:
 
 def test_evaluate_shares_the_images(semask, trained, tmp_path):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "semask.cli"]
-    command = ["evaluate", trained, "--workers=0", "--device=cpu", "--precision=fp32", "--out"]
+    corrupted = ["--corruptions", "snow", "--strengths", "4"] if find_spec("imagecorruptions") is not None else []
+    command = ["evaluate", trained, "--workers=0", "--device=cpu", "--precision=fp32", *corrupted, "--out"]
     run = subprocess.run(
         [*launcher, *map(str, command), str(tmp_path / "two.json")],
         check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300, capture_output=True, text=True,
