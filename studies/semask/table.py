@@ -1,0 +1,166 @@
+"""Tables of what is finished: each arm against its base, on the same images, with intervals.
+
+    python studies/semask/table.py                       # of studies/semask/results
+    python studies/semask/table.py runs/results --out runs/table.md
+    python studies/semask/table.py --data data/camvid    # adds the time of a training step, on this machine
+
+Frames of a video are alike, so blocks of them are drawn and swapped as a whole: --groups.
+"""
+
+import argparse
+import csv
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from arms import ARMS
+from run import HERE, model_of, settings_of
+from semask.metrics.comparison import Difference
+
+from semask import compare
+from semask.acceleration.accelerate import accelerate
+from semask.cost import flops, parameters
+from semask.evaluation.images import ImageCounts, read_counts
+from semask.losses.pixel import PixelLoss
+
+BLOCKS = r"_(\d+)\d$"
+"""Frames whose numbers differ in the last digit only: 5 of CamVid's validation frames, a third of a second."""
+SIZE = (360, 480)
+STEPS = 5
+
+
+def main() -> None:
+    """Read what is there, and print."""
+    options = parse()
+    arms = {name: found for name in ARMS if (found := results_of(name, options.results))}
+    lines = [*scores(arms, options), "", *priors(arms, options)]
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if options.out is not None:
+        options.out.write_text(text, encoding="utf-8")
+
+
+def results_of(name: str, folder: Path) -> list[Path]:
+    """Files of the seeds of an arm."""
+    found = [path for path in folder.glob(f"{name}-*.npz") if path.stem.removeprefix(f"{name}-").isdigit()]
+    return sorted(found)
+
+
+def scores(arms: dict[str, list[Path]], options: argparse.Namespace) -> list[str]:
+    """Each arm with its mIoU, the difference to its base, and what it costs."""
+    times = step_times(list(arms), options) if options.data is not None else {}
+    head = ["arm", "seeds", "mIoU %", "of each seed", "base", "difference, 95 % interval", "p", "smallest difference"]
+    head += ["parameters", "GFLOPs", *(["ms a step"] if times else [])]
+    lines = [row(head), row(["---"] * len(head))]
+    for name, files in arms.items():
+        sides = [read_counts(path) for path in files]
+        each = [100 * miou(side) for side in sides]
+        base = ARMS[name].base
+        against = [""] * 4
+        if base != name and base in arms:
+            found = compare([read_counts(path) for path in arms[base]], sides, groups=options.groups)
+            against = [base, *said(found.pairs[0].scores.miou)]
+        model = model_of(ARMS[name], settings_of(ARMS[name], 0, options), 0)
+        cells = [
+            ARMS[name].title, str(len(files)), f"{statistics.mean(each):.2f}", ", ".join(f"{x:.1f}" for x in each),
+            *against, f"{parameters(model) / 1e6:.2f} M", f"{flops(model, SIZE) / 1e9:.2f}",
+        ]  # fmt: skip
+        lines.append(row(cells + ([f"{1000 * times[name]:.0f}"] if times else [])))
+    return lines
+
+
+def said(difference: Difference) -> list[str]:
+    """A difference of mIoU in percent, its p, and what could have been seen."""
+    if difference.difference is None or difference.interval.low is None or difference.interval.high is None:
+        return [difference.interval.reason or "", "", ""]
+    low, high = 100 * difference.interval.low, 100 * difference.interval.high
+    p = difference.p if difference.p_both is None else difference.p_both
+    smallest = "" if difference.smallest is None else f"{100 * difference.smallest:.1f}"
+    return [f"{100 * difference.difference:+.2f} ({low:+.2f} to {high:+.2f})", f"{p:.3f}", smallest]
+
+
+def priors(arms: dict[str, list[Path]], options: argparse.Namespace) -> list[str]:
+    """What the priors know: mIoU of each stage over training, and the scales that were learned; means over seeds."""
+    head = ["arm", "step", "mIoU %", *(f"prior {stage}" for stage in range(1, 5)), "scales"]
+    lines = [row(head), row(["---"] * len(head))]
+    for name, files in arms.items():
+        tables = [list(csv.DictReader(path.with_suffix(".csv").open(encoding="utf-8"))) for path in files]
+        facts = [json.loads(path.with_suffix(".json").read_text(encoding="utf-8")) for path in files]
+        if "prior_1" not in tables[0][0]:
+            continue
+        for rows in zip(*tables, strict=True):
+            names = ["miou", *(f"prior_{stage}" for stage in range(1, 5))]
+            means = [f"{100 * statistics.mean(float(line[x]) for line in rows):.1f}" for x in names]
+            last = rows is not None and rows[0]["step"] == tables[0][-1]["step"]
+            scales = ", ".join(
+                f"{statistics.mean(x):.2f}" for x in zip(*(flat(f["scales"]) for f in facts), strict=True)
+            )
+            lines.append(row([ARMS[name].title, rows[0]["step"], *means, scales if last else ""]))
+    return lines
+
+
+def flat(scales: Sequence[Sequence[float]]) -> list[float]:
+    """Scales of all blocks in a row."""
+    return [scale for layer in scales for scale in layer]
+
+
+def miou(counts: ImageCounts) -> float:
+    """Mean IoU over the classes that occur."""
+    hit, labeled, predicted = counts.areas().sum(axis=0).T
+    union = labeled + predicted - hit
+    return float((hit[union > 0] / union[union > 0]).mean())
+
+
+def step_times(names: Sequence[str], options: argparse.Namespace) -> dict[str, float]:
+    """Median processor seconds of a training step; all arms take turns."""
+    steps = {name: step_of(name, options) for name in names}
+    taken: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(STEPS + 1):
+        for name, step in steps.items():
+            began = time.process_time()
+            step()
+            taken[name].append(time.process_time() - began)
+    return {name: statistics.median(times[1:]) for name, times in taken.items()}
+
+
+def step_of(name: str, options: argparse.Namespace) -> Any:
+    """A training step of an arm on random images."""
+    sections = settings_of(ARMS[name], 0, options)
+    model = accelerate(model_of(ARMS[name], sections, 0)).train()
+    loss: PixelLoss = sections["loss"]
+    height, width = sections["augmentation"].crop
+    image = torch.randn(sections["training"].batch_size, 3, height, width)
+    label = torch.randint(0, 11, (len(image), height, width))
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16):
+            output = model(image)
+        loss(output, label).total.backward()  # type: ignore[no-untyped-call]
+        model.zero_grad()
+
+    return step
+
+
+def row(cells: Sequence[str]) -> str:
+    """A row of a table in Markdown."""
+    return f"| {' | '.join(cells)} |"
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", nargs="?", type=Path, default=HERE / "results")
+    parser.add_argument("--out", type=Path, help="Markdown file to write")
+    parser.add_argument("--data", type=Path, help="CamVid, to time the training steps of all arms")
+    parser.add_argument("--groups", default=BLOCKS, help="expression that finds the sequence in an image's name")
+    options = parser.parse_args()
+    options.steps = None
+    return options
+
+
+if __name__ == "__main__":
+    main()
