@@ -1,6 +1,7 @@
 """What is counted in each image besides the confusion matrix: boundaries, object sizes, and how sure the model is."""
 
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -115,14 +116,16 @@ class ImageMeasures:
 def see(views: Sequence[View], label: NDArray[np.uint8], *, temperature: float | None, sampled: int) -> Seen:
     """Look at the probabilities of an image, strip by strip.
 
-    The sampled pixels are drawn with the same seed in each image, labeled ones only and with replacement, so that
-    there are equally many of all images. Of an image without labeled pixels all are ignored.
+    Labeled pixels are sampled with replacement, so that there are equally many of all images. The seed is the label's
+    own: frames of a video would otherwise be sampled at the same places. Of an image without labeled pixels all are
+    ignored.
     """
     H, W = label.shape
     pixels = np.flatnonzero(label != IGNORE_INDEX)
     place = np.zeros(sampled, np.int64)
     if len(pixels):
-        place = np.sort(pixels[np.random.default_rng(0).integers(len(pixels), size=sampled)])
+        random = np.random.default_rng(zlib.crc32(np.ascontiguousarray(label)))
+        place = np.sort(pixels[random.integers(len(pixels), size=sampled)])
     confidences, samples = [], []
     for rows in strips(views, (H, W)):
         p = probabilities(views, (H, W), rows)[0]  # [K, rows, W]

@@ -9,7 +9,7 @@ from PIL import Image
 
 import semask as package
 from semask.checkpoints.tensors import read_header, read_tensors
-from semask.evaluation.details import sample_size, worst_images
+from semask.evaluation.details import fitted, sample_size, see, worst_images
 from semask.evaluation.images import ImageCounts, read_counts
 from semask.metrics.boundary import boundary_counts, boundary_width
 from semask.metrics.calibration import calibration_error, reliability
@@ -165,6 +165,27 @@ def test_what_can_not_be_calibrated(semask, trained, tmp_path, scenes):
         package.save(tmp_path / "a.safetensors", package.load(own), metadata)
     with pytest.raises(ValueError, match="calibration lacks temperature"):
         package.save(tmp_path / "a.safetensors", package.load(own), {**metadata, "calibration": {}})
+
+
+def test_the_sample(trained, scenes):
+    model = package.load(trained)
+    predictor, dataset = package.Predictor(model), package.Data(root=str(scenes)).dataset("val")
+    image, label = dataset[0][0], dataset[0][1].numpy()
+    views = predictor.views(image)[0]
+    sample = see(views, label, temperature=None, sampled=400).sample
+    assert (sample == see(views, label, temperature=3.0, sampled=400).sample).all()
+    p = predictor(image, probabilities=True).probabilities.reshape(11, -1)
+    pixels = {(*np.round(p[:, i].astype(float), 2), label.flat[i]) for i in range(label.size) if label.flat[i] != 255}
+    found = [(*np.round(np.exp(sample[:-1, i]).astype(float), 2), sample[-1, i]) for i in range(400)]
+    near = [one for one in found if any(np.abs(np.subtract(one, other)).max() <= 0.011 for other in pixels)]
+    assert len(near) == 400
+    flipped = see(views, np.flipud(label).copy(), temperature=None, sampled=400).sample
+    assert (flipped[:-1] != sample[:-1]).any()  # other places
+    empty = see(views, np.full_like(label, 255), temperature=None, sampled=400).sample
+    assert (empty[-1] == 255).all()
+    with pytest.raises(ValueError, match="no labeled pixel"):
+        fitted(empty[None])
+    assert fitted(np.stack([sample, empty])) == fitted(sample[None])
 
 
 def test_the_sample_is_bounded():
