@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -192,6 +193,14 @@ def test_the_sample_is_bounded():
     assert sample_size(3, 11) * 3 >= 2**16
     assert sample_size(5000, 171) * 5000 * 172 <= 2**24
     assert sample_size(10**8, 255) == 1
+
+
+def test_without_scipy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    with pytest.raises(ValueError, match=r"scipy is not installed: .* pip install 'semask\[train\]'"):
+        package.evaluate("nowhere", details=True)
+    with pytest.raises(ValueError, match="no such checkpoint"):
+        package.evaluate("nowhere")
 
 
 def test_settings():
