@@ -124,7 +124,7 @@ def see(views: Sequence[View], label: NDArray[np.uint8], *, temperature: float |
     pixels = np.flatnonzero(label != IGNORE_INDEX)
     place = np.zeros(sampled, np.int64)
     if len(pixels):
-        random = np.random.default_rng(zlib.crc32(np.ascontiguousarray(label)))
+        random = np.random.default_rng(zlib.crc32(label.tobytes()))
         place = np.sort(pixels[random.integers(len(pixels), size=sampled)])
     confidences, samples = [], []
     for rows in strips(views, (H, W)):
