@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 FENCE = re.compile(r"^ *```(\w*)$")
 MARK = re.compile(r"^ *<!-- not run: \S.* -->$")
 COMMAND = re.compile(r"^ *(\$ )?(semask|python|pip|torchrun|make|bash|curl|git) \S", re.MULTILINE)
-EXTRAS = {"big-images": "rasterio", "satellite": "rasterio", "export": "onnxruntime"}
+EXTRAS = {"big-images": "rasterio", "satellite": "rasterio", "export": "onnxruntime", "evaluate-and-predict": "scipy"}
 """Packages that the blocks of a page need in addition to the base install."""
 
 

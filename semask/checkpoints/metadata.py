@@ -25,6 +25,17 @@ FACTS: dict[str, Any] = {
 """Single values."""
 PUBLISHED: dict[str, Any] = {"name": str, "miou": _Percent, "miou_multiscale": _Percent, "licence": str, "url": str}
 """What is known of a published model."""
+_Pair = tuple[Annotated[float, Range(0, 1e3)], Annotated[float, Range(0, 1e3)]]
+CALIBRATION: dict[str, Any] = {
+    "temperature": Annotated[float, Range(0.01, 100)],
+    "ece": _Pair,
+    "nll": _Pair,
+    "data": str,
+    "split": str | None,
+    "images": Annotated[int, Range(1, 10**9)],
+    "pixels": Annotated[int, Range(1, 10**12)],
+}
+"""The temperature of `semask evaluate --calibrate`, what it was fitted to, and errors before and after."""
 METRICS: dict[str, Any] = {"miou": _Share, "mean_accuracy": _Share, "overall_accuracy": _Share}
 
 
@@ -116,7 +127,7 @@ def check_classes(values: Any, count: object) -> None:
 
 
 def check_facts(values: Mapping[str, Any]) -> None:
-    """Check step, license, scores, and what is known of a published model.
+    """Check step, license, scores, calibration, and what is known of a published model.
 
     Raises:
         ValueError: If one is of another form.
@@ -128,6 +139,10 @@ def check_facts(values: Mapping[str, Any]) -> None:
         require_known(published, PUBLISHED, "published")
         if missing := [name for name in ("name", "miou", "miou_multiscale") if name not in published]:
             raise ValueError(f"published lacks {', '.join(missing)}")
+    if (calibration := values.get("calibration")) is not None:
+        require_known(calibration, CALIBRATION, "calibration")
+        if "temperature" not in calibration:
+            raise ValueError("calibration lacks temperature")
     check_changes(values.get("changes") or [])
     if not isinstance(metrics, dict):
         raise ValueError("metrics is no object with scores")

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from semask.checkpoints.metadata import check
-from semask.checkpoints.tensors import write_tensors
+from semask.checkpoints.tensors import read_tensors, write_tensors
 from semask.files.atomic import write_whole
 from semask.model import SeMask
 
@@ -32,15 +32,46 @@ def save(path: str | Path, model: SeMask, metadata: Mapping[str, Any]) -> Path:
         ValueError: If it can't be written (no space, no permission), the metadata is not of its form, or a weight is
             not finite; the old file is then untouched.
     """
-    path = Path(path)
-    if path.suffix != ".safetensors":
-        raise ValueError(f"{path}: checkpoints are .safetensors files: give such a name")
+    path = require_checkpoint_name(path)
     metadata = {**metadata, "recipe": {**metadata.get("recipe", {}), "model": model.config}, "versions": versions()}
     check(json.loads(json.dumps(metadata)), path)  # or it could be written, but never read again
     require_finite(path, model)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_tensors(path, tensors, metadata)
     write_whole(path.with_suffix(".json"), json.dumps(metadata, indent=1, ensure_ascii=False))
+    return path
+
+
+def save_calibrated(path: str | Path, source: Path | SeMask, calibration: Mapping[str, Any]) -> Path:
+    """Write a copy of a checkpoint that holds a temperature too; weights and everything else stay as they are.
+
+    Args:
+        path: File to write, ending in .safetensors.
+        source: The checkpoint, or a model that is loaded already.
+        calibration: See `metadata.CALIBRATION`.
+
+    Raises:
+        ValueError: If it can't be read or written.
+    """
+    path = require_checkpoint_name(path)
+    if not isinstance(source, Path):
+        return save(path, source, {**source.metadata, "calibration": dict(calibration)})
+    tensors, metadata = read_tensors(source)
+    metadata = check({**metadata, "calibration": dict(calibration)}, path)
+    write_tensors(path, tensors, metadata)
+    write_whole(path.with_suffix(".json"), json.dumps(metadata, indent=1, ensure_ascii=False))
+    return path
+
+
+def require_checkpoint_name(path: str | Path) -> Path:
+    """Refuse a name that no checkpoint can have.
+
+    Raises:
+        ValueError: If it does not end in .safetensors.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{path}: checkpoints are .safetensors files: give such a name")
     return path
 
 

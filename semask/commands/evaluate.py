@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from semask.commands.console import ConsoleReporter, confusion_lines, make_console, score_table
 from semask.data.catalog import FormatName
 from semask.files.text import shown
+from semask.settings.details import DetailOptions
 from semask.settings.inference import Options
 from semask.settings.precision import Precision
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 SHARED = True
@@ -29,12 +31,16 @@ def evaluate(
     inference: Options,
     corruptions: list[str] | None = None,
     strengths: list[int] | None = None,
+    measures: DetailOptions,
     native: bool = False,
     multiscale: bool = False,
     workers: int = 2,
     device: str | None = None,
     precision: Precision = "auto",
     trust: bool = False,
+    details: bool = False,
+    worst: str | None = None,
+    calibrate: str | None = None,
     out: str | None = None,
     images: str | None = None,
 ) -> None:
@@ -57,6 +63,7 @@ def evaluate(
             pixelate, jpeg_compression, or the kinds noise, blur, weather, digital. Each takes as long as an evaluation,
             for each of its strengths.
         strengths: Strengths of the corruptions, 1 to 5; null for all five.
+        measures: Settings of the details; one of them asks for the details too.
         native: Leave images at the size of their file, whatever the recipe's scale.
         multiscale: The published ratios, 0.5, 0.75, 1, 1.25, 1.5 and 1.75, and flip.
         workers: Processes that load images.
@@ -65,6 +72,10 @@ def evaluate(
             computes in it, else fp32. Scores in bf16 differ in the last digits: give fp32 for numbers that are the same
             on every machine.
         trust: Open exported files that hold code too (.pt2, .engine): only those of your own making.
+        details: Also measure boundary IoU, IoU by object size and calibration, and list the worst images; needs scipy.
+        worst: Folder to write pictures of the worst images to: image, label, prediction and errors; details come too.
+        calibrate: .safetensors file to write: a copy of the checkpoint that holds the temperature at which confidence
+            is right on this data; `semask predict` uses it.
         out: JSON file to write the report to.
         images: .npz file to write to what was counted in each image; `semask compare` reads it.
 
@@ -94,6 +105,9 @@ def evaluate(
         device=device,
         precision=precision,
         trust=trust,
+        details=measures or details,
+        calibrate=calibrate,
+        worst=worst,
         reporter=ConsoleReporter(),
     )
     report = result.report
@@ -143,8 +157,56 @@ def print_report(report: Mapping[str, Any]) -> None:
     console.print(table)
     for line in confusion_lines(report):
         console.print(line)
+    if "details" in report:
+        print_details(console, report["details"])
+    if "calibrated" in report:
+        found = report["calibrated"]
+        console.print(
+            f"Temperature {found['temperature']:.3f}: expected calibration error {percent(found['ece'][0])} % without, "
+            f"{percent(found['ece'][1])} % with it"
+        )
     if report["corruptions"] is not None:
         console.print(corruption_table(report["corruptions"]))
+
+
+def print_details(console: "Console", details: Mapping[str, Any]) -> None:
+    """Print what was measured in addition: IoU at boundaries and by object size, calibration, worst images."""
+    from rich.table import Table
+
+    from semask.metrics.confusion import percent
+
+    boundary, sizes, calibration = details["boundary"], details["sizes"], details["calibration"]
+    table = Table(
+        title=f"IoU % at boundaries ({percent(details['settings']['boundary_width'])} % of the diagonal) and "
+        "by object size"
+    )
+    table.add_column("class")
+    for column in ("boundary", *(size["name"] for size in sizes)):
+        table.add_column(column, justify="right")
+    for k, row in enumerate(boundary["classes"]):
+        of_sizes = [percent(size["classes"][k]["iou"]) for size in sizes]
+        table.add_row(shown(row["name"], longest=60), percent(row["iou"]), *of_sizes)
+    table.add_section()
+    table.add_row("mean", percent(boundary["miou"]), *(percent(size["miou"]) for size in sizes))
+    console.print(table)
+    temperature = calibration["temperature"]
+    console.print(
+        f"Expected calibration error {percent(calibration['ece'])} %: mean confidence "
+        f"{percent(calibration['confidence'])} %, accuracy {percent(calibration['accuracy'])} %"
+        f"{'' if temperature is None else f', at temperature {temperature:.3f}'}"
+    )
+    if details["worst"]:
+        table = Table(title="worst images")
+        for column in ("image", "mIoU %", "accuracy %", "most often wrong"):
+            table.add_column(column, justify="right" if "%" in column else "left")
+        for one in details["worst"]:
+            wrong = (
+                ""
+                if one["label"] is None
+                else f"{shown(one['label'], longest=60)} as {shown(one['prediction'], longest=60)}"
+            )
+            table.add_row(shown(one["image"], longest=80), percent(one["miou"]), percent(one["accuracy"]), wrong)
+        console.print(table)
 
 
 def corruption_table(report: Mapping[str, Any]) -> "Table":

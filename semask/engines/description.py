@@ -29,6 +29,8 @@ FORMAT_VERSION = 1
 UNKNOWN_LICENSE = "unknown"
 OUTPUTS = {False: ("logits",), True: ("classes", "masks")}
 """Names of the graph's outputs, of per-pixel and of mask decoders."""
+FACTS_HERE = ("step", "sha256", "published", "calibration")
+"""Facts of a checkpoint that it keeps; files without a temperature have no calibration."""
 LABELS = ("labels",)
 """Name of the only output of a graph that chooses the classes itself."""
 
@@ -57,7 +59,7 @@ def metadata(
     Returns:
         JSON: "format_version", "semask", "config", "classes" (with "palette"), "mean", "std", "size_divisor",
         "makes_masks", "outputs", "size", "precision", "licence", "recipe" (its data and evaluation), "published",
-        "step", "sha256". Folders of this machine are not in it.
+        "step", "sha256", "calibration" if it has one. Folders of this machine are not in it.
     """
     from semask import __version__
     from semask.checkpoints.hub import without_paths
@@ -66,6 +68,7 @@ def metadata(
     published = known.get("published")
     makes_masks = bool(model.decoder.makes_masks)
     recipe = {name: known.get("recipe", {}).get(name, {}) for name in ("data", "evaluation")}
+    calibration = None if labels else known.get("calibration")  # a label map has no confidence
     return {
         "format_version": FORMAT_VERSION,
         "semask": __version__,
@@ -83,6 +86,7 @@ def metadata(
         "published": published,
         "step": known.get("step"),
         "sha256": sha256,
+        **({} if calibration is None else {"calibration": calibration}),
     }
 
 
@@ -146,7 +150,7 @@ def check(values: Mapping[str, Any]) -> None:
     _require(isinstance(values["licence"], str), "licence is no text")
     recipe = values["recipe"]
     check_recipe({name: recipe[name] for name in ("data", "evaluation")})
-    check_facts({name: values[name] for name in ("step", "sha256", "published")})
+    check_facts({name: values.get(name) if name == "calibration" else values[name] for name in FACTS_HERE})
 
 
 def described_outputs(text: str | None) -> tuple[str, ...]:

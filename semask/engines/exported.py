@@ -37,7 +37,7 @@ class Exported:
         self.path = path
         self.config: dict[str, Any] = description["config"]
         self.metadata: dict[str, Any] = {
-            **{name: description.get(name) for name in ("classes", "licence", "published", "step")},
+            **{name: description.get(name) for name in ("classes", "licence", "published", "step", "calibration")},
             "recipe": {**description["recipe"], "model": self.config},
         }
         self.makes_labels: bool = description["outputs"] == list(descriptions.LABELS)

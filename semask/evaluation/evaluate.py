@@ -24,6 +24,8 @@ from semask.data.source import Data, sample_names
 from semask.engines.catalog import is_exported
 from semask.engines.runtime import Runtime
 from semask.evaluation.corruptions import Corrupted, Robustness, grid_of, require_images
+from semask.evaluation.details import without_sample
+from semask.evaluation.extras import Extras
 from semask.evaluation.images import ImageCounts
 from semask.evaluation.report import describe, published_score, weights_of
 from semask.files.reporter import Reporter
@@ -35,6 +37,7 @@ from semask.prediction.predictor import Predictor
 from semask.prediction.processes import all_or_none, gathered, joined
 from semask.prediction.recipe import recipe_inference
 from semask.prediction.score_maps import View, label_map, require_numbers
+from semask.settings.details import DetailsGiven, details_of
 from semask.settings.inference import Given, inference_of
 from semask.settings.precision import Precision, tell
 
@@ -81,6 +84,9 @@ def evaluate(
     device: str | None = None,
     precision: Precision = "auto",
     trust: bool = False,
+    details: DetailsGiven = False,
+    calibrate: str | Path | None = None,
+    worst: str | Path | None = None,
     reporter: Reporter | None = None,
 ) -> Evaluation:
     """Evaluate a model on labeled images.
@@ -105,6 +111,11 @@ def evaluate(
         precision: fp32, bf16, or auto: bf16 where the device computes in it, else fp32. Scores in bf16 differ in the
             last digits.
         trust: Open exported files that hold code too (.pt2, .engine): only those of your own making.
+        details: Also measure boundaries, object sizes and calibration, and list the worst images; or the settings of
+            these, e.g. {"sizes": [1024, 9216]}. Needs scipy.
+        calibrate: .safetensors file to write: a copy of the checkpoint that holds the temperature at which confidence
+            is right on this data. Predictions of the copy have the same classes and this confidence.
+        worst: Folder to write pictures of the worst images to; they come with details.
         reporter: Is told what is to be known before, and how far it is; None for nobody (warnings become Python's).
 
     Returns:
@@ -116,9 +127,11 @@ def evaluate(
     require(format, FormatName | None, "format")
     grid = grid_of(corruptions, strengths)
     reporter = reporter or Reporter()
+    extras = Extras(details_of(details if details or worst is None else True), calibrate, worst)
     with joined(device) as group:
         with all_or_none(group.world_size):
             path = find_checkpoint(model) if isinstance(model, str | Path) else None
+            extras.require_copy(model, path)
             own = device if path is None or is_exported(path) else group.device
             opened, choice = open_model(model if path is None else path, device=own, trust=trust, precision=precision)
             settings = inference_of(recipe_inference(opened), inference)
@@ -138,9 +151,11 @@ def evaluate(
                 reporter.warn([*lines, *diagnostics.notes_of(dataset), diagnostics.dark_images_line(dataset)])
         names = tuple(names_of(dataset, Path(source.root).expanduser()))
         track = reporter.track if group.rank == 0 else untracked
+        predictor = Predictor(opened, settings)
+        measures = extras.measures(predictor, dataset)
         run = functools.partial(
             evaluate_model,
-            Predictor(opened, settings),
+            predictor,
             dataset,
             rank=group.rank,
             world_size=group.world_size,
@@ -148,7 +163,7 @@ def evaluate(
             names=names,
             track=track,
         )
-        result = run()
+        result = run(counters=measures.counters)
         if grid is not None:
 
             def miou_of(corruption: str, strength: int) -> float:
@@ -156,11 +171,15 @@ def evaluate(
 
             robustness = grid.measure(result.scores.miou, miou_of, track=track, workers=workers)
             result = dataclasses.replace(result, robustness=robustness)
+        assert result.counts is not None
+        with all_or_none(group.world_size):
+            found = extras.finish(predictor, dataset, source, result.counts, path, write=group.rank == 0)
     report = {
         "weights": {**weights_of(model, path), "step": opened.metadata.get("step")},
         "data": {**dataclasses.asdict(source), "name": dataset.name, "images": result.images},
         "settings": dataclasses.asdict(settings),
         **describe(result, dataset.classes.names),
+        **found,
         "prior_classes": prior_classes(opened),
         "corruptions": result.robustness.report() if result.robustness is not None else None,
         "precision": choice.precision,
@@ -169,8 +188,8 @@ def evaluate(
         "machine": machine(next(opened.parameters()).device),
         "processes": group.world_size,
     }
-    assert result.counts is not None
-    return dataclasses.replace(result, report=report, counts=dataclasses.replace(result.counts, report=report))
+    counts = dataclasses.replace(result.counts, report=report, details=without_sample(result.counts))
+    return dataclasses.replace(result, report=report, counts=counts)
 
 
 def evaluate_model(

@@ -6,6 +6,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from semask.metrics.calibration import LEAST, tempered
+
 Array = NDArray[np.float32]
 STRIP_VALUES = 2**21
 """Class scores at an image's size that are held at once."""
@@ -208,15 +210,23 @@ def mixtures(cells: int, padded: int, length: int, target: int) -> tuple[NDArray
     return np.minimum(rows[0][:, None] + np.arange(sums.shape[1]), cells - 1), sums
 
 
-def confidence(views: Sequence[ArrayView], size: tuple[int, int]) -> Array:
-    """Give the probability of the most probable class of each pixel, [H, W]."""
-    parts = [probabilities(views, size, rows).max(axis=0) for rows in strips(views, size)]
+def confidence(views: Sequence[ArrayView], size: tuple[int, int], temperature: float | None = None) -> Array:
+    """Give the probability of the most probable class of each pixel, [H, W]; see `calibrated`."""
+    parts = [calibrated(probabilities(views, size, rows), temperature).max(axis=0) for rows in strips(views, size)]
     return np.concatenate(parts)
 
 
-def all_probabilities(views: Sequence[ArrayView], size: tuple[int, int]) -> NDArray[np.float16]:
-    """Give the probability of every class of each pixel, [K, H, W]."""
-    return np.concatenate([probabilities(views, size, rows).astype(np.float16) for rows in strips(views, size)], axis=1)
+def all_probabilities(
+    views: Sequence[ArrayView], size: tuple[int, int], temperature: float | None = None
+) -> NDArray[np.float16]:
+    """Give the probability of every class of each pixel, [K, H, W]; see `calibrated`."""
+    parts = [calibrated(probabilities(views, size, rows), temperature) for rows in strips(views, size)]
+    return np.concatenate([part.astype(np.float16) for part in parts], axis=1)
+
+
+def calibrated(p: Array, temperature: float | None) -> Array:
+    """Divide the logarithms of probabilities [K, rows, W] by a temperature and normalize; None changes nothing."""
+    return p if temperature is None else tempered(np.log(np.maximum(p, LEAST)), temperature)
 
 
 def strips(views: Sequence[ArrayView], size: tuple[int, int]) -> list[range]:

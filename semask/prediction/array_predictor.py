@@ -15,7 +15,7 @@ from semask.prediction.array_maps import Array, ArrayView, all_probabilities, ar
 from semask.prediction.array_maps import confidence as confidence_of
 from semask.prediction.inputs import NOT_FINITE, Picture, is_one, numbered, require_pixels, to_array, windows
 from semask.prediction.prediction import Prediction
-from semask.prediction.recipe import model_classes, model_reading, recipe_inference
+from semask.prediction.recipe import model_classes, model_reading, recipe_inference, temperature_of
 from semask.settings.inference import Inference
 
 
@@ -35,6 +35,7 @@ class ArrayPredictor:
         self.inference = inference or recipe_inference(model)
         self.reading = model_reading(model)
         self.classes = model_classes(model)
+        self.temperature = temperature_of(model)
 
     @overload  # a text is a path, and not several of its letters
     def __call__(  # type: ignore[overload-overlap]
@@ -90,8 +91,8 @@ class ArrayPredictor:
         views = [self._view(x, mirrored=mirrored) for x, mirrored in self._inputs(pixels)]
         if not are_finite(views):
             raise ValueError(NOT_FINITE)
-        sure = confidence_of(views, size) if confidence else None
-        shares = all_probabilities(views, size) if probabilities else None
+        sure = confidence_of(views, size, self.temperature) if confidence else None
+        shares = all_probabilities(views, size, self.temperature) if probabilities else None
         return Prediction(label_map(views, size), sure, (), self.classes, pixels, shares)
 
     def _inputs(self, pixels: NDArray[Any]) -> Iterator[tuple[Array, bool]]:

@@ -27,7 +27,7 @@ from semask.prediction.inputs import (
     windows,
 )
 from semask.prediction.prediction import Prediction
-from semask.prediction.recipe import model_classes, model_reading, recipe_inference
+from semask.prediction.recipe import model_classes, model_reading, recipe_inference, temperature_of
 from semask.prediction.score_maps import View, all_probabilities, label_map, require_numbers
 from semask.prediction.score_maps import confidence as confidence_of
 from semask.settings.inference import Inference
@@ -134,6 +134,7 @@ class Predictor:
         self.reading = model_reading(model)
         self.normalization = Normalization(tuple(model.config["mean"]), tuple(model.config["std"]))
         self.classes = model_classes(model)
+        self.temperature = temperature_of(model)
 
     @overload  # a text is a path, and not several of its letters
     def __call__(  # type: ignore[overload-overlap]
@@ -220,8 +221,8 @@ class Predictor:
         maps = self.views(images, priors=priors)
         require_numbers(maps[0])
         labels, *favored = (label_map(views, size).cpu().numpy() for views in maps)
-        sure = confidence_of(maps[0], size).cpu().numpy() if confidence else None
-        shares = all_probabilities(maps[0], size).numpy() if probabilities else None
+        sure = confidence_of(maps[0], size, self.temperature).cpu().numpy() if confidence else None
+        shares = all_probabilities(maps[0], size, self.temperature).numpy() if probabilities else None
         return [
             Prediction(
                 label=labels[i],

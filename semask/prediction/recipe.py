@@ -44,3 +44,9 @@ def model_classes(model: Described) -> Classes:
     if "classes" in model.metadata:
         return Classes.from_dict(model.metadata["classes"])
     return Classes(tuple(f"class {i}" for i in range(model.config["num_classes"])))
+
+
+def temperature_of(model: Described) -> float | None:
+    """What the logarithms of a model's probabilities are divided by to be calibrated; None if that is not known."""
+    found: float | None = (model.metadata.get("calibration") or {}).get("temperature")
+    return found

@@ -82,27 +82,51 @@ def resized(view: View, size: tuple[int, int], rows: range) -> Tensor:
     return resize_rows(view.rows(needed), size, rows, source=(needed.start, view.size[0]))
 
 
-def confidence(views: Sequence[View], size: tuple[int, int]) -> Tensor:
+def confidence(views: Sequence[View], size: tuple[int, int], temperature: float | None = None) -> Tensor:
     """Give the probability of the most probable class of each pixel.
 
     Args:
         views: Class scores of the views of one image.
         size: Height H and width W of the result.
+        temperature: What `tempered` divides by; None: nothing is changed.
 
     Returns:
         Probabilities [B, H, W].
     """
-    return torch.cat([probabilities(views, size, rows).amax(dim=1) for rows in strips(views, size)], dim=1)
+    parts = [confidence_of(probabilities(views, size, rows), temperature) for rows in strips(views, size)]
+    return torch.cat(parts, dim=1)
 
 
-def all_probabilities(views: Sequence[View], size: tuple[int, int]) -> Tensor:
+def confidence_of(p: Tensor, temperature: float | None) -> Tensor:
+    """Give the probability of the most probable class: [B, K, h, w] -> [B, h, w]; see `confidence`."""
+    return tempered(p, temperature).amax(dim=1)
+
+
+def tempered(p: Tensor, temperature: float | None) -> Tensor:
+    """Calibrate probabilities: divide their logarithms by a temperature and normalize.
+
+    For one view with class logits this is the softmax of the logits divided by the temperature. The order of the
+    classes stays.
+
+    Args:
+        p: Probabilities [B, K, h, w]; those of masks need not sum up to 1.
+        temperature: None changes nothing.
+    """
+    if temperature is None:
+        return p
+    return (p.float().clamp(min=torch.finfo(torch.float32).tiny).log() / temperature).softmax(dim=1)
+
+
+def all_probabilities(views: Sequence[View], size: tuple[int, int], temperature: float | None = None) -> Tensor:
     """Give the probability of every class of each pixel, [B, K, H, W] in float16, on the CPU.
 
     Args:
         views: Class scores of the views of one image.
         size: Height H and width W of the result.
+        temperature: What `tempered` divides by; None: nothing is changed.
     """
-    return torch.cat([probabilities(views, size, rows).half().cpu() for rows in strips(views, size)], dim=2)
+    parts = [tempered(probabilities(views, size, rows), temperature).half().cpu() for rows in strips(views, size)]
+    return torch.cat(parts, dim=2)
 
 
 def label_map(views: Sequence[View], size: tuple[int, int]) -> Tensor:

@@ -41,6 +41,7 @@ from semask.prediction.output import write_all
 from semask.prediction.predictor import Predictor
 from semask.prediction.probability_parts import ProbabilityParts
 from semask.prediction.raster import Raster
+from semask.prediction.score_maps import tempered
 from semask.prediction.segmentation import Segmentation
 
 STRIP = 2048
@@ -316,7 +317,9 @@ def _segmented(
             best = p[0].max(dim=0)
             where = (slice(strip.start - own.start, strip.stop - own.start), slice(part.start, part.stop))
             maps["label"][where] = best.indices.to(torch.uint8).cpu()
-            maps["confidence"][where] = (best.values.clamp(max=1) * 255).round().to(torch.uint8).cpu()
+            p = tempered(p, predictor.temperature)  # after the tiles were blended, so that the classes stay
+            sure = best.values if predictor.temperature is None else p[0].amax(dim=0)
+            maps["confidence"][where] = (sure.clamp(max=1) * 255).round().to(torch.uint8).cpu()
             if probabilities is not None:
                 probabilities.put(row, strip, part, p[0].half().cpu().numpy())
             if strip.stop == own.stop:

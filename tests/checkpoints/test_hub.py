@@ -23,6 +23,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 METADATA = {
     "classes": {"classes": ["Straße", "``` </details>"], "palette": [[0, 0, 0], [255, 0, 0]]},
     "step": 7,
+    "calibration": {"temperature": 1.5, "data": "street"},
     "metrics": {"miou": 0.25104, "mean_accuracy": 0.5, "overall_accuracy": None},
     "recipe": {
         "data": {"root": "/home/me/photos", "format": "ade20k", "val_split": None},

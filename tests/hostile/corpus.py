@@ -106,6 +106,15 @@ def metadata(**changes: Any) -> dict[str, Any]:
         "step": 3,
         "metrics": {"miou": 0.5, "mean_accuracy": None, "overall_accuracy": 1.0},
         "licence": "Apache-2.0",
+        "calibration": {
+            "temperature": 1.5,
+            "ece": [0.1, 0.02],
+            "nll": [0.7, 0.6],
+            "data": "x",
+            "split": None,
+            "images": 3,
+            "pixels": 9,
+        },
         "changes": [{"step": 2, "changes": {"training.pretrained": [None, "/home/me/x.pth"], "data.root": ["a", "b"]}}],
         "published": {"name": "x", "miou": 40.0, "miou_multiscale": 41.0, "licence": "MIT", "url": "x"},
     }

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from semask.checkpoints.tensors import read_header
 from semask.prediction.processes import Processes, all_or_none, gathered, joined
 
 LINE = "semask: error: "
@@ -55,17 +56,27 @@ def error_line(text: str) -> str:
 def test_evaluate_shares_the_images(semask, trained, tmp_path):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "semask.cli"]
     corrupted = ["--corruptions", "snow", "--strengths", "4"] if find_spec("imagecorruptions") is not None else []
-    command = ["evaluate", trained, "--workers=0", "--device=cpu", "--precision=fp32", *corrupted, "--out"]
+    command = ["evaluate", trained, "--workers=0", "--device=cpu", "--precision=fp32", "--details", *corrupted]
+    made = {
+        name: [f"--calibrate={tmp_path / f'{name}.safetensors'}", f"--worst={tmp_path / name}", "--out"]
+        for name in ("one", "two")
+    }
     run = subprocess.run(
-        [*launcher, *map(str, command), str(tmp_path / "two.json")],
+        [*launcher, *map(str, [*command, *made["two"]]), str(tmp_path / "two.json")],
         check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300, capture_output=True, text=True,
     )  # fmt: skip
     assert run.stderr.count("precision fp32") == 1
-    assert run.stdout == semask(*command, tmp_path / "one.json").out
+    assert run.stdout == semask(*command, *made["one"], tmp_path / "one.json").out
     one, two = (json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8")) for name in ("one", "two"))
     assert (one.pop("processes"), two.pop("processes")) == (1, 2)
     assert two.pop("machine").startswith(one.pop("machine").split(",")[0])
     assert one == two
+    assert "calibrated" in one
+    assert one["details"]["calibration"]["ece"] > 0
+    assert read_header(tmp_path / "one.safetensors") == read_header(tmp_path / "two.safetensors")
+    pictures = [[path.read_bytes() for path in sorted((tmp_path / name).iterdir())] for name in ("one", "two")]
+    assert len(pictures[0]) == 3
+    assert pictures[0] == pictures[1]
 
 
 def test_evaluate_ends_everywhere_when_one_process_cannot_go_on(trained, scenes, tmp_path):
@@ -111,6 +122,7 @@ def test_a_process_that_dies_is_not_waited_for(tmp_path):
     script.write_text(
         """
 import os, signal
+from semask.checkpoints.tensors import read_header
 from semask.prediction.processes import all_or_none, joined
 
 with joined("cpu") as group:
