@@ -91,6 +91,7 @@ ARMS = {
     "global": Arm("SeMask, global everywhere", {"model.semantic_window": (None,) * 4}, base="semask"),
     "prior-0.1": Arm("SeMask, prior weight 0.1", {"loss.prior_weight": 0.1}, base="semask"),
     "prior-1": Arm("SeMask, prior weight 1", {"loss.prior_weight": 1.0}, base="semask"),
+    "class-weights": Arm("plain, class weights", {**PLAIN, "loss.class_weights": "effective"}),
     "plain-nano": Arm("Swin-nano from scratch, plain", {**SCRATCH, **PLAIN}, base="plain-nano"),
     "semask-nano": Arm("Swin-nano from scratch, SeMask", {**SCRATCH, "model.residual": "normed"}, base="plain-nano"),
     "plain-upernet": Arm("UPerNet decoder, plain", {**PLAIN, "model.decoder": "upernet"}, base="plain-upernet"),
