@@ -22,7 +22,9 @@ from semask.data.progress import Track, untracked
 from semask.data.source import Data, sample_names
 from semask.engines.catalog import is_exported
 from semask.engines.runtime import Runtime
+from semask.evaluation.groups import group_numbers
 from semask.evaluation.images import ImageCounts
+from semask.evaluation.interval_report import describe_intervals
 from semask.evaluation.report import describe, published_score, weights_of
 from semask.files.reporter import Reporter
 from semask.files.schema import require
@@ -71,6 +73,7 @@ def evaluate(
     split: str | None = None,
     object_255: bool | None = None,
     inference: Given = None,
+    groups: str | None = None,
     workers: int = 2,
     device: str | None = None,
     precision: Precision = "auto",
@@ -91,6 +94,8 @@ def evaluate(
         object_255: For masks of 0 and 255 with two classes: whether 255 is class 1 (true) or ignored (false).
         inference: How images are put through the model: an `Inference`, or only what differs from the recipe's, e.g.
             {"flip": True}.
+        groups: For the intervals, if images are not independent, such as the frames of a video: regular expression on
+            the name of an image, whose first group (or whole match) names the sequence.
         workers: Processes that load images.
         device: Where to run, e.g. cpu or cuda; None for the GPU if there is one (an exported file: the CPU).
         precision: fp32, bf16, or auto: bf16 where the device computes in it, else fp32. Scores in bf16 differ in the
@@ -102,7 +107,8 @@ def evaluate(
         The scores, and the report.
 
     Raises:
-        ValueError: If the checkpoint or the data can't be read, or their classes contradict each other.
+        ValueError: If the checkpoint or the data can't be read, their classes contradict each other, or `groups` finds
+            nothing in a name.
     """
     require(format, FormatName | None, "format")
     reporter = reporter or Reporter()
@@ -117,6 +123,8 @@ def evaluate(
             dataset.reading = dataset.reading.for_model(opened.config)
             check_classes(opened, dataset)
             dataset.require_decided()
+            names = tuple(names_of(dataset, Path(source.root).expanduser()))
+            grouped = group_numbers(names, groups)
         if len(set(gathered(choice.precision, group.world_size))) > 1:
             raise ValueError("precision auto is bf16 on some of the machines and fp32 on others: give --precision fp32")
         with all_or_none(group.world_size):
@@ -130,14 +138,16 @@ def evaluate(
             rank=group.rank,
             world_size=group.world_size,
             workers=workers,
-            names=tuple(names_of(dataset, Path(source.root).expanduser())),
+            names=names,
             track=reporter.track if group.rank == 0 else untracked,
         )
+    assert result.counts is not None
     report = {
         "weights": {**weights_of(model, path), "step": opened.metadata.get("step")},
         "data": {**dataclasses.asdict(source), "name": dataset.name, "images": result.images},
         "settings": dataclasses.asdict(settings),
         **describe(result, dataset.classes.names),
+        "intervals": describe_intervals(result.counts, grouped, groups),
         "prior_classes": prior_classes(opened),
         "precision": choice.precision,
         "published": published_score(opened, source, settings),
@@ -145,7 +155,6 @@ def evaluate(
         "machine": machine(next(opened.parameters()).device),
         "processes": group.world_size,
     }
-    assert result.counts is not None
     return dataclasses.replace(result, report=report, counts=dataclasses.replace(result.counts, report=report))
 
 
