@@ -20,6 +20,9 @@ FEWEST = 10
 _MOST_DRAWN = 2**20
 """Numbers in one of the arrays [r, N] that are in memory at a time."""
 
+_ROUNDING = 1e-12
+"""Below it a difference of scores is one of the last digits."""
+
 
 @dataclass(frozen=True)
 class Resampled:
@@ -56,10 +59,15 @@ def in_groups(areas: NDArray[Any], groups: NDArray[np.int64] | None) -> NDArray[
 def drawn(count: int, resamples: int, seed: int) -> Iterator[Floats]:
     """How often each of `count` units is drawn in each resample, [r, count] a time; the parts change no number."""
     random = np.random.default_rng(seed)
-    for begin in range(0, resamples, rows := max(_MOST_DRAWN // count, 1)):
-        r = min(rows, resamples - begin)
+    for r in parts(resamples, count):
         which = random.integers(0, count, (r, count)) + np.arange(r)[:, None] * count
         yield np.bincount(which.ravel(), minlength=r * count).reshape(r, count).astype(np.float64)
+
+
+def parts(rows: int, columns: int) -> list[int]:
+    """Cut an array of random numbers into parts of rows that fit into memory: their numbers of rows."""
+    most = max(_MOST_DRAWN // columns, 1)
+    return [min(most, rows - begin) for begin in range(0, rows, most)]
 
 
 def resample(
@@ -85,11 +93,12 @@ def resample(
     """
     where = [np.flatnonzero(union[:, :, k].any(axis=0)) for k in range(hit.shape[2])]
     value, error = _scores(np.ones((1, hit.shape[1])), hit, union, signs, where)
-    parts = [
+    found = [
         _scores(weights, hit, union, signs, where if classes else None)
         for weights in drawn(hit.shape[1], resamples, seed)
     ]
-    values, errors = (np.concatenate(x) for x in zip(*parts, strict=True))
+    values, errors = (np.concatenate(x) for x in zip(*found, strict=True))
+    values = np.where(np.abs(values - value) < _ROUNDING, value, values)
     return Resampled(value[0], error[0], values, errors)
 
 
@@ -119,7 +128,8 @@ def _scores(
     for k, units in enumerate(where or ()):
         change = a[:, :, k].T @ hit[:, units, k] - b[:, :, k].T @ union[:, units, k]
         error[:, k] = np.sqrt(np.einsum("rn,rn,rn->r", weights[:, units], change, change) * unbiased)
-    return np.column_stack([value, mean]), np.column_stack([error, mean_error])
+    error = np.column_stack([error, mean_error])
+    return np.column_stack([value, mean]), np.where(error < _ROUNDING, 0, error)
 
 
 def quantile(sizes: Floats, share: float) -> Floats:
