@@ -40,7 +40,10 @@ class Difference:
         interval: 95 % interval of the difference.
         p: Of the permutation test over images: how often swapped sides differ at least as much; None where there are
             too few images.
-        p_holm: p corrected by Holm for all classes that were tested; None for anything but a class.
+        p_both: The same for images and seeds together, if a side has several seeds: how often the errors that make the
+            interval are at least as large as the difference; None with one seed each.
+        p_holm: p_both, or p with one seed each, corrected by Holm for all classes that were tested; None for anything
+            but a class.
         error_images: Standard error because of the images.
         error_seeds: Standard error because of the seeds; None if no side has several.
         smallest: Smallest difference that would have been found with a probability of 80 %: half the width of the
@@ -52,6 +55,7 @@ class Difference:
     difference: float | None
     interval: Interval
     p: float | None = None
+    p_both: float | None = None
     p_holm: float | None = None
     error_images: float | None = None
     error_seeds: float | None = None
@@ -112,17 +116,16 @@ def paired(
     with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0: the sides are alike in all that was drawn
         drawn = (found.values - found.value) / found.errors * found.error  # [R, K + 1]
     error_seeds, drawn = _with_seeds(drawn, errors, [len(x) for x in sides], seed)
-    half = quantile(np.abs(drawn), LEVEL)
     p = _permuted([x.mean(axis=0) for x in (hit[:split], hit[split:], union[:split], union[split:])], swaps, seed)
     what = "images" if groups is None else "groups of images"
-    few = [too_few(int(count), what, "its label") for count in (together[0, ..., 1] > 0).sum(axis=0)]
-    means = [x.mean(axis=0) for x in sides]
+    labeled = [too_few(int(count), what, "its label") for count in (together[0, ..., 1] > 0).sum(axis=0)]
+    few = [*(too_few(units, what) or x for x in labeled), too_few(units, what)]
     made = [
         _difference(
-            means[0][k], means[1][k], half[k], found.error[k], None if error_seeds is None else error_seeds[k], p[k],
-            too_few(units, what) or (few[k] if k < len(few) else None),
+            float(sides[0][:, k].mean()), float(sides[1][:, k].mean()), drawn[:, k], float(found.error[k]),
+            None if error_seeds is None else float(error_seeds[k]), float(p[k]), few[k],
         )
-        for k in (range(len(half)) if classes else [-1])
+        for k in range(0 if classes else len(few) - 1, len(few))
     ]  # fmt: skip
     p_seeds, least = _seeds_permuted(sides[0][:, -1], sides[1][:, -1], seed)
     deviations = [float(x[:, -1].std(ddof=1)) if len(x) > 1 else None for x in sides]
@@ -154,7 +157,7 @@ def _with_seeds(
 
 
 def _permuted(means: list[Floats], swaps: int, seed: int) -> Floats:
-    """p of each class and the mean, [K + 1]: NaN for a class that a side lacks.
+    """P-values of each class and the mean, [K + 1]: NaN for a class that a side lacks.
 
     Args:
         means: Hit of the base and of the other side, and union of both, each [units, K], means over the seeds.
@@ -175,7 +178,7 @@ def _permuted(means: list[Floats], swaps: int, seed: int) -> Floats:
 
 
 def _seeds_permuted(base: Floats, other: Floats, seed: int) -> tuple[float | None, float | None]:
-    """p of dealing the seeds [S] to the sides in another way, and the smallest that is possible."""
+    """P-value of dealing the seeds [S] to the sides in another way, and the smallest that is possible."""
     if min(len(base), len(other)) < 2:
         return None, None
     scores = np.concatenate([base, other])
@@ -198,35 +201,38 @@ def _seeds_permuted(base: Floats, other: Floats, seed: int) -> tuple[float | Non
 
 
 def _difference(
-    base: float, other: float, half: float, error: float, error_seeds: float | None, p: float, few: str | None
+    base: float, other: float, drawn: Floats, error: float, error_seeds: float | None, p: float, few: str | None
 ) -> Difference:
-    difference = float(other - base)
+    """A difference, of the errors [R] that were drawn and the p of the permutation test."""
+    difference = other - base
     if math.isnan(difference):
-        found = [None if math.isnan(x) else float(x) for x in (base, other)]
+        found = [None if math.isnan(x) else x for x in (base, other)]
         return Difference(found[0], found[1], None, Interval(None, None, "a side does not have the class"))
-    made = Difference(
-        float(base), float(other), difference, Interval(None, None, few), error_images=float(error),
-        error_seeds=None if error_seeds is None else float(error_seeds),
-    )  # fmt: skip
+    none = Interval(None, None, few)
+    made = Difference(base, other, difference, none, error_images=error, error_seeds=error_seeds)
     if few is not None:
         return made
+    sizes = np.abs(drawn)
+    half = float(quantile(sizes, LEVEL))
     if not math.isfinite(half):
         alike = "the sides are alike in all images, or in nearly all"
-        return replace(made, interval=Interval(None, None, alike), p=float(p))
+        return replace(made, interval=Interval(None, None, alike), p=p)
+    extreme = np.count_nonzero(sizes >= abs(difference) - _ROUNDING)
     return replace(
         made,
-        interval=Interval(difference - float(half), difference + float(half)),
-        p=float(p),
-        smallest=float(half) + POWER_80 * math.hypot(error, error_seeds or 0.0),
+        interval=Interval(difference - half, difference + half),
+        p=p,
+        p_both=None if error_seeds is None else (1 + extreme) / (1 + np.count_nonzero(~np.isnan(sizes))),
+        smallest=half + POWER_80 * math.hypot(error, error_seeds or 0.0),
     )
 
 
 def _corrected(classes: list[Difference]) -> tuple[Difference, ...]:
     """Differences of classes with p corrected for their number."""
-    tested = [k for k, x in enumerate(classes) if x.p is not None]
-    for k, p in zip(tested, holm([classes[k].p or 0.0 for k in tested]), strict=True):
-        classes[k] = replace(classes[k], p_holm=p)
-    return tuple(classes)
+    p = {k: x.p_both if x.p_both is not None else x.p for k, x in enumerate(classes)}
+    tested = {k: value for k, value in p.items() if value is not None}
+    of_all = dict(zip(tested, holm(list(tested.values())), strict=True))
+    return tuple(replace(x, p_holm=of_all.get(k)) for k, x in enumerate(classes))
 
 
 def holm(p: list[float]) -> list[float]:

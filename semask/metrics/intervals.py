@@ -93,9 +93,7 @@ def intervals(
         _interval(low[k], high[k], few=too_few(int(having[k]), "images" if groups is None else "groups", "its label"))
         for k in range(K if classes else 0)
     ]
-    return Intervals(
-        _interval(low[-1], high[-1]), _interval(of_pixels[0][-1], of_pixels[1][-1]), tuple(iou), units
-    )
+    return Intervals(_interval(low[-1], high[-1]), _interval(of_pixels[0][-1], of_pixels[1][-1]), tuple(iou), units)
 
 
 def too_few(units: int, what: str, of: str | None = None) -> str | None:
