@@ -173,9 +173,11 @@ def meaning(found: "Comparison", pair: "Pair") -> list[str]:
             lines.append(f"p of the permutation test, for these trained models and other images: {written(miou.p)}.")
     if scores.p_seeds is not None and scores.least_p_seeds is not None:
         lines.append(
-            f"p of dealing the seeds to the sides in another way, on these images: {written(scores.p_seeds)} (so few seeds give at least "
+            f"p of dealing the seeds to the sides in another way, on these images: {written(scores.p_seeds)} (so few "
+            "seeds give at least "
             f"{written(scores.least_p_seeds)})."
         )
     if None in scores.seed_deviation:
-        lines.append("A side with one seed: nothing says what training it again would change.")
+        said = "is taken to change it as much as the other side" if seeds else "may change it: several seeds would say"
+        lines.append(f"A side with one seed: training it again {said}.")
     return lines

@@ -2,9 +2,11 @@
 
 The images are paired: each resample draws the same images for both sides, so that what is hard for both cancels out.
 The interval of a difference adds two independent errors, both drawn R times: that of the images (bootstrap-t, see
-`semask.metrics.intervals`), and, for a side of several seeds, that of the seeds: Student's t with S - 1 degrees of
-freedom times standard deviation / sqrt(S). (Drawing 2 to 5 seeds again would make their error too small, by the factor
-sqrt((S - 1) / S) and more for the tails.) The test swaps the counts of the sides in random images: if the sides are
+`semask.metrics.intervals`), and, if a side has several seeds, that of the seeds, as in Student's test of two samples: t
+with S_base + S_other - 2 degrees of freedom times the standard deviation between seeds, which is taken to be the same
+on both sides. (Drawing 2 to 5 seeds again would make their error too small, by the factor sqrt((S - 1) / S) and more
+in the tails.) What differs from seed to seed in each image is in both errors, so it is taken out of that of the
+images. The test swaps the counts of the sides in random images: if the sides are
 alike, a swap changes nothing but chance. Sources: E. Noreen, Computer-intensive methods for testing hypotheses (1989);
 B. Phipson and G. Smyth, Permutation p-values should never be zero (2010); S. Holm, A simple sequentially rejective
 multiple test procedure (1979).
@@ -14,7 +16,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +47,8 @@ class Difference:
         p_holm: p_both, or p with one seed each, corrected by Holm for all classes that were tested; None for anything
             but a class.
         error_images: Standard error because of the images.
-        error_seeds: Standard error because of the seeds; None if no side has several.
+        error_seeds: Standard error because of the seeds, with what they change in single images; None with one seed
+            each.
         smallest: Smallest difference that would have been found with a probability of 80 %: half the width of the
             interval + 0.84 standard errors. With one seed and many images that is (1.96 + 0.84) standard errors.
     """
@@ -112,18 +115,20 @@ def paired(
     found = resample(hit, union, signs, resamples=resamples, seed=seed, classes=classes)
     of_seeds = _scores(hit.sum(axis=1), union.sum(axis=1))  # [S, K + 1]
     sides = of_seeds[:split], of_seeds[split:]
-    errors = [x.std(axis=0, ddof=1) / math.sqrt(len(x)) if len(x) > 1 else None for x in sides]
+    between = _between_seeds(hit, union, split)
+    error_images = np.sqrt(np.maximum(found.error**2 - between.in_images, 0))
     with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0: the sides are alike in all that was drawn
-        drawn = (found.values - found.value) / found.errors * found.error  # [R, K + 1]
-    error_seeds, drawn = _with_seeds(drawn, errors, [len(x) for x in sides], seed)
+        drawn = (found.values - found.value) / found.errors * error_images  # [R, K + 1]
+    if between.error is not None:
+        drawn += np.random.default_rng([seed, 1]).standard_t(between.degrees, resamples)[:, None] * between.error
     p = _permuted([x.mean(axis=0) for x in (hit[:split], hit[split:], union[:split], union[split:])], swaps, seed)
     what = "images" if groups is None else "groups of images"
     labeled = [too_few(int(count), what, "its label") for count in (together[0, ..., 1] > 0).sum(axis=0)]
     few = [*(too_few(units, what) or x for x in labeled), too_few(units, what)]
     made = [
         _difference(
-            float(sides[0][:, k].mean()), float(sides[1][:, k].mean()), drawn[:, k], float(found.error[k]),
-            None if error_seeds is None else float(error_seeds[k]), float(p[k]), few[k],
+            float(sides[0][:, k].mean()), float(sides[1][:, k].mean()), drawn[:, k], float(error_images[k]),
+            None if between.error is None else float(between.error[k]), float(p[k]), few[k],
         )
         for k in range(0 if classes else len(few) - 1, len(few))
     ]  # fmt: skip
@@ -140,20 +145,36 @@ def _scores(hits: Floats, all_: Floats) -> Floats:
     return np.concatenate([iou, mean[..., None]], axis=-1)
 
 
-def _with_seeds(
-    drawn: Floats, errors: list[Floats | None], counts: list[int], seed: int
-) -> tuple[Floats | None, Floats]:
-    """Standard errors because of the seeds [K + 1], and drawn errors of the images [R, K + 1] with those of the seeds.
+class _BetweenSeeds(NamedTuple):
+    """What is due to the seeds, [K + 1] each.
 
-    One draw of each side serves all classes. Where the sides are alike in all images, nothing was drawn (NaN).
+    Attributes:
+        error: Standard error of the difference because of the seeds; None with one seed each.
+        degrees: Degrees of freedom of it.
+        in_images: Squared standard error of what the seeds change in single images, which is a part of both errors.
     """
-    random = np.random.default_rng([seed, 1])
-    total: Floats | None = None
-    for error, count in zip(errors, counts, strict=True):
-        if error is not None:
-            drawn = drawn + random.standard_t(count - 1, len(drawn))[:, None] * error
-            total = error**2 if total is None else total + error**2
-    return None if total is None else np.sqrt(total), drawn
+
+    error: Floats | None
+    degrees: int
+    in_images: Floats | float
+
+
+def _between_seeds(hit: Floats, union: Floats, split: int) -> _BetweenSeeds:
+    """Standard deviation between seeds, of those of both sides: hit and union [S, units, K], `split` of the base."""
+    seeds, units = hit.shape[:2]
+    sides = slice(split), slice(split, None)
+    degrees, share = seeds - 2, 1 / split + 1 / (seeds - split)
+    if degrees == 0:
+        return _BetweenSeeds(None, 0, 0.0)
+    scores = _scores(hit.sum(axis=1), union.sum(axis=1))  # [S, K + 1]
+    squares = sum(((scores[own] - scores[own].mean(axis=0)) ** 2).sum(axis=0) for own in sides)
+    total = np.maximum(union.sum(axis=1, keepdims=True), 1)
+    change = (hit - hit.sum(axis=1, keepdims=True) / total * union) / total  # [S, units, K]
+    occurs = union.any(axis=1, keepdims=True).sum(axis=2, keepdims=True)
+    change = np.concatenate([change, change.sum(axis=2, keepdims=True) / np.maximum(occurs, 1)], axis=2)
+    in_images = sum(((change[own] - change[own].mean(axis=0)) ** 2).sum(axis=(0, 1)) for own in sides)
+    unbiased = units / max(units - 1, 1)
+    return _BetweenSeeds(np.sqrt(squares / degrees * share), degrees, in_images / degrees * share * unbiased)
 
 
 def _permuted(means: list[Floats], swaps: int, seed: int) -> Floats:
