@@ -141,7 +141,8 @@ def _scores(hits: Floats, all_: Floats) -> Floats:
     """IoU of each class and their mean, [..., K + 1]; NaN for a class that does not occur."""
     occurs = all_ > 0
     iou = np.divide(hits, all_, out=np.full_like(hits, np.nan), where=occurs)
-    mean = np.where(occurs, iou, 0).sum(axis=-1) / np.maximum(occurs.sum(axis=-1), 1)
+    count = occurs.sum(axis=-1).astype(np.float64)
+    mean = np.where(occurs, iou, 0).sum(axis=-1) / np.where(count > 0, count, np.nan)
     return np.concatenate([iou, mean[..., None]], axis=-1)
 
 

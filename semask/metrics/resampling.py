@@ -115,7 +115,8 @@ def _scores(
         iou = hits / all_  # NaN: the class does not occur
         scale = signs[:, None, None] / all_
     occurs = all_ > 0
-    count = np.maximum(occurs.sum(axis=2), 1)  # [S, r]
+    count = occurs.sum(axis=2).astype(np.float64)  # [S, r]
+    count[count == 0] = np.nan  # no class, no mean
     value = np.einsum("s,srk->rk", signs, iou)
     mean = signs @ (np.where(occurs, iou, 0).sum(axis=2) / count)
     a = np.where(occurs, scale, 0)
@@ -128,8 +129,8 @@ def _scores(
     for k, units in enumerate(where or ()):
         change = a[:, :, k].T @ hit[:, units, k] - b[:, :, k].T @ union[:, units, k]
         error[:, k] = np.sqrt(np.einsum("rn,rn,rn->r", weights[:, units], change, change) * unbiased)
-    error = np.column_stack([error, mean_error])
-    return np.column_stack([value, mean]), np.where(error < _ROUNDING, 0, error)
+    value, error = np.column_stack([value, mean]), np.column_stack([error, mean_error])
+    return value, np.where(np.isnan(value), np.nan, np.where(error < _ROUNDING, 0, error))
 
 
 def quantile(sizes: Floats, share: float) -> Floats:
