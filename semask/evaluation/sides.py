@@ -1,6 +1,6 @@
 """The sides of a comparison: what was counted in each image, by one model or by several seeds of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ MOST_NUMBERS = 2**27
 MOST_PIXELS = 2**52
 """Pixels of all images, so that sums are exact."""
 MOST_SIZES = 16
+MOST_BYTES = 2**32
+"""Bytes of the files of a side, unpacked."""
 SIZES = "sizes"
 """Name in `ImageCounts.details` of hit, missed and wrong pixels by object size, [N, S, K, 3]."""
 
@@ -62,7 +64,7 @@ def side_of(source: Any, number: int, evaluate: Callable[[str | Path], ImageCoun
         files = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else []
         _require_few(len(files), str(source))
         if files:
-            return Side(str(source), tuple(read_counts(file) for file in files))
+            return Side(str(source), tuple(_read(files, str(source))))
         return Side(str(source), (read_counts(path) if path.suffix == SUFFIX else evaluate(source),))
     if not isinstance(source, Sequence) or not source:
         raise ValueError(f"side {number} is {one_line(repr(source), longest=80)}: give a file, a folder or a list")
@@ -70,6 +72,17 @@ def side_of(source: Any, number: int, evaluate: Callable[[str | Path], ImageCoun
     parts = [side_of(one, number, evaluate) for one in source]
     more = f" and {len(parts) - 1} more" if len(parts) > 1 else ""
     return Side(f"{parts[0].name}{more}", tuple(counts for part in parts for counts in part.seeds))
+
+
+def _read(files: Sequence[Path], name: str) -> Iterator[ImageCounts]:
+    """Read the files of several seeds, as long as they fit into memory."""
+    held = 0
+    for file in files:
+        counts = read_counts(file)
+        held += counts.confusion.nbytes + sum(values.nbytes for values in counts.details.values())
+        if held > MOST_BYTES:
+            raise ValueError(f"{one_line(name)}: its files are larger than {MOST_BYTES:,} bytes together: give fewer")
+        yield counts
 
 
 def _require_few(seeds: int, name: str) -> None:
