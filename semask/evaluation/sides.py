@@ -43,7 +43,8 @@ class Side:
         """The same by object size, [S, N, sizes, K, 3]; a class that is not labeled in a size does not occur there."""
         hit, missed, wrong = np.moveaxis(np.stack([counts.details[SIZES] for counts in self.seeds]), -1, 0)
         areas = np.stack([hit, hit + missed, hit + wrong], axis=-1).astype(np.int64)
-        return areas * (areas[..., 1].sum(axis=(0, 1)) > 0)[..., None]
+        areas[:, :, areas[..., 1].sum(axis=(0, 1)) == 0] = 0
+        return areas
 
 
 def side_of(source: Any, number: int, evaluate: Callable[[str | Path], ImageCounts]) -> Side:

@@ -95,16 +95,8 @@ def test_pictures_need_the_checkpoints(semask, two, tmp_path):
 
 def test_pictures_and_checkpoints(semask, trained, tmp_path):
     semask("evaluate", trained, "--workers=0", "--device=cpu", f"--images={tmp_path / 'a.npz'}")
-    semask(
-        *("compare", tmp_path / "a.npz", trained, "--workers=0", "--device=cpu", "--flip"),
-        *(
-            "--pictures",
-            tmp_path / "pictures",
-            "--top=1",
-            "--data",
-            read_counts(tmp_path / "a.npz").report["data"]["root"],
-        ),
-    )
+    options = ("--workers=0", "--device=cpu", "--flip", "--pictures", tmp_path / "pictures", "--top=1")
+    semask("compare", tmp_path / "a.npz", trained, *options)
     assert len(list((tmp_path / "pictures").iterdir())) == 1
 
 
