@@ -196,7 +196,7 @@ def test_quantiles():
 
 
 def test_the_true_value_is_held():
-    """95 % of 300 studies, within three standard errors; benchmarks/coverage.py looks closer."""
+    """95 % of 300 studies, within three standard errors; benchmarks/interval_coverage.py looks closer."""
     everything = made(20_000, seed=1)
     hit, union = unions(everything.sum(axis=0))
     truth = (hit / union).mean()

@@ -1,8 +1,8 @@
 """Whether the 95 % intervals hold the true value in 95 % of studies, and the 5 % tests find a difference in 5 %.
 
-    OMP_NUM_THREADS=1 python benchmarks/coverage.py --studies 1000 --tables scores
-    OMP_NUM_THREADS=1 python benchmarks/coverage.py --studies 500 --tables comparisons
-    OMP_NUM_THREADS=1 python benchmarks/coverage.py --studies 20 --resamples 200    # whether it runs
+    OMP_NUM_THREADS=1 python benchmarks/interval_coverage.py --studies 1000 --tables scores
+    OMP_NUM_THREADS=1 python benchmarks/interval_coverage.py --studies 500 --tables comparisons
+    OMP_NUM_THREADS=1 python benchmarks/interval_coverage.py --studies 20 --resamples 200    # whether it runs
 
 Each study draws images of a made-up kind: 11 classes, of which some are large and in every image and one is in 6 % of
 them; IoU from 0.2 to 0.92. Its true IoU is that of 400,000 images. Images of a sequence are alike: all that makes an
@@ -30,6 +30,8 @@ PRESENT = np.array([0.99, 0.99, 0.98, 0.95, 0.9, 0.8, 0.6, 0.4, 0.25, 0.12, 0.06
 PIXELS = 1000 * np.array([30, 25, 20, 8, 6, 4, 3, 2, 1.5, 1, 0.8])
 QUALITY = np.array([0.95, 0.9, 0.93, 0.8, 0.85, 0.7, 0.6, 0.5, 0.45, 0.6, 0.3])
 CLASSES = len(PIXELS)
+TRUE_DRAWS = (20_000, 20)
+"""Images that the true scores are of, and how many times."""
 ALIKE = 0.7
 """Correlation of the images of a sequence."""
 
@@ -69,7 +71,8 @@ def draw(random: np.random.Generator, sequences: int, frames: int = 1, models: i
 def true_scores() -> Array:
     """IoU of the classes, their mean, and overall accuracy, over 400,000 images: [K + 2]."""
     random = np.random.default_rng(2**20)
-    total = sum(draw(random, 20_000)[0, 0].sum(axis=0) for _ in range(20))
+    images, times = TRUE_DRAWS
+    total = sum(draw(random, images)[0, 0].sum(axis=0) for _ in range(times))
     hit, union = unions(np.asarray(total))
     iou = hit / union
     return np.append(iou, [iou.mean(), hit.sum() / np.asarray(total)[:, 1].sum()])
@@ -127,7 +130,7 @@ def coverage_of_scores(studies: int, resamples: int) -> None:
     truth = true_scores()
     print("True IoU: " + ", ".join(f"{x:.3f}" for x in truth[:CLASSES]) + f"; mean {truth[CLASSES]:.3f}\n")
     print("| 95 % interval | mIoU, % | accuracy, % | classes, % | classes with one |\n|---|---|---|---|---|")
-    for sequences, frames in ((30, 1), (50, 1), (100, 1), (300, 1), (12, 10), (30, 10)):
+    for sequences, frames in ((30, 1), (50, 1), (100, 1), (300, 1), (12, 10), (30, 10), (100, 10)):
         random = np.random.default_rng(sequences * frames)
         numbers = np.repeat(np.arange(sequences), frames)
         ways = {"images": None} if frames == 1 else {"images": None, "sequences": numbers}
