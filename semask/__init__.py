@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from semask.encoders.library import attach as attach
     from semask.engines.export import export as export
     from semask.engines.runtime import load_exported as load_exported
+    from semask.evaluation.comparison import Comparison as Comparison
+    from semask.evaluation.comparison import compare as compare
     from semask.evaluation.evaluate import Evaluation as Evaluation
     from semask.evaluation.evaluate import evaluate as evaluate
     from semask.losses.mask import MaskLoss as MaskLoss
@@ -67,6 +69,7 @@ _HOMES = {
     "Backbone": "semask.encoders.backbone",
     "Callback": "semask.training.callbacks",
     "Classes": "semask.data.classes",
+    "Comparison": "semask.evaluation.comparison",
     "ConfusionMatrix": "semask.metrics.confusion",
     "Data": "semask.data.source",
     "Decoder": "semask.decoders.decoder",
@@ -91,6 +94,7 @@ _HOMES = {
     "accelerate": "semask.acceleration.accelerate",
     "attach": "semask.encoders.library",
     "build": "semask.builder",
+    "compare": "semask.evaluation.comparison",
     "convert": "semask.checkpoints.converting",
     "evaluate": "semask.evaluation.evaluate",
     "export": "semask.engines.export",

@@ -16,7 +16,9 @@ VERBS = commands()
 
 
 def test_help_names_every_verb(semask):
-    assert list(VERBS) == ["convert", "demo", "doctor", "evaluate", "export", "info", "predict", "recipes", "train"]
+    assert list(VERBS) == [
+        *("compare", "convert", "demo", "doctor", "evaluate", "export", "info", "predict", "recipes", "train")
+    ]
     shown = semask("--help").out
     for verb, help in VERBS.items():
         assert f"  {verb} " in shown
@@ -102,7 +104,7 @@ def test_a_traceback_on_request(monkeypatch):
 FIELDS = [field.name for field in dataclasses.fields(Inference)]
 
 
-@pytest.mark.parametrize("verb", ["evaluate", "predict"])
+@pytest.mark.parametrize("verb", ["compare", "evaluate", "predict"])
 def test_every_setting_of_inference_is_an_option(verb):
     names = {name for action in describe(verb).parser._actions for name in action.option_strings}
     assert {f"--{name}" for name in FIELDS} <= names
@@ -143,7 +145,7 @@ HEAVY = {"torch", "torchvision", "timm", "accelerate", "rich"}
         (["train", "--help"], 0, None),
         *(
             (([verb, "--help"]), 0, ())
-            for verb in ("convert", "demo", "doctor", "evaluate", "export", "info", "predict")
+            for verb in ("compare", "convert", "demo", "doctor", "evaluate", "export", "info", "predict")
         ),
     ],
     ids=str,

@@ -37,17 +37,27 @@ def score_table(metrics: Mapping[str, Any], *, title: str) -> "Table":
 
     from semask.metrics.confusion import percent
 
+    intervals = metrics.get("intervals")
     table = Table(title=title)
     table.add_column("class")
-    for column in ("IoU %", "accuracy %", "pixels"):
-        table.add_column(column, justify="right")
-    for row in metrics["classes"]:
-        table.add_row(
-            shown(row["name"], longest=60), percent(row["iou"]), percent(row["accuracy"]), f"{row['pixels']:,}"
-        )
+    for column in ("IoU %", *(["95 %"] if intervals is not None else []), "accuracy %", "pixels"):
+        table.add_column(column, justify="right", no_wrap=True)
+    of_classes = [[interval_text(x)] for x in intervals["classes"]] if intervals is not None else None
+    for index, row in enumerate(metrics["classes"]):
+        between = of_classes[index] if of_classes is not None else []
+        numbers = (percent(row["iou"]), *between, percent(row["accuracy"]), f"{row['pixels']:,}")
+        table.add_row(shown(row["name"], longest=60), *numbers)
     table.add_section()
-    table.add_row("mean", percent(metrics["miou"]), percent(metrics["mean_accuracy"]), "")
+    between = [interval_text(intervals["miou"])] if intervals is not None else []
+    table.add_row("mean", percent(metrics["miou"]), *between, percent(metrics["mean_accuracy"]), "")
     return table
+
+
+def interval_text(interval: Mapping[str, Any]) -> str:
+    """Write an interval of shares in percent; a dash if there is none."""
+    if interval["low"] is None:
+        return "-"
+    return f"{100 * interval['low']:.1f} to {100 * interval['high']:.1f}"
 
 
 def confusion_lines(metrics: Mapping[str, Any], count: int = 5) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semask.commands.console import ConsoleReporter, confusion_lines, make_console, score_table
+from semask.commands.console import ConsoleReporter, confusion_lines, interval_text, make_console, score_table
 from semask.data.catalog import FormatName
 from semask.files.text import shown
 from semask.settings.details import DetailOptions
@@ -34,6 +34,7 @@ def evaluate(
     measures: DetailOptions,
     native: bool = False,
     multiscale: bool = False,
+    groups: str | None = None,
     workers: int = 2,
     device: str | None = None,
     precision: Precision = "auto",
@@ -66,6 +67,8 @@ def evaluate(
         measures: Settings of the details; one of them asks for the details too.
         native: Leave images at the size of their file, whatever the recipe's scale.
         multiscale: The published ratios, 0.5, 0.75, 1, 1.25, 1.5 and 1.75, and flip.
+        groups: For the 95 % intervals, if images are not independent, such as the frames of a video: regular expression
+            on the name of an image, whose first group (or whole match) names the sequence, e.g. "([^/_]+)_".
         workers: Processes that load images.
         device: Where to run, e.g. cpu or cuda; null for the GPU if there is one (an exported file: the CPU).
         precision: fp32, bf16 (less time and memory where the device computes in it), or auto: bf16 where the device
@@ -101,6 +104,7 @@ def evaluate(
         inference=changes,
         corruptions=corruptions,
         strengths=strengths,
+        groups=groups,
         workers=workers,
         device=device,
         precision=precision,
@@ -147,14 +151,17 @@ def print_report(report: Mapping[str, Any]) -> None:
     table = score_table(report, title=f"{file} on {data}, {report['data']['images']} images")
     if report["published"] is not None:
         published = report["published"]
-        table.add_row(f"published, {published['protocol']}", percent(published["miou"]), "", "")
-    table.add_row("all pixels", "", percent(report["overall_accuracy"]), "")
-    for stage, miou in enumerate(report["prior_miou"], start=1):
-        table.add_row(f"prior of semantic layer {stage}, mean", percent(miou), "", "")
+        table.add_row(f"published, {published['protocol']}", percent(published["miou"]), "", "", "")
+    intervals = report["intervals"]
+    table.add_row("all pixels", "", "", percent(report["overall_accuracy"]), "")
+    priors = zip(report["prior_miou"], intervals["prior_miou"], strict=True)
+    for stage, (miou, interval) in enumerate(priors, start=1):
+        table.add_row(f"prior of semantic layer {stage}, mean", percent(miou), interval_text(interval), "", "")
     if not report["prior_miou"] and report["prior_classes"] != len(report["classes"]):
         table.caption = f"priors not evaluated: they have {report['prior_classes']} classes"
     console = make_console(stderr=False)
     console.print(table)
+    console.print(interval_line(intervals))
     for line in confusion_lines(report):
         console.print(line)
     if "details" in report:
@@ -229,3 +236,12 @@ def corruption_table(report: Mapping[str, Any]) -> "Table":
     means = [None if None in column else sum(column) / len(column) for column in columns]
     table.add_row("mean", *map(percent, means), percent(report["mean_miou"]), percent(report["relative_miou"]))
     return table
+
+
+def interval_line(intervals: Mapping[str, Any]) -> str:
+    """Say what the intervals are, or why there are none."""
+    if intervals["miou"]["reason"] is not None:
+        return f"No 95 % intervals: {intervals['miou']['reason']}"
+    if intervals["groups"] is None:
+        return f"95 %: on other images of this kind, if these {intervals['units']} are independent of each other"
+    return f"95 %: on other images of this kind, from {intervals['units']} groups of images"

@@ -26,7 +26,9 @@ from semask.engines.runtime import Runtime
 from semask.evaluation.corruptions import Corrupted, Robustness, grid_of, require_images
 from semask.evaluation.details import without_sample
 from semask.evaluation.extras import Extras
+from semask.evaluation.groups import group_numbers
 from semask.evaluation.images import ImageCounts
+from semask.evaluation.interval_report import describe_intervals
 from semask.evaluation.report import describe, published_score, weights_of
 from semask.files.reporter import Reporter
 from semask.files.schema import require
@@ -80,6 +82,7 @@ def evaluate(
     inference: Given = None,
     corruptions: str | Sequence[str] | None = None,
     strengths: Sequence[int] | None = None,
+    groups: str | None = None,
     workers: int = 2,
     device: str | None = None,
     precision: Precision = "auto",
@@ -106,6 +109,8 @@ def evaluate(
         corruptions: Evaluate on corrupted images too: "all", or names of corruptions (`CORRUPTIONS` of
             `semask.evaluation.corruptions`) or their kinds noise, blur, weather and digital.
         strengths: Strengths of the corruptions, 1 to 5; None for all five.
+        groups: For the intervals, if images are not independent, such as the frames of a video: regular expression on
+            the name of an image, whose first group (or whole match) names the sequence.
         workers: Processes that load images.
         device: Where to run, e.g. cpu or cuda; None for the GPU if there is one (an exported file: the CPU).
         precision: fp32, bf16, or auto: bf16 where the device computes in it, else fp32. Scores in bf16 differ in the
@@ -122,7 +127,8 @@ def evaluate(
         The scores, and the report.
 
     Raises:
-        ValueError: If the checkpoint or the data can't be read, or their classes contradict each other.
+        ValueError: If the checkpoint or the data can't be read, their classes contradict each other, or `groups` finds
+            nothing in a name.
     """
     require(format, FormatName | None, "format")
     grid = grid_of(corruptions, strengths)
@@ -142,6 +148,8 @@ def evaluate(
             dataset.require_decided()
             if grid is not None:
                 require_images(dataset)
+            names = tuple(names_of(dataset, Path(source.root).expanduser()))
+            grouped = group_numbers(names, groups)
         if len(set(gathered(choice.precision, group.world_size))) > 1:
             raise ValueError("precision auto is bf16 on some of the machines and fp32 on others: give --precision fp32")
         with all_or_none(group.world_size):
@@ -149,7 +157,6 @@ def evaluate(
                 tell(choice, reporter)
                 lines = [diagnostics.unread_line("val", dataset), diagnostics.unlabeled_line("val", dataset)]
                 reporter.warn([*lines, *diagnostics.notes_of(dataset), diagnostics.dark_images_line(dataset)])
-        names = tuple(names_of(dataset, Path(source.root).expanduser()))
         track = reporter.track if group.rank == 0 else untracked
         predictor = Predictor(opened, settings)
         measures = extras.measures(predictor, dataset)
@@ -180,6 +187,7 @@ def evaluate(
         "settings": dataclasses.asdict(settings),
         **describe(result, dataset.classes.names),
         **found,
+        "intervals": describe_intervals(result.counts, grouped, groups),
         "prior_classes": prior_classes(opened),
         "corruptions": result.robustness.report() if result.robustness is not None else None,
         "precision": choice.precision,

@@ -112,5 +112,5 @@ class Extras:
         if write and self.worst is not None:
             assert self.details is not None
             indices = [one.place for one in worst_images(counts, self.details.worst_images)]
-            write_pictures(self.worst, predictor, dataset, counts.names, indices)
+            write_pictures(self.worst, [predictor], dataset, counts.names, indices)
         return report

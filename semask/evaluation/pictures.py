@@ -1,5 +1,6 @@
 """Pictures of single images: image, label, prediction, and where the two differ."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,13 +46,17 @@ def picture_row(
 
 
 def write_pictures(
-    folder: str | Path, predictor: Predictor, dataset: SegmentationDataset, names: Sequence[str], indices: Sequence[int]
+    folder: str | Path,
+    predictors: Sequence[Predictor],
+    dataset: SegmentationDataset,
+    names: Sequence[str],
+    indices: Sequence[int],
 ) -> list[Path]:
     """Predict some images again, and write a picture of each: NUMBER_NAME.jpg, in the given order.
 
     Args:
         folder: Where to.
-        predictor: Model, and how images are put through it.
+        predictors: Models, and how images are put through them.
         dataset: Images with labels.
         names: Names of all of them.
         indices: Which to write.
@@ -63,9 +68,10 @@ def write_pictures(
     for number, index in enumerate(indices, start=1):
         image, label = dataset[index]
         size = (label.shape[-2], label.shape[-1])
-        prediction = label_map(predictor.views(image)[0], size)[0].cpu().numpy()
-        drawn = picture_row(image.permute(1, 2, 0).numpy(), label.numpy(), [prediction], dataset.classes)
-        path = Path(folder) / f"{number:02}_{names[index].rpartition('/')[2][:_MOST_OF_NAME]}.jpg"
+        predictions = [label_map(x.views(image)[0], size)[0].cpu().numpy() for x in predictors]
+        drawn = picture_row(image.permute(1, 2, 0).numpy(), label.numpy(), predictions, dataset.classes)
+        safe = re.sub(r"[^\w.@#-]", "_", names[index].rpartition("/")[2])[:_MOST_OF_NAME]
+        path = Path(folder) / f"{number:02}_{safe}.jpg"
         write_whole(path, encoded(drawn, "JPEG", quality=90))
         written.append(path)
     return written
