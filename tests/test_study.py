@@ -21,9 +21,10 @@ def study():
         patch.syspath_prepend(str(STUDY))
         import arms
         import run
+        import table
 
-        yield argparse.Namespace(arms=arms, run=run)
-        for name in ("arms", "run"):
+        yield argparse.Namespace(arms=arms, run=run, table=table)
+        for name in ("arms", "run", "table"):
             sys.modules.pop(name, None)
 
 
@@ -98,11 +99,27 @@ def test_runs_are_resumed_and_compared(study, scenes, tmp_path, monkeypatch):
     counts = read_counts(given.results / "semask-nano-0.npz")
     said = json.loads((given.results / "semask-nano-0.json").read_text(encoding="utf-8"))
     assert np.array(said["scales"]).shape == (4, 1)
+    monkeypatch.setattr(
+        sys, "argv", ["table.py", str(given.results), "--groups", "(.*)", "--out", str(tmp_path / "table.md")]
+    )
+    study.table.main()
+    lines = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:4]] == [
+        "| Swin-nano from scratch, plain",
+        "| Swin-nano from scratch, SeMask",
+    ]
+    exits = [line.split(" | ") for line in lines if "prior of stage" in line or "| masks |" in line]
+    cost = [float(row[2]) for row in exits if "SeMask" in row[0]]
+    assert len(cost) == 5
+    assert cost == sorted(cost)  # a later exit costs more
     study.run.run("semask-nano", study.arms.ARMS["semask-nano"], 0, given)  # all steps are done: only evaluated again
     assert (read_counts(given.results / "semask-nano-0.npz").confusion == counts.confusion).all()
 
 
 def test_a_tenth_of_the_images(study, scenes, tmp_path):
-    data = study.run.settings_of(study.arms.ARMS["plain-tenth"], 0, options(data=scenes, out=tmp_path))["data"]
+    arm = study.arms.ARMS["plain-tenth"]
+    whole = study.run.settings_of(arm, 0, options(data=scenes))["data"]
+    data = study.run.part_of(whole, arm.share, tmp_path)
+    assert study.run.part_of(whole, arm.share, tmp_path) == data  # it is there
     assert len(data.dataset("train")) == 1
     assert len(data.dataset("val")) == 3

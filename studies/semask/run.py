@@ -43,6 +43,8 @@ def main() -> None:
 def run(name: str, arm: Arm, seed: int, options: argparse.Namespace) -> None:
     """Train an arm with a seed, or go on with it, and evaluate the last step's weights."""
     sections = settings_of(arm, seed, options)
+    if arm.share < 1:
+        sections["data"] = part_of(sections["data"], arm.share, options.out)
     model = model_of(arm, sections, seed)
     out = options.out / f"{name}-{seed}"
     train(
@@ -84,14 +86,11 @@ def settings_of(arm: Arm, seed: int, options: argparse.Namespace) -> dict[str, A
     for setting, value in own.items():
         section, field = setting.split(".")
         recipe.setdefault(section, {})[field] = value
-    sections = {name: kind(**recipe.get(name, {})) for name, kind in SECTIONS.items() if name != "mask_loss"}
-    if arm.share < 1:
-        sections["data"] = dataclasses.replace(sections["data"], **part_of(sections["data"], arm.share, options.out))
-    return sections
+    return {name: kind(**recipe.get(name, {})) for name, kind in SECTIONS.items() if name != "mask_loss"}
 
 
-def part_of(data: Data, share: float, out: Path) -> dict[str, str]:
-    """Make a folder whose training images are an even share of those of a data set; returns its place."""
+def part_of(data: Data, share: float, out: Path) -> Data:
+    """Make a folder whose training images are an even share of those of a data set."""
     folder = out / f"data-{share:g}"
     if not folder.exists():
         root = Path(data.root).expanduser().resolve()
@@ -109,7 +108,7 @@ def part_of(data: Data, share: float, out: Path) -> dict[str, str]:
             shutil.copy(image, making / "images/train")
             shutil.copy(label, making / "annotations/train")
         making.rename(folder)
-    return {"root": str(folder)}
+    return dataclasses.replace(data, root=str(folder))
 
 
 def model_of(arm: Arm, sections: dict[str, Any], seed: int) -> SeMask:

@@ -19,13 +19,14 @@ from typing import Any
 import torch
 from arms import ARMS
 from run import HERE, model_of, settings_of
-from semask.metrics.comparison import Difference
+from torch.utils.flop_counter import FlopCounterMode
 
-from semask import compare
+from semask import SeMask, compare
 from semask.acceleration.accelerate import accelerate
-from semask.cost import flops, parameters
+from semask.cost import flops, parameters, shadow
 from semask.evaluation.images import ImageCounts, read_counts
 from semask.losses.pixel import PixelLoss
+from semask.metrics.comparison import Difference
 
 BLOCKS = r"_(\d+)\d$"
 """Frames whose numbers differ in the last digit only: 5 of CamVid's validation frames, a third of a second."""
@@ -37,7 +38,7 @@ def main() -> None:
     """Read what is there, and print."""
     options = parse()
     arms = {name: found for name in ARMS if (found := results_of(name, options.results))}
-    lines = [*scores(arms, options), "", *priors(arms, options)]
+    lines = [*scores(arms, options), "", *priors(arms, options), "", *exits(arms, options)]
     text = "\n".join(lines) + "\n"
     print(text)
     if options.out is not None:
@@ -95,7 +96,7 @@ def priors(arms: dict[str, list[Path]], options: argparse.Namespace) -> list[str
         for rows in zip(*tables, strict=True):
             names = ["miou", *(f"prior_{stage}" for stage in range(1, 5))]
             means = [f"{100 * statistics.mean(float(line[x]) for line in rows):.1f}" for x in names]
-            last = rows is not None and rows[0]["step"] == tables[0][-1]["step"]
+            last = rows[0]["step"] == tables[0][-1]["step"]
             scales = ", ".join(
                 f"{statistics.mean(x):.2f}" for x in zip(*(flat(f["scales"]) for f in facts), strict=True)
             )
@@ -103,14 +104,40 @@ def priors(arms: dict[str, list[Path]], options: argparse.Namespace) -> list[str
     return lines
 
 
+def exits(arms: dict[str, list[Path]], options: argparse.Namespace) -> list[str]:
+    """What it costs to stop at the prior of a stage, and what is lost; means over seeds."""
+    lines = [row(["arm", "exit", "GFLOPs", "mIoU %"]), row(["---"] * 4)]
+    for name, files in arms.items():
+        sides = [read_counts(path) for path in files]
+        model = model_of(ARMS[name], settings_of(ARMS[name], 0, options), 0)
+        for place in range(1, sides[0].maps):
+            cost = f"{until(model, place) / 1e9:.2f}"
+            score = f"{100 * statistics.mean(miou(side, place) for side in sides):.2f}"
+            lines.append(row([ARMS[name].title, f"prior of stage {place}", cost, score]))
+        score = f"{100 * statistics.mean(miou(side) for side in sides):.2f}"
+        lines.append(row([ARMS[name].title, "masks", f"{flops(model, SIZE) / 1e9:.2f}", score]))
+    return lines
+
+
+def until(model: SeMask, stage: int) -> int:
+    """FLOPs from the image to the prior of a stage (from 1)."""
+    with shadow(model, SIZE) as (twin, image), FlopCounterMode(display=False) as counter:
+        state = twin.encoder.backbone.stem(image)
+        for index, run in enumerate(twin.encoder.backbone.stages[:stage]):
+            state = run(state)
+            x, _ = twin.encoder.semantic_layers[index](twin.encoder.backbone.read(state, index))
+            state = twin.encoder.backbone.write(state, x, index)
+    return int(counter.get_total_flops())
+
+
 def flat(scales: Sequence[Sequence[float]]) -> list[float]:
     """Scales of all blocks in a row."""
     return [scale for layer in scales for scale in layer]
 
 
-def miou(counts: ImageCounts) -> float:
-    """Mean IoU over the classes that occur."""
-    hit, labeled, predicted = counts.areas().sum(axis=0).T
+def miou(counts: ImageCounts, place: int = 0) -> float:
+    """Mean IoU over the classes that occur, of the masks or of the prior of a stage."""
+    hit, labeled, predicted = counts.areas(place).sum(axis=0).T
     union = labeled + predicted - hit
     return float((hit[union > 0] / union[union > 0]).mean())
 
