@@ -19,7 +19,7 @@ LARGEST = 8 * 10**6
 """Bytes of the file."""
 MOST_LOST = 5e-4
 """mIoU that half precision may cost, in [0, 1]."""
-KEPT = ("classes", "metrics", "step", "versions", "temperature")
+KEPT = ("classes", "metrics", "step", "versions", "calibration")
 """What of the checkpoint's description stays, besides its recipe."""
 
 
