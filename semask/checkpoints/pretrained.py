@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from semask.checkpoints.layouts import LAYOUTS, recognize
 from semask.checkpoints.names import BACKBONE, DROPPED, take
 from semask.checkpoints.packages import PREFIX, package_file, package_for
-from semask.checkpoints.places import IN_FOLDER
+from semask.checkpoints.places import EMBEDDED, IN_FOLDER
 from semask.checkpoints.published import PUBLISHED
 from semask.checkpoints.report import LoadReport
 from semask.checkpoints.weight_files import read_file
@@ -50,6 +50,8 @@ def load_pretrained(model: nn.Module, source: str) -> LoadReport:
     Raises:
         ValueError: If the source can't be read, or is not of this backbone.
     """
+    if source in EMBEDDED and not Path(source).exists():
+        source = str(EMBEDDED[source])
     backbone = getattr(getattr(model, "encoder", None), "backbone", None)
     local = is_file(source) or source.startswith(PREFIX) or source in PUBLISHED
     if isinstance(backbone, LibraryBackbone) and not local:

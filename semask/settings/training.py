@@ -49,7 +49,8 @@ class Training:
         ema: Decay of the moving average of the weights, e.g. 0.999; the average is evaluated and saved. Null for none.
         sync_batchnorm: Share BatchNorm's statistics between the GPUs.
         pretrained: Weights to start from: of a Swin a timm name, of a library's backbone "library" for its own;
-            OWNER/NAME on the Hugging Face Hub, the name of a published model, a file, a folder, or "package:NAME"
+            OWNER/NAME on the Hugging Face Hub, the name of a published model, "street" (the model in the package), a
+            file, a folder, or "package:NAME"
             (docs/backbones.md, docs/checkpoints.md); null for none.
         seed: Decides on weights, order, augmentation and dropout.
         log_every: Steps between two lines of the log.

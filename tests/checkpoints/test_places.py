@@ -5,15 +5,18 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import semask as package
 from semask.checkpoints.places import DEFAULT, EMBEDDED, PHOTOS
+from semask.checkpoints.pretrained import load_pretrained
 from semask.checkpoints.sources import find_checkpoint
 from semask.checkpoints.tensors import read_header
 from semask.data.images import read_image
 
 CLASSES = 11
+STEM = "backbone.model.conv_stem.weight"
 
 
 def test_it_is_small_and_says_what_it_is():
@@ -34,6 +37,13 @@ def test_its_name_is_enough(tmp_path, monkeypatch):
         find_checkpoint("street")
     with pytest.raises(ValueError, match="did you mean street"):
         find_checkpoint("streat")
+
+
+def test_a_training_may_start_from_it():
+    model = package.build("timm/tf_efficientnet_lite0", num_classes=5, channels=64, semantic_depths=0)
+    report = load_pretrained(model, "street")
+    assert "decoder.classifier.weight" in report.fresh  # of other classes
+    assert torch.equal(model.encoder.state_dict()[STEM], package.load("street").encoder.state_dict()[STEM])
 
 
 def test_a_photograph_alone_is_enough(semask, tmp_path):
