@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from semask.checkpoints.places import PHOTOS
+
 TORCH = "import torch"
 MISTYPED = "--scael"
 WATCH = """
@@ -53,6 +55,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
         f"semask predict {MISTYPED} (a mistyped option)": [*semask, "predict", MISTYPED, "512"],
         "semask train --help": [*semask, "train", "--help"],
         "semask predict CHECKPOINT PHOTO": [*semask, "predict", str(checkpoint), str(photo), *out],
+        "semask predict PHOTO (the model in the package)": [*semask, "predict", str(PHOTOS[0]), *out],
         "semask predict MODEL.onnx PHOTO": [*semask, "predict", str(exported), str(photo), *out],
     }
 

@@ -19,12 +19,12 @@ def study():
     """The study's files, as a script has them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(STUDY))
+        import arm_table
         import arms
-        import run
-        import table
+        import train_arms
 
-        yield argparse.Namespace(arms=arms, run=run, table=table)
-        for name in ("arms", "run", "table"):
+        yield argparse.Namespace(arms=arms, run=train_arms, table=arm_table)
+        for name in ("arms", "arm_table", "train_arms"):
             sys.modules.pop(name, None)
 
 
@@ -100,7 +100,7 @@ def test_runs_are_resumed_and_compared(study, scenes, tmp_path, monkeypatch):
     said = json.loads((given.results / "semask-nano-0.json").read_text(encoding="utf-8"))
     assert np.array(said["scales"]).shape == (4, 1)
     monkeypatch.setattr(
-        sys, "argv", ["table.py", str(given.results), "--groups", "(.*)", "--out", str(tmp_path / "table.md")]
+        sys, "argv", ["arm_table.py", str(given.results), "--groups", "(.*)", "--out", str(tmp_path / "table.md")]
     )
     study.table.main()
     lines = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()

@@ -1,8 +1,8 @@
 """Tables of what is finished: each arm against its base, on the same images, with intervals.
 
-    python studies/semask/table.py                       # of studies/semask/results
-    python studies/semask/table.py runs/results --out runs/table.md
-    python studies/semask/table.py --data data/camvid    # adds the time of a training step, on this machine
+    python studies/semask/arm_table.py                       # of studies/semask/results
+    python studies/semask/arm_table.py runs/results --out runs/table.md
+    python studies/semask/arm_table.py --data data/camvid    # adds the time of a training step, on this machine
 
 Frames of a video are alike, so blocks of them are drawn and swapped as a whole: --groups.
 """
@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 from arms import ARMS
-from run import HERE, model_of, settings_of
 from torch.utils.flop_counter import FlopCounterMode
+from train_arms import HERE, model_of, settings_of
 
 from semask import SeMask, compare
 from semask.acceleration.accelerate import accelerate

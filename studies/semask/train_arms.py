@@ -1,7 +1,7 @@
 """Train and evaluate the arms of the study, one run after the other; stopped at any time, it goes on where it was.
 
-    OMP_NUM_THREADS=1 python studies/semask/run.py --data data/camvid --out runs/study
-    OMP_NUM_THREADS=1 python studies/semask/run.py --data data/camvid --out runs/study --arms plain semask --seeds 0 1
+    OMP_NUM_THREADS=1 python studies/semask/train_arms.py --data data/camvid --out runs/study
+    OMP_NUM_THREADS=1 python studies/semask/train_arms.py --data DATA --out runs/study --arms plain semask --seeds 0 1
 
 Seeds are the outer loop, so that whatever is finished can be compared. Every run leaves in --results (by default
 results/ next to this file): ARM-SEED.npz (what was counted in each validation image by the last step's weights, `semask
