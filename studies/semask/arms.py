@@ -1,36 +1,17 @@
 """The arms of the study: what each changes in the recipe, and in the model that the recipe describes."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from pathlib import Path
 
+from arm import Arm, layers
 from torch import Tensor, nn
 
 from semask import SeMask
 from semask.semantic.attention import SemanticAttention
 from semask.semantic.layer import SemanticLayer
 
-Setting = Mapping[str, object]
+RECIPE = str(Path(__file__).parent / "recipe.yaml")
 SCRATCH = {"model.encoder": "swin_nano", "training.pretrained": None}
 PLAIN = {"model.semantic_depths": 0}
-
-
-@dataclass(frozen=True)
-class Arm:
-    """A model that is compared.
-
-    Attributes:
-        title: What it is, for tables.
-        settings: What differs from the recipe: SECTION.FIELD -> value.
-        change: What is done to the model before training; None: nothing.
-        base: Name of the arm that it is compared with.
-        share: Share of the training images.
-    """
-
-    title: str
-    settings: Setting = field(default_factory=dict)
-    change: Callable[[SeMask], None] | None = None
-    base: str = "plain"
-    share: float = 1.0
 
 
 class OnlyNorm(SemanticLayer):
@@ -74,11 +55,6 @@ def plain_attention(model: SeMask) -> None:
             attention.__class__ = PlainAttention
 
 
-def layers(model: SeMask) -> list[SemanticLayer]:
-    """The semantic layers of a model."""
-    return [layer for layer in model.encoder.semantic_layers if isinstance(layer, SemanticLayer)]
-
-
 ARMS = {
     "plain": Arm("plain backbone and decoder", PLAIN),
     "semask": Arm("SeMask: attention and prior supervision"),
@@ -91,7 +67,6 @@ ARMS = {
     "global": Arm("SeMask, global everywhere", {"model.semantic_window": (None,) * 4}, base="semask"),
     "prior-0.1": Arm("SeMask, prior weight 0.1", {"loss.prior_weight": 0.1}, base="semask"),
     "prior-1": Arm("SeMask, prior weight 1", {"loss.prior_weight": 1.0}, base="semask"),
-    "class-weights": Arm("plain, class weights", {**PLAIN, "loss.class_weights": "effective"}),
     "plain-nano": Arm("Swin-nano from scratch, plain", {**SCRATCH, **PLAIN}, base="plain-nano"),
     "semask-nano": Arm("Swin-nano from scratch, SeMask", {**SCRATCH, "model.residual": "normed"}, base="plain-nano"),
     "plain-upernet": Arm("UPerNet decoder, plain", {**PLAIN, "model.decoder": "upernet"}, base="plain-upernet"),

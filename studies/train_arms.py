@@ -1,12 +1,12 @@
-"""Train and evaluate the arms of the study, one run after the other; stopped at any time, it goes on where it was.
+"""Train and evaluate the arms of a study, one run after the other; stopped at any time, it goes on where it was.
 
-    OMP_NUM_THREADS=1 python studies/semask/train_arms.py --data data/camvid --out runs/study
-    OMP_NUM_THREADS=1 python studies/semask/train_arms.py --data DATA --out runs/study --arms plain semask --seeds 0 1
+    OMP_NUM_THREADS=1 python studies/train_arms.py semask --data data/camvid --out runs/study
+    OMP_NUM_THREADS=1 python studies/train_arms.py semask --data DATA --out runs/study --arms plain semask --seeds 0 1
 
-Seeds are the outer loop, so that whatever is finished can be compared. Every run leaves in --results (by default
-results/ next to this file): ARM-SEED.npz (what was counted in each validation image by the last step's weights, `semask
-compare` reads it), ARM-SEED.csv (scores over training) and ARM-SEED.json (learned scales, settings, versions, machine).
-Several processes may share the work: give them other arms or seeds.
+Seeds are the outer loop, so that whatever is finished can be compared. Every run leaves in the folder results of the
+study, or in RESULTS/STUDY: ARM-SEED.npz (what was counted in each validation image by the last step's weights, which
+`semask compare` reads), ARM-SEED.csv (scores over training) and ARM-SEED.json (learned scales, settings, versions,
+machine). Several processes may share the work: give them other arms or seeds.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from arms import ARMS, Arm, layers
+from arm import Arm, Study, layers, study
 
 from semask import SeMask, evaluate, load, train
 from semask.acceleration.devices import machine
@@ -27,22 +27,29 @@ from semask.data.source import Data
 from semask.settings.recipe import read_recipe
 from semask.settings.sections import SECTIONS
 
-HERE = Path(__file__).parent
+PLACE = "data"
+"""What results say of the folder of the data, whose place is that of a machine."""
 
 
 def main() -> None:
     """Run what is not finished yet."""
     options = parse()
+    found = study(options.study)
+    options.results = found.results if options.results is None else options.results / options.study
+    unknown = set(options.arms or ()) - found.arms.keys()
+    if unknown:
+        raise SystemExit(f"no arm {', '.join(sorted(unknown))}: choose from {', '.join(found.arms)}")
     for seed in options.seeds:
-        for name in options.arms:
+        for name in options.arms or found.arms:
             if not finished(options.results, name, seed):
                 print(f"== {name}, seed {seed}", flush=True)
-                run(name, ARMS[name], seed, options)
+                run(found, name, seed, options)
 
 
-def run(name: str, arm: Arm, seed: int, options: argparse.Namespace) -> None:
+def run(study: Study, name: str, seed: int, options: argparse.Namespace) -> None:
     """Train an arm with a seed, or go on with it, and evaluate the last step's weights."""
-    sections = settings_of(arm, seed, options)
+    arm = study.arms[name]
+    sections = settings_of(study.recipe, arm, seed, options)
     if arm.share < 1:
         sections["data"] = part_of(sections["data"], arm.share, options.out)
     model = model_of(arm, sections, seed)
@@ -63,12 +70,15 @@ def run(name: str, arm: Arm, seed: int, options: argparse.Namespace) -> None:
     assert counts is not None
     shutil.copy(out / "evaluation.csv", options.results / f"{name}-{seed}.csv")
     said = {
-        "settings": {section: dataclasses.asdict(values) for section, values in sections.items()},
+        "settings": {section: dataclasses.asdict(values) for section, values in sections.items()}
+        | {"data": {"root": PLACE}},
         "scales": [[block.scale.item() for block in layer.attentions] for layer in layers(trained)],
         "versions": versions(),
         "machine": machine(torch.device("cpu")),
     }
     (options.results / f"{name}-{seed}.json").write_text(json.dumps(said, indent=1), encoding="utf-8")
+    report = {**counts.report, "data": {**counts.report["data"], "root": PLACE}}
+    counts = dataclasses.replace(counts, report=report)
     counts.save(options.results / f"{name}-{seed}.npz")  # last: it says that the run is finished
 
 
@@ -77,9 +87,9 @@ def finished(results: Path, name: str, seed: int) -> bool:
     return (results / f"{name}-{seed}.npz").is_file()
 
 
-def settings_of(arm: Arm, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+def settings_of(recipe_name: str, arm: Arm, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """The recipe with what an arm and the command line change."""
-    recipe: dict[str, dict[str, Any]] = read_recipe(HERE / "recipe.yaml")
+    recipe: dict[str, dict[str, Any]] = read_recipe(recipe_name)
     own = {**arm.settings, "data.root": str(options.data), "training.seed": seed}
     if options.steps is not None:
         own |= {"training.steps": options.steps, "training.warmup_steps": min(100, options.steps // 10)}
@@ -123,10 +133,11 @@ def model_of(arm: Arm, sections: dict[str, Any], seed: int) -> SeMask:
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", help="folder next to this file, e.g. semask")
     parser.add_argument("--data", required=True, type=Path, help="CamVid as images/ and annotations/, train and val")
     parser.add_argument("--out", required=True, type=Path, help="folder of the runs")
-    parser.add_argument("--results", type=Path, default=HERE / "results", help="folder of the small results")
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), metavar="ARM")
+    parser.add_argument("--results", type=Path, help="folder of small results, with one for each study")
+    parser.add_argument("--arms", nargs="+", metavar="ARM", help="all unless given")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(5)))
     parser.add_argument("--steps", type=int, help="other than the recipe's")
     return parser.parse_args()

@@ -1,8 +1,8 @@
 """Tables of what is finished: each arm against its base, on the same images, with intervals.
 
-    python studies/semask/arm_table.py                       # of studies/semask/results
-    python studies/semask/arm_table.py runs/results --out runs/table.md
-    python studies/semask/arm_table.py --data data/camvid    # adds the time of a training step, on this machine
+    python studies/arm_table.py semask                       # of studies/semask/results
+    python studies/arm_table.py semask --results runs/results --out runs/table.md
+    python studies/arm_table.py semask --data data/camvid    # adds the time of a training step, on this machine
 
 Frames of a video are alike, so blocks of them are drawn and swapped as a whole: --groups.
 """
@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from arms import ARMS
+from arm import Arm, Study, study
 from torch.utils.flop_counter import FlopCounterMode
-from train_arms import HERE, model_of, settings_of
+from train_arms import model_of, settings_of
 
 from semask import SeMask, compare
 from semask.acceleration.accelerate import accelerate
@@ -37,12 +37,30 @@ STEPS = 5
 def main() -> None:
     """Read what is there, and print."""
     options = parse()
-    arms = {name: found for name in ARMS if (found := results_of(name, options.results))}
-    lines = [*scores(arms, options), "", *priors(arms, options), "", *exits(arms, options)]
+    found = study(options.study)
+    folder = results_folder(options.study, options.results)
+    files = {name: some for name in found.arms if (some := results_of(name, folder))}
+    times = step_times(found, list(files), options) if options.data is not None else {}
+    bases = base_files(found, files, options.results)
+    lines = [*scores(found, files, bases, options.groups, times), "", *priors(found, files), "", *exits(found, files)]
     text = "\n".join(lines) + "\n"
     print(text)
     if options.out is not None:
         options.out.write_text(text, encoding="utf-8")
+
+
+def results_folder(name: str, results: Path | None) -> Path:
+    """Folder of the results of a study."""
+    return study(name).results if results is None else results / name
+
+
+def base_files(study: Study, files: dict[str, list[Path]], results: Path | None) -> dict[str, list[Path]]:
+    """Files of the seeds of all arms that others are compared with; STUDY/ARM is one of another study."""
+    found = {}
+    for base in {study.arms[name].base for name in files}:
+        other, _, name = base.rpartition("/")
+        found[base] = results_of(name, results_folder(other, results)) if other else files.get(name, [])
+    return found
 
 
 def results_of(name: str, folder: Path) -> list[Path]:
@@ -51,27 +69,36 @@ def results_of(name: str, folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def scores(arms: dict[str, list[Path]], options: argparse.Namespace) -> list[str]:
+def scores(
+    study: Study,
+    files: dict[str, list[Path]],
+    bases: dict[str, list[Path]],
+    groups: str,
+    times: dict[str, float],
+) -> list[str]:
     """Each arm with its mIoU, the difference to its base, and what it costs."""
-    times = step_times(list(arms), options) if options.data is not None else {}
     head = ["arm", "seeds", "mIoU %", "of each seed", "base", "difference, 95 % interval", "p", "smallest difference"]
     head += ["parameters", "GFLOPs", *(["ms a step"] if times else [])]
     lines = [row(head), row(["---"] * len(head))]
-    for name, files in arms.items():
-        sides = [read_counts(path) for path in files]
+    for name, some in files.items():
+        arm, sides = study.arms[name], [read_counts(path) for path in some]
         each = [100 * miou(side) for side in sides]
-        base = ARMS[name].base
         against = [""] * 4
-        if base != name and base in arms:
-            found = compare([read_counts(path) for path in arms[base]], sides, groups=options.groups)
-            against = [base, *said(found.pairs[0].scores.miou)]
-        model = model_of(ARMS[name], settings_of(ARMS[name], 0, options), 0)
+        if arm.base != name and bases[arm.base]:
+            found = compare([read_counts(path) for path in bases[arm.base]], sides, groups=groups)
+            against = [arm.base, *said(found.pairs[0].scores.miou)]
+        model = plain_model(study, arm)
         cells = [
-            ARMS[name].title, str(len(files)), f"{statistics.mean(each):.2f}", ", ".join(f"{x:.1f}" for x in each),
+            arm.title, str(len(some)), f"{statistics.mean(each):.2f}", ", ".join(f"{x:.1f}" for x in each),
             *against, f"{parameters(model) / 1e6:.2f} M", f"{flops(model, SIZE) / 1e9:.2f}",
         ]  # fmt: skip
         lines.append(row(cells + ([f"{1000 * times[name]:.0f}"] if times else [])))
     return lines
+
+
+def plain_model(study: Study, arm: Arm) -> SeMask:
+    """The model of an arm with fresh weights."""
+    return model_of(arm, settings_of(study.recipe, arm, 0, argparse.Namespace(data="data", steps=None)), 0)
 
 
 def said(difference: Difference) -> list[str]:
@@ -84,13 +111,13 @@ def said(difference: Difference) -> list[str]:
     return [f"{100 * difference.difference:+.2f} ({low:+.2f} to {high:+.2f})", f"{p:.3f}", smallest]
 
 
-def priors(arms: dict[str, list[Path]], options: argparse.Namespace) -> list[str]:
+def priors(study: Study, files: dict[str, list[Path]]) -> list[str]:
     """What the priors know: mIoU of each stage over training, and the scales that were learned; means over seeds."""
     head = ["arm", "step", "mIoU %", *(f"prior {stage}" for stage in range(1, 5)), "scales"]
     lines = [row(head), row(["---"] * len(head))]
-    for name, files in arms.items():
-        tables = [list(csv.DictReader(path.with_suffix(".csv").open(encoding="utf-8"))) for path in files]
-        facts = [json.loads(path.with_suffix(".json").read_text(encoding="utf-8")) for path in files]
+    for name, some in files.items():
+        tables = [list(csv.DictReader(path.with_suffix(".csv").open(encoding="utf-8"))) for path in some]
+        facts = [json.loads(path.with_suffix(".json").read_text(encoding="utf-8")) for path in some]
         if "prior_1" not in tables[0][0]:
             continue
         for rows in zip(*tables, strict=True):
@@ -100,22 +127,22 @@ def priors(arms: dict[str, list[Path]], options: argparse.Namespace) -> list[str
             scales = ", ".join(
                 f"{statistics.mean(x):.2f}" for x in zip(*(flat(f["scales"]) for f in facts), strict=True)
             )
-            lines.append(row([ARMS[name].title, rows[0]["step"], *means, scales if last else ""]))
+            lines.append(row([study.arms[name].title, rows[0]["step"], *means, scales if last else ""]))
     return lines
 
 
-def exits(arms: dict[str, list[Path]], options: argparse.Namespace) -> list[str]:
+def exits(study: Study, files: dict[str, list[Path]]) -> list[str]:
     """What it costs to stop at the prior of a stage, and what is lost; means over seeds."""
     lines = [row(["arm", "exit", "GFLOPs", "mIoU %"]), row(["---"] * 4)]
-    for name, files in arms.items():
-        sides = [read_counts(path) for path in files]
-        model = model_of(ARMS[name], settings_of(ARMS[name], 0, options), 0)
+    for name, some in files.items():
+        arm, sides = study.arms[name], [read_counts(path) for path in some]
+        model = plain_model(study, arm)
         for place in range(1, sides[0].maps):
             cost = f"{until(model, place) / 1e9:.2f}"
             score = f"{100 * statistics.mean(miou(side, place) for side in sides):.2f}"
-            lines.append(row([ARMS[name].title, f"prior of stage {place}", cost, score]))
+            lines.append(row([arm.title, f"prior of stage {place}", cost, score]))
         score = f"{100 * statistics.mean(miou(side) for side in sides):.2f}"
-        lines.append(row([ARMS[name].title, "masks", f"{flops(model, SIZE) / 1e9:.2f}", score]))
+        lines.append(row([arm.title, "masks", f"{flops(model, SIZE) / 1e9:.2f}", score]))
     return lines
 
 
@@ -142,9 +169,9 @@ def miou(counts: ImageCounts, place: int = 0) -> float:
     return float((hit[union > 0] / union[union > 0]).mean())
 
 
-def step_times(names: Sequence[str], options: argparse.Namespace) -> dict[str, float]:
+def step_times(study: Study, names: Sequence[str], options: argparse.Namespace) -> dict[str, float]:
     """Median processor seconds of a training step; all arms take turns."""
-    steps = {name: step_of(name, options) for name in names}
+    steps = {name: step_of(study, study.arms[name], options) for name in names}
     taken: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(STEPS + 1):
         for name, step in steps.items():
@@ -154,10 +181,10 @@ def step_times(names: Sequence[str], options: argparse.Namespace) -> dict[str, f
     return {name: statistics.median(times[1:]) for name, times in taken.items()}
 
 
-def step_of(name: str, options: argparse.Namespace) -> Any:
+def step_of(study: Study, arm: Arm, options: argparse.Namespace) -> Any:
     """A training step of an arm on random images."""
-    sections = settings_of(ARMS[name], 0, options)
-    model = accelerate(model_of(ARMS[name], sections, 0)).train()
+    sections = settings_of(study.recipe, arm, 0, options)
+    model = accelerate(model_of(arm, sections, 0)).train()
     loss: PixelLoss = sections["loss"]
     height, width = sections["augmentation"].crop
     image = torch.randn(sections["training"].batch_size, 3, height, width)
@@ -180,7 +207,8 @@ def row(cells: Sequence[str]) -> str:
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", nargs="?", type=Path, default=HERE / "results")
+    parser.add_argument("study", help="folder next to this file, e.g. semask")
+    parser.add_argument("--results", type=Path, help="folder of small results, with one for each study")
     parser.add_argument("--out", type=Path, help="Markdown file to write")
     parser.add_argument("--data", type=Path, help="CamVid, to time the training steps of all arms")
     parser.add_argument("--groups", default=BLOCKS, help="expression that finds the sequence in an image's name")
