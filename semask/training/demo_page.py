@@ -113,8 +113,8 @@ def photo_section(predictor: Predictor, photos: Sequence[Photo]) -> str:
         own = predictor(image, confidence=False)
         pictures = (image, colorize(prediction.label, prediction.classes), colorize(own.label, own.classes))
         rows.append("<tr>" + "".join(f"<td>{picture_tag(encode(picture))}</td>" for picture in pictures) + "</tr>")
-    heads = ("photograph", "the model in the package", "the model that this demo trained, below")
-    return f"""<h1>SeMask on photographs</h1>
+    heads = ("photograph", "the model in the package", "the model that this demo trained, in the colors below")
+    return f"""<h1>Two photographs</h1>
 <p>The model in the package knows 11 classes of street scenes; <code>semask predict photo.jpg</code> uses it. The model
 that the demo trained has seen nothing but drawings. The photographs: frames of CamVid (Brostow et al. 2009), of its
 validation split.</p>
