@@ -104,7 +104,7 @@ class Explanation:
         return maps.weights(maps.token(location, self.size))
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the numbers as JSON holds them: sizes, cost, and for each stage agreement, confidence, change, scales."""
+        """Give the numbers as JSON holds them: sizes and cost; of each stage agreement, confidence, change, scales."""
         settled = np.bincount(self.settled.ravel(), minlength=len(self.stages) + 1) / self.settled.size
         distinct = np.bincount(self.disagreement.ravel(), minlength=len(self.stages) + 1)[1:] / self.settled.size
         confidence = self.prediction.confidence
@@ -178,7 +178,8 @@ def first_settled(labels: Sequence[NDArray[np.uint8]], final: NDArray[np.uint8])
     Returns:
         Index of the stage, [H, W]; the number of stages where the last one does not have it.
 
-    >>> first_settled([np.array([[1, 1, 0]], np.uint8), np.array([[1, 0, 0]], np.uint8)], np.array([[1, 1, 0]], np.uint8))
+    >>> first, second, final = (np.array([x], np.uint8) for x in ([1, 1, 0], [1, 0, 0], [1, 1, 0]))
+    >>> first_settled([first, second], final)
     array([[0, 2, 0]], dtype=uint8)
     """
     settled = np.full(final.shape, len(labels), np.uint8)
