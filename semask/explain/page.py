@@ -64,13 +64,14 @@ def page(explanation: "Explanation", *, title: str) -> str:
 <img id="map" alt="Classes: decoder" style="opacity:.6" src="{prediction}"><canvas id="attention" hidden></canvas><span
  id="mark"></span></div>
 <p class="soft" id="shown">Classes: decoder</p><ul class="key" id="key" aria-label="Colors"></ul></section>
-<section aria-label="Choices and location"><noscript><p>Choosing needs JavaScript; the numbers below do not.</p></noscript>
+<section aria-label="Choices and location">
+<noscript><p>Choosing needs JavaScript; the numbers below do not.</p></noscript>
 <div id="controls" hidden><fieldset><legend>Step</legend><input type="range" id="step" min="0" max="{len(steps) - 1}"
  value="{len(steps) - 1}" step="1" aria-label="Stage or decoder"><div class="steps" aria-hidden="true">{
         "".join(f"<span>{step}</span>" for step in steps)
     }</div></fieldset>
-<fieldset><legend>Over the photo</legend>{kinds}<label for="opacity">Opacity</label><input type="range" id="opacity"
- min="0" max="100" value="60"></fieldset>
+<fieldset><legend>Over the photo</legend>{kinds}<label class="wide" for="opacity">Opacity</label>
+<input type="range" id="opacity" min="0" max="100" value="60"></fieldset>
 <fieldset><legend>Chosen location</legend><p class="soft">Click the photo, or use the arrow keys on it.</p>
 <label><input type="checkbox" id="attend" checked>What the semantic attention looks at</label>
 <p id="said" role="status"></p><div class="scroll"><table><thead><tr><th scope="col">step</th><th scope="col">class</th>

@@ -1,0 +1,58 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from semask import Predictor, build, load, save
+
+
+@pytest.fixture
+def picture(scenes, tmp_path):
+    return shutil.copy(next((scenes / "images" / "val").iterdir()), tmp_path / "a photo [b].jpg")
+
+
+def test_the_files_are_those_of_the_explanation(semask, trained, picture, tmp_path):
+    out = tmp_path / "explained"
+    printed = semask("explain", trained, picture, "--out", out).out
+    name = "a photo [b]"
+    assert f"{name}.html: open it in a browser; 17 further files" in printed.replace("\n", "")
+    kinds = ["prediction", "confidence", "settled", "disagreement"]
+    kinds += [f"{kind}{stage}" for stage in (1, 2, 3, 4) for kind in ("prior", "prior_confidence", "change")]
+    assert {path.name for path in out.iterdir()} == {
+        f"{name}.html",
+        f"{name}.json",
+        *(f"{name}_{x}.png" for x in kinds),
+    }
+    found = Predictor(load(trained)).explain(picture)
+    assert json.loads((out / f"{name}.json").read_text()) == found.to_dict()
+    for ending, values in [("prediction", found.prediction.label), ("prior2", found.stages[1].label),
+                           ("settled", found.settled), ("disagreement", found.disagreement)]:  # fmt: skip
+        with Image.open(out / f"{name}_{ending}.png") as image:
+            assert np.array_equal(np.array(image), values)
+    numbers = found.to_dict()
+    assert sum(stage["settled"] for stage in numbers["stages"]) + numbers["settled_in_decoder"] == pytest.approx(1)
+    assert sum(numbers["distinct_classes"]) == pytest.approx(1)
+    assert (out / f"{name}.html").stat().st_size < 3_000_000
+
+
+def test_scale_is_followed(semask, trained, picture, tmp_path):
+    semask("explain", trained, picture, "--out", tmp_path / "x", "--scale=[32,32]")
+    numbers = json.loads((tmp_path / "x" / "a photo [b].json").read_text())
+    assert numbers["seen"] == [24, 32]
+    assert numbers["size"] == [48, 64]
+
+
+def test_mistakes_are_one_line(semask, trained, picture, tmp_path):
+    plain = save(tmp_path / "plain.safetensors", build("swin_nano", num_classes=3, channels=8, semantic_depths=0), {})
+    assert semask.refused("explain", plain, picture).startswith(f"{plain}: the model has no semantic layers")
+    assert semask.refused("explain", picture).startswith("the model in the package: the model has no semantic layers")
+    assert semask.refused("explain", trained).endswith("photo.jpg")
+    assert "no such image" in semask.refused("explain", trained, tmp_path / "nothing.jpg")
+    (tmp_path / "no.onnx").write_bytes(b"")
+    assert "an exported file gives no priors" in semask.refused("explain", tmp_path / "no.onnx", picture)
+    (tmp_path / "text.jpg").write_text("no image")
+    assert "text.jpg" in semask.refused("explain", trained, tmp_path / "text.jpg")
+    (tmp_path / "taken").write_text("")
+    assert "could not be written" in semask.refused("explain", trained, picture, "--out", tmp_path / "taken")
