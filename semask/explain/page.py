@@ -6,6 +6,7 @@ import html
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from string import Template
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,50 +38,37 @@ HERE = Path(__file__).parent
 
 def page(explanation: "Explanation", *, title: str) -> str:
     """Make the page; see `Explanation.page`."""
-    style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    said = html.escape(one_line(title))
+    template, style, script = ((HERE / f"page.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
+    prediction, (height, width) = explanation.prediction, explanation.size
     kept = compact_all([stage.attention for stage in explanation.stages])
-    payload = json.dumps(content(explanation, kept), separators=(",", ":")).replace("<", "\\u003c")
-    height, width = explanation.size
-    photo = explanation.prediction.image
-    source = data_url(smaller(to_picture(photo), SIDE)) if photo is not None else ""
-    prediction = data_url(smaller(index_mask(explanation.prediction.label, explanation.prediction.classes), SIDE))
-    steps = [*(f"stage {stage.stage}" for stage in explanation.stages), "decoder"]
-    kinds = "".join(
-        f'<label><input type="radio" name="kind" value="{kind}"{" checked" if kind == "classes" else ""}>{name}</label>'
-        for kind, name in KINDS.items()
+    steps = step_names(explanation)
+    return Template(template).substitute(
+        title=html.escape(one_line(title)),
+        policy=policy(script),
+        style=style,
+        script=script,
+        height=height,
+        width=width,
+        photo="data:," if prediction.image is None else data_url(smaller(to_picture(prediction.image), SIDE)),
+        prediction=data_url(smaller(index_mask(prediction.label, prediction.classes), SIDE)),
+        last=len(steps) - 1,
+        steps="".join(f"<span>{step}</span>" for step in steps),
+        kinds="\n".join(radio(kind, name) for kind, name in KINDS.items()),
+        numbers=numbers(explanation),
+        notes="\n".join(f"<li>{note}</li>" for note in notes(explanation, kept)),
+        data=json.dumps(content(explanation, kept), separators=(",", ":")).replace("<", "\\u003c"),
     )
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy(script)}"><title>{said}</title><style>{style}</style></head>
-<body><header><h1>{said}</h1>
-<p>What each stage of the model already believes of a photo of {height} x {
-        width
-    } pixels, before the decoder decides.</p>
-</header><main><div class="columns"><section aria-label="Photo">
-<div class="picture" id="picture" role="application" tabindex="0" aria-describedby="said"
- aria-label="Photo: arrow keys move the chosen location, with shift by ten steps">
-<img id="photo" alt="Photo, {width} x {height} pixels" width="{width}" height="{height}" src="{source}">
-<img id="map" alt="Classes: decoder" style="opacity:.6" src="{prediction}"><canvas id="attention" hidden></canvas><span
- id="mark"></span></div>
-<p class="soft" id="shown">Classes: decoder</p><ul class="key" id="key" aria-label="Colors"></ul></section>
-<section aria-label="Choices and location">
-<noscript><p>Choosing needs JavaScript; the numbers below do not.</p></noscript>
-<div id="controls" hidden><fieldset><legend>Step</legend><input type="range" id="step" min="0" max="{len(steps) - 1}"
- value="{len(steps) - 1}" step="1" aria-label="Stage or decoder"><div class="steps" aria-hidden="true">{
-        "".join(f"<span>{step}</span>" for step in steps)
-    }</div></fieldset>
-<fieldset><legend>Over the photo</legend>{kinds}<label class="wide" for="opacity">Opacity</label>
-<input type="range" id="opacity" min="0" max="100" value="60"></fieldset>
-<fieldset><legend>Chosen location</legend><p class="soft">Click the photo, or use the arrow keys on it.</p>
-<label><input type="checkbox" id="attend" checked>What the semantic attention looks at</label>
-<p id="said" role="status"></p><div class="scroll"><table><thead><tr><th scope="col">step</th><th scope="col">class</th>
-<th scope="col" class="number">confidence</th></tr></thead><tbody id="beliefs"></tbody></table></div></fieldset></div>
-</section></div>
-{numbers(explanation)}
-{notes(explanation, kept)}</main>
-<script type="application/json" id="data">{payload}</script><script>{script}</script></body></html>
-"""
+
+
+def step_names(explanation: "Explanation") -> list[str]:
+    """Names of the stages, and of the decoder at the end."""
+    return [*(f"stage {stage.stage}" for stage in explanation.stages), "decoder"]
+
+
+def radio(kind: str, name: str) -> str:
+    """The choice of what is laid over the photo."""
+    checked = " checked" if kind == "classes" else ""
+    return f'<label><input type="radio" name="kind" value="{kind}"{checked}>{name}</label>'
 
 
 def policy(script: str) -> str:
@@ -109,7 +97,7 @@ def content(explanation: "Explanation", kept: Sequence[Compact | None]) -> dict[
     return {
         "size": explanation.size,
         "grid": grid,
-        "steps": [*(f"stage {stage.stage}" for stage in stages), "decoder"],
+        "steps": step_names(explanation),
         "kinds": KINDS,
         "classes": [{"name": one_line(name), "color": rgb(color)} for name, color in classes],
         "labels": [text(sampled(label, grid)) for label in labels],
@@ -192,9 +180,9 @@ def shares(label: NDArray[np.uint8]) -> list[tuple[int, float]]:
 
 
 def numbers(explanation: "Explanation") -> str:
-    """The table of the stages; what needs no script."""
+    """Rows of the table of the stages, which needs no script."""
     values = explanation.to_dict()
-    heads = ("", "map", "attends to", "scale", "change", "confidence", "settled here", "agrees", "cost")
+    heads = ("step", "map", "attends to", "scale", "change", "confidence", "settled here", "agrees", "cost")
     rows = []
     for row in values["stages"]:
         height, width = row["map"]
@@ -218,26 +206,26 @@ def numbers(explanation: "Explanation") -> str:
     body = "".join(
         f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>' for name, cells in rows
     )
-    caption = "Early exit: the prior of a stage is the result, and nothing after it is computed."
-    return f"""<h2>Stages</h2><div class="scroll"><table><caption>{caption}</caption><thead><tr>{head}</tr></thead>
-<tbody>{body}</tbody></table></div>"""
+    return f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody>"
 
 
-def notes(explanation: "Explanation", kept: Sequence[Compact | None]) -> str:
+def notes(explanation: "Explanation", kept: Sequence[Compact | None]) -> list[str]:
     """What the words of the page mean."""
     normed = any(stage.residual == "normed" for stage in explanation.stages)
     start = "the normalized features, which the layer adds to" if normed else "the features before the layer"
     height, width = explanation.seen
-    said = "; ".join(
-        f"stage {stage.stage} {of_small(small)}" for stage, small in zip(explanation.stages, kept, strict=True)
-    )
-    return f"""<ul class="soft"><li>The model saw the photo at {height} x {width} pixels, once and in one piece.</li>
-<li>Settled here: pixels that have their final class from this stage on. Agrees: pixels whose prior has the final class.
-Confidence and change are means.</li>
-<li>Change: how far the semantic layer moved the features of a location, as a share of {start}.</li>
-<li>Cost: FLOPs up to this prior, of those of the whole model.</li>
-<li>Attention: softmax of semantic query times keys, of the layer's last block. Pink is strong, black is outside.
-Stored in 16 bits, with fewer channels where a stage is large: {said}.</li></ul>"""
+    stages = zip(explanation.stages, kept, strict=True)
+    return [
+        f"The model saw the photo at {height} x {width} pixels, once and in one piece.",
+        "Settled here: pixels that have their final class from this stage on. Agrees: pixels whose prior has the final "
+        "class. Confidence and change are means.",
+        f"Change: how far the semantic layer moved the features of a location, as a share of {start}.",
+        "Cost: FLOPs up to this prior, of those of the whole model.",
+        "Attention: softmax of the semantic query times the keys, of the layer's last block. Pink is strong; dark is "
+        "outside of the window. "
+        + "; ".join(f"stage {stage.stage} {of_small(small)}" for stage, small in stages)
+        + ".",
+    ]
 
 
 def of_small(small: Compact | None) -> str:

@@ -1,0 +1,81 @@
+"""The page in a real Chromium, where Playwright and a Chromium are installed: clicks, keys, phone, dark, no network."""
+
+import shutil
+
+import numpy as np
+import pytest
+from small_models import small
+from test_explain import photo
+
+from semask import Predictor
+
+playwright = pytest.importorskip("playwright.sync_api")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+SIZES = {"desktop": ({"width": 1200, "height": 900}, "light"), "phone": ({"width": 400, "height": 800}, "dark")}
+
+
+@pytest.fixture(scope="module")
+def explained():
+    return Predictor(small()).explain(photo())
+
+
+@pytest.fixture(params=SIZES)
+def page(request, explained, tmp_path):
+    """The open page; in the end nothing has failed, and nothing was asked of a network."""
+    viewport, scheme = SIZES[request.param]
+    file = explained.save(tmp_path)[0]
+    wrong = []
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_context(viewport=viewport, color_scheme=scheme).new_page()
+        page.on("console", lambda message: wrong.append(message.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda x: None if x.url.startswith(("data:", "file:")) else wrong.append(x.url))
+        page.goto(file.as_uri())
+        yield page
+        browser.close()
+    assert wrong == []
+
+
+def test_a_click_shows_the_attention_of_the_stage(page, explained):
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    box = page.locator("#picture").bounding_box()
+    page.mouse.click(box["x"] + 0.52 * box["width"], box["y"] + 0.32 * box["height"])
+    assert "The decoder has no semantic attention" in page.locator("#said").inner_text()
+    for stage in explained.stages:
+        page.locator("#step").fill(str(stage.stage - 1))
+        pixel = tuple(page.evaluate("pixel()"))
+        assert abs(pixel[0] - 0.32 * 70) < 2
+        assert abs(pixel[1] - 0.52 * 90) < 2
+        found = np.zeros(stage.attention.query.shape[:2])
+        for row, column, weight in page.evaluate("weights(attention[state.step], tokenOf(attention[state.step]))"):
+            found[row, column] = weight
+        h, w = stage.attention.size
+        assert np.allclose(found[:h, :w], explained.attention_of(stage.stage, pixel), atol=1e-3)
+        assert page.locator("#attention").is_visible()
+        assert page.locator("#map").get_attribute("alt") == f"Classes: stage {stage.stage}"
+        beliefs = page.locator("#beliefs tr").nth(stage.stage - 1).inner_text()
+        assert f"class {stage.label[pixel]}" in beliefs
+        assert f"{stage.confidence[pixel]:.0%}".rstrip("%") in beliefs or stage.confidence[pixel] < 0.1
+
+
+def test_keys_move_the_location_and_stay_on_the_photo(page):
+    page.locator("#picture").focus()
+    before = page.evaluate("[state.row, state.column]")
+    for key in ("ArrowDown", "ArrowRight", "ArrowRight", "Shift+ArrowUp"):
+        page.keyboard.press(key)
+    assert page.evaluate("[state.row, state.column]") == [before[0] - 9, before[1] + 2]
+    for _ in range(20):
+        page.keyboard.press("Shift+ArrowLeft")
+    assert page.evaluate("state.column") == 0
+
+
+def test_every_map_is_shown_and_found_by_a_screen_reader(page):
+    for name in ("Classes", "Confidence", "Change of the features", "First stage with the final class"):
+        page.get_by_label(name, exact=True).check()
+        assert page.locator("#shown").inner_text().startswith(name)
+        assert page.locator("#key li").count() >= 2
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    found = axe.Axe().run(page).response["violations"]
+    assert [(x["id"], [node["html"] for node in x["nodes"]]) for x in found] == []
