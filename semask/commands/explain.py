@@ -41,7 +41,7 @@ def explain(
     from semask.checkpoints.places import DEFAULT, EMBEDDED
     from semask.data.images import IMAGE_SUFFIXES
     from semask.engines.catalog import is_exported
-    from semask.explain.compute import require_priors
+    from semask.explain.compute import semantic_layers
     from semask.prediction.files import output_names
     from semask.prediction.opening import open_predictor
     from semask.prediction.predictor import Predictor
@@ -60,7 +60,7 @@ def explain(
     predictor = opened.predictor
     assert isinstance(predictor, Predictor)
     try:
-        require_priors(predictor.model)
+        semantic_layers(predictor.model)
     except ValueError as error:
         named = "the model in the package" if photo is None else one_line(source)
         raise ValueError(f"{named}: {error}") from error

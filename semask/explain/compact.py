@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from semask.explain.attention import AttentionMaps
 
-BYTES = 1_500_000
+BYTES = 1_600_000
 """Bytes that the attention of all stages may take, before they are written as text."""
 WIDTH = 4
 """Bytes of a channel of a token: query and key in 16 bits each."""
 LARGEST = 2**15 - 1
 MOST_ERROR = 0.1
 """Share of the attention that may go to other tokens than in the model; what is worse is not shown."""
-SAMPLES = 48
+SAMPLES = 200
 """Locations at which the error is measured."""
 
 
@@ -69,36 +69,55 @@ def compact_all(stages: list[AttentionMaps], *, most: int = BYTES) -> list[Compa
 def compact(maps: AttentionMaps, *, most: int) -> Compact | None:
     """Make the attention of a stage small: as many channels as fit into `most` bytes.
 
-    The products of query and key are what counts, so both are turned to the channels that say most of the products.
-    A vector that all keys have in common changes no softmax, and is taken away first.
+    The products of query and key are what counts, and only within a window: in each, both are turned to the channels
+    that say most of its products. A vector that all keys of a window have in common changes no softmax, and is taken
+    away first.
     """
     height, width, classes = maps.query.shape
     rank = min(classes, most // (WIDTH * height * width))
     if rank < 1:
         return None
-    query, key = (x.reshape(-1, classes).astype(np.float64) for x in (maps.query, maps.key))
-    key = key - key.mean(axis=0)
-    query, key = (x.reshape(height, width, rank) for x in principal(query, key, rank))
-    (small_query, query_step), (small_key, key_step) = quantized(query), quantized(key)
+    query, key = (cut(x.astype(np.float64), maps.window) for x in (maps.query, maps.key))  # [n, N, K]
+    turned = principal(query, key - key.mean(axis=1, keepdims=True), rank)
+    (small_query, query_step), (small_key, key_step) = (
+        quantized(joined(x, maps.window, height, width)) for x in turned
+    )
     made = Compact(small_query, small_key, query_step, key_step, 0.0)
     error = largest_error(maps, made.maps(maps))
     return made._replace(error=error) if error <= MOST_ERROR else None
 
 
+def cut(x: NDArray[np.float64], window: int | None) -> NDArray[np.float64]:
+    """Group the tokens that attend to each other: [hp, wp, K] -> [n, N, K]."""
+    height, width, channels = x.shape
+    if window is None:
+        return x.reshape(1, height * width, channels)
+    x = x.reshape(height // window, window, width // window, window, channels)  # [rows, window, columns, window, K]
+    return x.swapaxes(1, 2).reshape(-1, window * window, channels)
+
+
+def joined(x: NDArray[np.float64], window: int | None, height: int, width: int) -> NDArray[np.float64]:
+    """Undo `cut`: [n, N, r] -> [hp, wp, r]."""
+    if window is None:
+        return x.reshape(height, width, -1)
+    x = x.reshape(height // window, width // window, window, window, -1)  # [rows, columns, window, window, r]
+    return x.swapaxes(1, 2).reshape(height, width, -1)
+
+
 def principal(
     query: NDArray[np.float64], key: NDArray[np.float64], rank: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Turn query and key [N, K] so that the first `rank` channels give the best products: -> [N, rank] each.
+    """Turn query and key [n, N, K] so that the first `rank` channels give the best products: -> [n, N, rank] each.
 
     Of all matrices of that rank their product is the one closest to query key^T (Eckart and Young 1936).
     """
-    query_basis, query_rest = np.linalg.qr(query)
+    query_basis, query_rest = np.linalg.qr(query)  # [n, N, m] and [n, m, K], m the smaller one of N and K
     key_basis, key_rest = np.linalg.qr(key)
-    left, values, right = np.linalg.svd(query_rest @ key_rest.T)  # [K, K] or less, where there are few tokens
-    root = np.sqrt(values[:rank])
-    turned = query_basis @ left[:, : len(root)] * root, key_basis @ right[: len(root)].T * root
-    lacking = rank - len(root)
-    first, second = (np.pad(x, ((0, 0), (0, lacking))) for x in turned)
+    left, values, right = np.linalg.svd(query_rest @ key_rest.swapaxes(1, 2))  # [n, m, m], [n, m]
+    root = np.sqrt(values)[:, None]
+    turned = query_basis @ left * root, key_basis @ right.swapaxes(1, 2) * root  # [n, N, m]
+    lacking = max(rank - root.shape[-1], 0)
+    first, second = (np.pad(x[..., :rank], ((0, 0), (0, 0), (0, lacking))) for x in turned)
     return first, second
 
 

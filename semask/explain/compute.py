@@ -31,16 +31,16 @@ class Watched(NamedTuple):
     """Relative change of the features, [h, w]."""
 
 
-def require_priors(model: object) -> list[int]:
-    """Find the stages (from 0) that have a semantic layer.
+def semantic_layers(model: object) -> dict[int, SemanticLayer]:
+    """Find the semantic layers, by their stage (from 0).
 
     Raises:
         ValueError: If there is none, or the classes of the priors are not those of the model.
     """
     if not isinstance(model, SeMask):
         raise ValueError("an exported file gives no priors: explain the checkpoint that it was made of")
-    stages = [i for i, layer in enumerate(model.encoder.semantic_layers) if isinstance(layer, SemanticLayer)]
-    if not stages:
+    layers = {i: layer for i, layer in enumerate(model.encoder.semantic_layers) if isinstance(layer, SemanticLayer)}
+    if not layers:
         raise ValueError(
             "the model has no semantic layers, so no stage has a prior to explain: give a model with "
             "model.semantic_depths of 1 or more"
@@ -48,7 +48,7 @@ def require_priors(model: object) -> list[int]:
     classes, priors = model.config["num_classes"], model.config["prior_classes"]
     if priors not in (None, classes):
         raise ValueError(f"the priors have {priors} classes and the model {classes}: they can't be compared")
-    return stages
+    return layers
 
 
 @contextlib.contextmanager
@@ -62,8 +62,7 @@ def watching(model: object) -> Iterator[dict[int, Watched]]:
 
         return hook
 
-    layers = {i: model.encoder.semantic_layers[i] for i in require_priors(model)}
-    handles = [layer.register_forward_hook(watch(i)) for i, layer in layers.items()]
+    handles = [layer.register_forward_hook(watch(i)) for i, layer in semantic_layers(model).items()]
     try:
         yield seen
     finally:
@@ -119,9 +118,8 @@ def explained(
     with plain(model):
         flops, until = cost.flops(model, views[0].size), cost.flops_until(model, views[0].size)
     stages = []
-    for place, (stage, found) in enumerate(sorted(seen.items())):
-        layer = model.encoder.semantic_layers[stage]
-        assert isinstance(layer, SemanticLayer)
+    for place, (stage, layer) in enumerate(semantic_layers(model).items()):
+        found = seen[stage]
         stages.append(
             StageExplanation(
                 stage=stage + 1,
@@ -129,7 +127,7 @@ def explained(
                 confidence=of_priors[place],
                 agreement=float((priors[place] == label).mean()),
                 change=found.change.cpu().numpy(),
-                scales=tuple(attention.scale.item() for attention in layer.attentions),
+                scales=tuple(x.scale.item() for x in layer.attentions if isinstance(x, SemanticAttention)),
                 residual=layer.residual,
                 flops=until[stage],
                 attention=attention_maps(layer, found, views[0]),

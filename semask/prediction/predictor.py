@@ -218,6 +218,7 @@ class Predictor:
         once.inference = replace(self.inference, mode="whole", ratios=(1.0,), flip=False)
         with watching(self.model) as seen:
             views = [maps[0] for maps in once.views(pixels, priors=True)]
+        assert isinstance(self.model, SeMask)  # else watching has refused it
         return explained(self.model, pixels, views, seen, classes=self.classes, temperature=self.temperature)
 
     def _pixels(self, image: Any, number: int | None = None) -> Tensor:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -156,6 +157,14 @@ def test_attention_with_fewer_channels_says_how_far_it_is_off():
     rough = compact(whole, most=4 * 144 * 25)
     assert rough is None or exact.error < rough.error <= MOST_ERROR
     assert compact(whole, most=4 * 144 - 1) is None
+
+
+def test_no_window_needs_more_channels_than_tokens():
+    whole = replace(maps(30), window=4)
+    small = compact(whole, most=4 * 144 * 16)
+    assert small.query.shape == (12, 12, 16)
+    assert small.error < 1e-3
+    assert compact(replace(whole, window=None), most=4 * 144 * 16).error > 10 * small.error
 
 
 def test_small_maps_keep_their_channels_and_all_stay_within_the_bytes():
