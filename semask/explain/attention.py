@@ -1,5 +1,6 @@
 """What the semantic attention of a stage looks at from a location; without torch."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,11 @@ class AttentionMaps:
             for x, length, covered, tokens in zip(location, image, self.covered, self.size, strict=True)
         )
         return row, column
+
+    def on_image(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Leave out what pads the image: a map [h, w] -> its first rows and columns."""
+        rows, columns = (math.ceil(round(x, 6)) for x in self.covered)
+        return values[:rows, :columns]
 
     def scope(self, token: tuple[int, int]) -> tuple[slice, slice]:
         """Rows and columns of the padded map [hp, wp] that a token attends to."""

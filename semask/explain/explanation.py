@@ -147,6 +147,7 @@ class Explanation:
         return save(self, Path(folder), name)
 
     def _numbers(self, stage: StageExplanation, settled: float) -> dict[str, Any]:
+        change = stage.attention.on_image(stage.change)
         return {
             "stage": stage.stage,
             "map": list(stage.attention.size),
@@ -156,7 +157,7 @@ class Explanation:
             "agreement": stage.agreement,
             "settled": settled,
             "confidence": float(stage.confidence.mean()),
-            "change": {"mean": float(stage.change.mean()), "max": float(stage.change.max())},
+            "change": {"mean": float(change.mean()), "max": float(change.max())},
             "flops": stage.flops,
             "share_of_flops": stage.flops / self.flops,
         }

@@ -146,7 +146,7 @@ function drawLocation() {
     return row;
   }));
   const first = settled[cell];
-  const since = first === last ? "only the decoder gives it" : `as it is since ${data.steps[first]}`;
+  const since = first === last ? "which only the decoder says" : `since ${data.steps[first]}`;
   find("said").textContent =
     `Row ${y}, column ${x}: ${data.classes[labels[last][cell]].name}, ${since}. ${drawAttention()}`;
 }

@@ -39,9 +39,9 @@ def maps(explanation: "Explanation") -> Iterator[tuple[str, Image.Image]]:
     for stage in stages:
         yield f"prior{stage.stage}", index_mask(stage.label, prediction.classes)
         yield f"prior_confidence{stage.stage}", confidence_map(stage.confidence)
-        yield f"change{stage.stage}", fractions(stage.change, highest=highest)
+        yield f"change{stage.stage}", fractions(stage.attention.on_image(stage.change), highest=highest)
 
 
 def highest_change(explanation: "Explanation") -> float:
     """Largest relative change of any layer: all stages are painted on one scale."""
-    return max(float(stage.change.max()) for stage in explanation.stages)
+    return max(float(stage.attention.on_image(stage.change).max()) for stage in explanation.stages)

@@ -162,3 +162,14 @@ def test_a_model_without_semantic_layers_is_refused():
         Predictor(build("swin_nano", num_classes=4, channels=8, semantic_depths=0)).explain(photo())
     with pytest.raises(ValueError, match="priors have 3 classes and the model 4"):
         Predictor(build("swin_nano", num_classes=4, prior_classes=3, channels=8)).explain(photo())
+
+
+def test_numbers_leave_out_what_pads_the_image():
+    model = small("mask2former")
+    assert model.size_divisor == 32
+    found = Predictor(model).explain(photo(40, 72))  # padded to 64 x 96
+    for stage, side in zip(found.stages, (4, 8, 16, 32), strict=True):
+        assert stage.change.shape == (64 // side, 96 // side)
+        kept = stage.change[: -(-40 // side), : -(-72 // side)]
+        assert stage.attention.on_image(stage.change).shape == kept.shape
+        assert found.to_dict()["stages"][stage.stage - 1]["change"]["mean"] == pytest.approx(kept.mean())
