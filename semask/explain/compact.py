@@ -14,6 +14,8 @@ BYTES = 1_600_000
 WIDTH = 4
 """Bytes of a channel of a token: query and key in 16 bits each."""
 LARGEST = 2**15 - 1
+SMALLEST = 1e-20
+"""What counts as nothing in a channel; its step is still a number of 32 bits."""
 MOST_ERROR = 0.1
 """Share of the attention that may go to other tokens than in the model; what is worse is not shown."""
 SAMPLES = 200
@@ -123,8 +125,7 @@ def principal(
 
 def quantized(x: NDArray[np.float64]) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
     """Round each channel of [..., r] to 16 bits: the numbers, and what a step of each channel is worth, [r]."""
-    largest = np.abs(x).max(axis=(0, 1))
-    step = (np.where(largest > 0, largest, 1.0) / LARGEST).astype(np.float32)
+    step = (np.abs(x).max(axis=(0, 1)).clip(min=SMALLEST) / LARGEST).astype(np.float32)
     return np.clip(np.round(x / step), -LARGEST, LARGEST).astype(np.int16), step
 
 

@@ -11,6 +11,7 @@ from semask import Inference, Predictor, build
 from semask.acceleration.accelerate import plain
 from semask.cost import flops, flops_until
 from semask.data.normalization import Normalization
+from semask.explain.compute import semantic_layers
 from semask.explain.explanation import distinct_classes, first_settled
 from semask.semantic.layer import SemanticLayer
 from semask.semantic.windows import pad_image
@@ -162,6 +163,20 @@ def test_a_model_without_semantic_layers_is_refused():
         Predictor(build("swin_nano", num_classes=4, channels=8, semantic_depths=0)).explain(photo())
     with pytest.raises(ValueError, match="priors have 3 classes and the model 4"):
         Predictor(build("swin_nano", num_classes=4, prior_classes=3, channels=8)).explain(photo())
+
+
+def test_an_exported_file_is_refused():
+    with pytest.raises(ValueError, match=r"^an exported file gives no priors: explain the checkpoint"):
+        semantic_layers(object())
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 200)])
+def test_images_of_any_size(size):
+    found = Predictor(small()).explain(photo(*size))
+    assert found.settled.shape == size
+    assert "<canvas" in found.page()
+    for stage in found.stages:
+        assert 0 < found.attention_of(stage.stage, (size[0] - 1, size[1] - 1)).sum() <= 1 + 1e-6
 
 
 def test_numbers_leave_out_what_pads_the_image():
