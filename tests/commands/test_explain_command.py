@@ -44,6 +44,18 @@ def test_scale_is_followed(semask, trained, picture, tmp_path):
     assert numbers["size"] == [48, 64]
 
 
+def test_bf16_gives_nearly_the_same(semask, trained, picture, tmp_path):
+    pages = []
+    for precision in ("fp32", "bf16"):
+        semask("explain", trained, picture, "--out", tmp_path / precision, "--precision", precision)
+        pages.append(json.loads((tmp_path / precision / "a photo [b].json").read_text()))
+    assert pages[0]["flops"] == pages[1]["flops"]
+    for exact, rough in zip(*(page["stages"] for page in pages), strict=True):
+        assert exact["flops"] == rough["flops"]
+        assert rough["confidence"] == pytest.approx(exact["confidence"], rel=0.1)
+        assert rough["change"]["mean"] == pytest.approx(exact["change"]["mean"], rel=0.3, abs=3e-3)
+
+
 def test_mistakes_are_one_line(semask, trained, picture, tmp_path):
     plain = save(tmp_path / "plain.safetensors", build("swin_nano", num_classes=3, channels=8, semantic_depths=0), {})
     assert semask.refused("explain", plain, picture).startswith(f"{plain}: the model has no semantic layers")

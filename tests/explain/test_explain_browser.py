@@ -79,3 +79,11 @@ def test_every_map_is_shown_and_found_by_a_screen_reader(page):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     found = axe.Axe().run(page).response["violations"]
     assert [(x["id"], [node["html"] for node in x["nodes"]]) for x in found] == []
+
+
+def test_the_frame_of_a_notebook_runs_its_script(page, explained):
+    page.set_content(explained._repr_html_())
+    inside = page.frame_locator("iframe")
+    inside.locator("#step").fill("0")
+    assert inside.locator("#beliefs tr").count() == 5
+    assert inside.locator("#shown").inner_text() == "Classes: stage 1"
