@@ -180,7 +180,8 @@ def converted_by_library(backbone: LibraryBackbone, tensors: dict[str, Tensor], 
 
 def converted_by_timm(name: str, options: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Convert older names and other sizes by what timm has for a family next to its class."""
-    model = timm_model(name, 3, None, options, features_only=False)  # timm 1.0.20 builds no ViT on the meta device
+    with torch.device("meta"):
+        model = timm_model(name, 3, None, options, features_only=False)
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if convert is None:
         return tensors
