@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from semask.evaluation.images import read_counts
+from semask.evaluation.image_counts import read_counts
 
 STUDIES = Path(__file__).parent.parent / "studies"
 

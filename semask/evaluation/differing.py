@@ -10,7 +10,7 @@ from semask.data.dataset import SegmentationDataset
 from semask.data.source import Data
 from semask.engines.catalog import is_exported
 from semask.evaluation.evaluate import names_of
-from semask.evaluation.images import ImageCounts
+from semask.evaluation.image_counts import ImageCounts
 from semask.evaluation.pictures import write_pictures
 from semask.evaluation.sides import Side
 from semask.files.reading import require_file, sha256
