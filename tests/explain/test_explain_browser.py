@@ -1,18 +1,12 @@
-"""The page in a real Chromium, where Playwright and a Chromium are installed: clicks, keys, phone, dark, no network."""
-
-import shutil
+"""The page in a real Chromium (tests/browser.py): clicks, keys, sizes, color schemes, and nothing asked of a network."""
 
 import numpy as np
 import pytest
+from browser import VIEWS, fits, violations
 from small_models import small
 from test_explain import photo
 
 from semask import Predictor
-
-playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-SIZES = {"desktop": ({"width": 1200, "height": 900}, "light"), "phone": ({"width": 400, "height": 800}, "dark")}
 
 
 @pytest.fixture(scope="module")
@@ -20,26 +14,13 @@ def explained():
     return Predictor(small()).explain(photo())
 
 
-@pytest.fixture(params=SIZES)
-def page(request, explained, tmp_path):
-    """The open page; in the end nothing has failed, and nothing was asked of a network."""
-    viewport, scheme = SIZES[request.param]
-    file = explained.save(tmp_path)[0]
-    wrong = []
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_context(viewport=viewport, color_scheme=scheme).new_page()
-        page.on("console", lambda message: wrong.append(message.text))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda x: None if x.url.startswith(("data:", "file:")) else wrong.append(x.url))
-        page.goto(file.as_uri())
-        yield page
-        browser.close()
-    assert wrong == []
+@pytest.fixture(params=VIEWS, ids="-".join)
+def page(request, browser_page, explained, tmp_path):
+    return browser_page(explained.save(tmp_path)[0], *request.param)
 
 
 def test_a_click_shows_the_attention_of_the_stage(page, explained):
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert fits(page)
     box = page.locator("#picture").bounding_box()
     page.mouse.click(box["x"] + 0.52 * box["width"], box["y"] + 0.32 * box["height"])
     assert "The decoder has no semantic attention" in page.locator("#said").inner_text()
@@ -76,9 +57,7 @@ def test_every_map_is_shown_and_found_by_a_screen_reader(page):
         page.get_by_label(name, exact=True).check()
         assert page.locator("#shown").inner_text().startswith(name)
         assert page.locator("#key li").count() >= 2
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-    found = axe.Axe().run(page).response["violations"]
-    assert [(x["id"], [node["html"] for node in x["nodes"]]) for x in found] == []
+    assert violations(page) == []
 
 
 def test_the_frame_of_a_notebook_runs_its_script(page, explained):
