@@ -1,4 +1,4 @@
-"""The page in a real Chromium (tests/browser.py): clicks, keys, sizes, color schemes, and nothing asked of a network."""
+"""The page in a real Chromium (tests/browser.py): clicks, keys, sizes, color schemes, and nothing asked of a net."""
 
 import numpy as np
 import pytest
