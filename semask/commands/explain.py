@@ -21,12 +21,14 @@ def explain(
 
     Writes NAME.html, a page that works offline and in which one clicks: priors of the stages, confidence, the stage
     that first had the final class, disagreement, and what the semantic attention of a location looks at. Also NAME.json
-    with the numbers, and a PNG of each map. The photo goes through the model once, in one piece.
+    with the numbers, and a PNG of each map. The photo goes through the model once, in one piece. A model without
+    semantic layers, as the one in the package, has no priors: its page has classes and confidence.
 
     Args:
         weights: Checkpoint of a model with semantic layers: a .safetensors file, the folder of a run, OWNER/NAME on the
             Hugging Face Hub, or the name of a published model.
-        photo: Image file; left out, the first word is the photo, and the model in the package is used.
+        photo: Image file; left out, the first word is the photo, and the model in the package is used, which has no
+            semantic layers.
         inference: How the image is put through the model; only scale and antialias matter. What is not given is as the
             checkpoint's recipe says.
         out: Folder to write to.
@@ -35,7 +37,7 @@ def explain(
             computes in it, else fp32.
 
     Raises:
-        ValueError: If the model can't be read or has no semantic layers, the photo can't be read, or a file can't be
+        ValueError: If the model can't be read or is an exported file, the photo can't be read, or a file can't be
             written.
     """
     from semask.checkpoints.places import DEFAULT, EMBEDDED
@@ -59,12 +61,17 @@ def explain(
     opened = open_predictor(source, inference=inference, device=device, precision=precision)
     predictor = opened.predictor
     assert isinstance(predictor, Predictor)
+    named, reporter = "the model in the package" if photo is None else one_line(source), ConsoleReporter()
     try:
-        semantic_layers(predictor.model)
+        layers = semantic_layers(predictor.model)
     except ValueError as error:
-        named = "the model in the package" if photo is None else one_line(source)
         raise ValueError(f"{named}: {error}") from error
-    tell(opened.choice, ConsoleReporter())
+    if not layers:
+        reporter.note(
+            f"{named} has no semantic layers, so no priors: the page has its classes and confidence. "
+            "Models that semask train FOLDER makes have priors: semask explain runs/mine photo.jpg"
+        )
+    tell(opened.choice, reporter)
     page, *others = predictor.explain(image).save(out, name=output_names([image])[image])
     make_console(stderr=False).print(
         f"{shown(page)}: open it in a browser; {len(others)} further files in {shown(out)}", soft_wrap=True

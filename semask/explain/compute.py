@@ -11,7 +11,13 @@ from semask import cost
 from semask.acceleration.accelerate import plain
 from semask.data.classes import Classes
 from semask.explain.attention import AttentionMaps
-from semask.explain.explanation import Explanation, StageExplanation, distinct_classes, first_settled
+from semask.explain.explanation import (
+    Explanation,
+    StageExplanation,
+    distinct_classes,
+    first_agreeing,
+    first_settled,
+)
 from semask.model import SeMask
 from semask.prediction.prediction import Prediction
 from semask.prediction.score_maps import View, confidence, label_map, require_numbers
@@ -32,22 +38,17 @@ class Watched(NamedTuple):
 
 
 def semantic_layers(model: object) -> dict[int, SemanticLayer]:
-    """Find the semantic layers, by their stage (from 0).
+    """Find the semantic layers, by their stage (from 0); a plain model has none.
 
     Raises:
-        ValueError: If there is none, or the classes of the priors are not those of the model.
+        ValueError: If it is an exported file, or the classes of the priors are not those of the model.
     """
     if not isinstance(model, SeMask):
         raise ValueError("an exported file gives no priors: explain the checkpoint that it was made of")
     layers = {i: layer for i, layer in enumerate(model.encoder.semantic_layers) if isinstance(layer, SemanticLayer)}
-    if not layers:
-        raise ValueError(
-            "the model has no semantic layers, so no stage has a prior to explain: give a model with "
-            "model.semantic_depths of 1 or more"
-        )
     classes, priors = model.config["num_classes"], model.config["prior_classes"]
-    if priors not in (None, classes):
-        raise ValueError(f"the priors have {priors} classes and the model {classes}: they can't be compared")
+    if layers and priors not in (None, classes):
+        raise ValueError(f"its priors have {priors} classes and the model {classes}: they can't be compared")
     return layers
 
 
@@ -136,8 +137,9 @@ def explained(
     return Explanation(
         prediction=Prediction(label, sure, tuple(priors), classes, image.permute(1, 2, 0).cpu().numpy()),
         stages=tuple(stages),
+        first=first_agreeing(priors, label),
         settled=first_settled(priors, label),
-        disagreement=distinct_classes(priors),
+        disagreement=distinct_classes(priors, label.shape),
         seen=views[0].size,
         flops=flops,
     )

@@ -50,16 +50,19 @@ class Explanation:
 
     Attributes:
         prediction: Final classes and confidence, the image, names and colors.
-        stages: What each stage with a semantic layer believes, first to last.
-        settled: Place in `stages` from which on a pixel has its final class, [H, W]: 0 is the first, and the number of
-            stages where only the decoder gives it.
-        disagreement: Number of different classes that the priors favor, [H, W]; 1 where all agree.
+        stages: What each stage with a semantic layer believes, first to last; empty for a model without such layers.
+        first: Place in `stages` of the first whose prior has the final class, [H, W]: 0 is the first, and the number of
+            stages where only the decoder gives it. A later stage may have another class again.
+        settled: Place in `stages` from which on a pixel has its final class, [H, W], likewise: no later stage has
+            another class.
+        disagreement: Number of different classes that the priors favor, [H, W]; 1 where all agree, 0 without stages.
         seen: Height and width at which the model saw the image.
         flops: FLOPs of the whole model at that size.
     """
 
     prediction: Prediction
     stages: tuple[StageExplanation, ...]
+    first: NDArray[np.uint8]
     settled: NDArray[np.uint8]
     disagreement: NDArray[np.uint8]
     seen: tuple[int, int]
@@ -79,8 +82,8 @@ class Explanation:
         """
         found = {stage.stage: stage for stage in self.stages}
         if number not in found:
-            known = ", ".join(str(x) for x in found)
-            raise ValueError(f"stage {number} has no semantic layer: choose one of {known}")
+            known = f"choose one of {', '.join(str(x) for x in found)}" if found else "no stage of this model has one"
+            raise ValueError(f"stage {number} has no semantic layer: {known}")
         return found[number]
 
     def attention_of(self, stage: int, location: tuple[int, int]) -> NDArray[np.float32]:
@@ -105,8 +108,10 @@ class Explanation:
 
     def to_dict(self) -> dict[str, Any]:
         """Give the numbers as JSON holds them: sizes and cost; of each stage agreement, confidence, change, scales."""
-        settled = np.bincount(self.settled.ravel(), minlength=len(self.stages) + 1) / self.settled.size
-        distinct = np.bincount(self.disagreement.ravel(), minlength=len(self.stages) + 1)[1:] / self.settled.size
+        first, settled, distinct = (
+            np.bincount(x.ravel(), minlength=len(self.stages) + 1) / x.size
+            for x in (self.first, self.settled, self.disagreement)
+        )
         confidence = self.prediction.confidence
         return {
             "size": list(self.size),
@@ -114,9 +119,10 @@ class Explanation:
             "classes": list(self.prediction.classes.names),
             "flops": self.flops,
             "confidence": None if confidence is None else float(confidence.mean()),
-            "stages": [self._numbers(stage, float(settled[i])) for i, stage in enumerate(self.stages)],
+            "stages": [self._numbers(stage, float(first[i]), float(settled[i])) for i, stage in enumerate(self.stages)],
+            "first_in_decoder": float(first[-1]),
             "settled_in_decoder": float(settled[-1]),
-            "distinct_classes": [float(x) for x in distinct],
+            "distinct_classes": [float(x) for x in distinct[1:]],
         }
 
     def page(self, *, title: str = "Glass box") -> str:
@@ -146,7 +152,7 @@ class Explanation:
 
         return save(self, Path(folder), name)
 
-    def _numbers(self, stage: StageExplanation, settled: float) -> dict[str, Any]:
+    def _numbers(self, stage: StageExplanation, first: float, settled: float) -> dict[str, Any]:
         change = stage.attention.on_image(stage.change)
         return {
             "stage": stage.stage,
@@ -155,6 +161,7 @@ class Explanation:
             "residual": stage.residual,
             "scales": list(stage.scales),
             "agreement": stage.agreement,
+            "first": first,
             "settled": settled,
             "confidence": float(stage.confidence.mean()),
             "change": {"mean": float(change.mean()), "max": float(change.max())},
@@ -167,6 +174,26 @@ class Explanation:
         from semask.explain.page import frame
 
         return frame(self)
+
+
+def first_agreeing(labels: Sequence[NDArray[np.uint8]], final: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Find the first stage whose class is the final one, whatever later stages say.
+
+    Args:
+        labels: Class that each stage favors, [H, W], first to last.
+        final: Class of the prediction, [H, W].
+
+    Returns:
+        Index of the stage, [H, W]; the number of stages where none has it.
+
+    >>> first, second, final = (np.array([x], np.uint8) for x in ([1, 1, 0], [1, 0, 0], [1, 1, 2]))
+    >>> first_agreeing([first, second], final)
+    array([[0, 0, 2]], dtype=uint8)
+    """
+    found = np.full(final.shape, len(labels), np.uint8)
+    for index in reversed(range(len(labels))):
+        found[labels[index] == final] = index
+    return found
 
 
 def first_settled(labels: Sequence[NDArray[np.uint8]], final: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -189,8 +216,10 @@ def first_settled(labels: Sequence[NDArray[np.uint8]], final: NDArray[np.uint8])
     return settled
 
 
-def distinct_classes(labels: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Count the different classes that the stages favor: [H, W] each -> [H, W]."""
+def distinct_classes(labels: Sequence[NDArray[np.uint8]], size: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Count the different classes that the stages favor: [H, W] each -> [H, W], the size; 0 without stages."""
+    if not labels:
+        return np.zeros(size, np.uint8)
     ordered = np.sort(np.stack(labels), axis=0)  # [n, H, W]
     changes: NDArray[np.uint8] = (ordered[1:] != ordered[:-1]).sum(axis=0, dtype=np.uint8)
     return changes + np.uint8(1)

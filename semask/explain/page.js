@@ -21,9 +21,10 @@ function numbers(text, steps) {
 
 const labels = data.labels.map(bytes);
 const confidence = data.confidence.map(bytes);
-const settled = bytes(data.settled);
+const first = bytes(data.first), settled = bytes(data.settled);
 const attention = data.attention.map((stage) =>
   stage.channels && { ...stage, query: numbers(stage.query, stage.queryStep), key: numbers(stage.key, stage.keyStep) });
+const change = data.attention.map((stage) => numbers(stage.change, [stage.changeStep]));
 
 // Row and column of the pixel in the middle of a cell of the grid.
 const pixel = () => [[state.row, gridRows, 0], [state.column, gridColumns, 1]].map(
@@ -57,14 +58,25 @@ function tokenOf(stage) {
     Math.min(Math.floor(((x + 0.5) / data.size[axis]) * stage.covered[axis]), stage.size[axis] - 1));
 }
 
-const percent = (share) => `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
+const percent = (share) =>
+  share > 0 && share < 0.0005 ? "< 0.1\u00a0%" : `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)}\u00a0%`;
+const small = (share) => `${(100 * share).toPrecision(2)}\u00a0%`; // changes differ by powers of ten
+
+// Cell of the grid in the middle of a token, if it is on the photo.
+function cellOf(stage, row, column) {
+  const place = [[row, gridRows, 0], [column, gridColumns, 1]].map(([x, count, axis]) =>
+    Math.floor(((x + 0.5) / stage.covered[axis]) * count));
+  return place[0] < gridRows && place[1] < gridColumns ? place[0] * gridColumns + place[1] : null;
+}
+
+const classOf = (step, cell) => data.classes[labels[step][cell]];
 
 // Draws the attention of the chosen location; returns what is to be said of it.
 function drawAttention() {
   const canvas = find("attention"), stage = attention[state.step];
-  canvas.hidden = true;
-  if (!find("attend").checked) return "";
-  if (state.step === last) return "The decoder has no semantic attention: choose a stage.";
+  canvas.hidden = find("window").hidden = true;
+  if (!last || !find("attend").checked) return "";
+  if (state.step === last) return "Choose a stage to see what its semantic attention looks at.";
   if (!stage) return "The attention of this stage is too large for a page: use attention_of in Python, or a smaller --scale.";
   const token = tokenOf(stage), cells = weights(stage, token), [height, width] = stage.size;
   canvas.width = width;
@@ -73,7 +85,7 @@ function drawAttention() {
   canvas.style.height = `${(100 * height) / stage.covered[0]}%`;
   canvas.hidden = false;
   const context = canvas.getContext("2d"), image = context.createImageData(width, height);
-  for (let i = 0; i < width * height; i++) image.data.set([0, 0, 0, 140], 4 * i);
+  for (let i = 0; i < width * height; i++) image.data.set([0, 0, 0, 90], 4 * i);
   let best = cells[0], outside = 0;
   for (const cell of cells) if (cell[2] > best[2]) best = cell;
   for (const [row, column, weight] of cells) {
@@ -81,22 +93,40 @@ function drawAttention() {
     else image.data.set([255, 0, 128, Math.round(220 * Math.sqrt(weight / best[2]))], 4 * (row * width + column));
   }
   context.putImageData(image, 0, 0);
+  if (stage.window) outline(stage, token);
   const scope = stage.window ? `its window of ${stage.window} x ${stage.window} tokens` : `all ${cells.length} tokens`;
-  const shares = byClass(stage, cells).slice(0, 3).map(([name, share]) => `${name} ${percent(share)}`).join(", ");
-  const padding = outside > 0.0005 ? ` Tokens of padding get ${percent(outside)}.` : "";
-  const strongest = best[0] >= height || best[1] >= width ? "The strongest is one of padding" :
-    best[0] === token[0] && best[1] === token[1] ? "The strongest is itself" : "The strongest is another one";
-  return `Attends to ${scope}: ${shares || "padding"}. ${strongest}, with ${percent(best[2])}.${padding}`;
+  const shares = byClass(stage, cells).filter(([, share]) => share >= 0.0005).slice(0, 3)
+    .map(([name, share]) => `${name} ${percent(share)}`).join(", ");
+  const padding = outside >= 0.0005 ? ` Tokens of padding get ${percent(outside)}.` : "";
+  return `Attends to ${scope}: ${shares || "padding"}. Most, ${percent(best[2])}, to ${named(stage, token, best)}.${padding}`;
+}
+
+// Frame around the window of a token, which may go beyond the photo.
+function outline(stage, token) {
+  const frame = find("window"), [top, left] = token.map((x) => x - (x % stage.window));
+  frame.style.top = `${(100 * top) / stage.covered[0]}%`;
+  frame.style.left = `${(100 * left) / stage.covered[1]}%`;
+  frame.style.height = `${(100 * stage.window) / stage.covered[0]}%`;
+  frame.style.width = `${(100 * stage.window) / stage.covered[1]}%`;
+  frame.hidden = false;
+}
+
+// What a token is, seen from the chosen one: its class is that which the stage itself favors.
+function named(stage, token, [row, column]) {
+  if (row === token[0] && column === token[1]) return "itself";
+  const cell = cellOf(stage, row, column);
+  if (cell === null) return "padding";
+  const [y, x] = [row, column].map((place, axis) => Math.floor(((place + 0.5) / stage.covered[axis]) * data.size[axis]));
+  return `a token of ${classOf(state.step, cell).name} at row ${y}, column ${x}`;
 }
 
 // Attention that goes to each class which the stage itself favors, the most first.
 function byClass(stage, cells) {
   const found = new Map();
   for (const [row, column, weight] of cells) {
-    const place = [[row, gridRows, 0], [column, gridColumns, 1]].map(([x, count, axis]) =>
-      Math.floor(((x + 0.5) / stage.covered[axis]) * count));
-    if (place[0] >= gridRows || place[1] >= gridColumns) continue;
-    const name = data.classes[labels[state.step][place[0] * gridColumns + place[1]]].name;
+    const cell = cellOf(stage, row, column);
+    if (cell === null) continue;
+    const { name } = classOf(state.step, cell);
     found.set(name, (found.get(name) || 0) + weight);
   }
   return [...found].sort((a, b) => b[1] - a[1]);
@@ -122,9 +152,53 @@ function drawMap() {
   if (source) map.src = source;
   const step = data.steps[state.step], name = data.kinds[state.kind];
   map.alt = Array.isArray(found) ? `${name}: ${step}` : name;
-  find("shown").textContent = source ? map.alt : `${name}: the decoder has no semantic layer, choose a stage.`;
+  const exit = last && Array.isArray(found) ? `. ${data.exits[state.step]}` : "";
+  find("shown").textContent = source ? map.alt + exit : `${name}: the decoder has no semantic layer, choose a stage.`;
   find("step").setAttribute("aria-valuetext", step);
+  find("step").value = state.step;
+  drawStrip(Array.isArray(found) ? found : data.pictures.classes);
   map.style.opacity = find("opacity").value / 100;
+}
+
+// A small picture of each step under the slider, which chooses the step.
+function drawStrip(sources) {
+  [...find("strip").children].forEach((button, place) => {
+    const picture = button.firstChild, source = sources[place];
+    picture.style.visibility = source ? "" : "hidden";
+    if (source) picture.src = source;
+    button.setAttribute("aria-pressed", String(place === state.step));
+  });
+}
+
+function fillStrip() {
+  document.documentElement.style.setProperty("--steps", data.steps.length);
+  find("strip").replaceChildren(...data.steps.map((step, place) => {
+    const button = document.createElement("button"), picture = document.createElement("img");
+    button.type = "button";
+    picture.alt = "";
+    [picture.height, picture.width] = data.size;
+    button.append(picture, step);
+    button.addEventListener("click", () => { state.step = place; draw(); });
+    return button;
+  }));
+}
+
+// When a stage first had the final class of a cell, and from which stage on.
+function since(cell) {
+  if (!last) return `, with ${percent(confidence[0][cell] / 255)}.`;
+  const [one, all] = [first[cell], settled[cell]];
+  if (one === last) return ". Only the decoder says so.";
+  if (one === all) return `, since ${data.steps[one]}.`;
+  const then = all === last ? "but the last prior has another class" : `for good since ${data.steps[all]}`;
+  return `. First at ${data.steps[one]}, ${then}.`;
+}
+
+// How far the semantic layer of a step changed the features at the chosen location; nothing for the decoder.
+function changed(place) {
+  const stage = data.attention[place];
+  if (!stage) return "";
+  const [row, column] = tokenOf(stage);
+  return small(change[place][row * stage.size[1] + column]);
 }
 
 function drawLocation() {
@@ -134,21 +208,21 @@ function drawLocation() {
   mark.style.top = `${(100 * (y + 0.5)) / data.size[0]}%`;
   find("beliefs").replaceChildren(...data.steps.map((step, place) => {
     const row = document.createElement("tr"), head = document.createElement("th"), sure = document.createElement("td");
-    const name = document.createElement("td"), box = document.createElement("i"), entry = data.classes[labels[place][cell]];
+    const name = document.createElement("td"), box = document.createElement("i"), entry = classOf(place, cell);
+    const moved = document.createElement("td");
     head.scope = "row";
     head.textContent = step;
     box.style.background = entry.color;
     name.append(box, entry.name);
-    sure.className = "number";
+    sure.className = moved.className = "number";
+    moved.textContent = changed(place);
     sure.textContent = percent(confidence[place][cell] / 255);
     row.className = place === state.step ? "here" : "";
     row.append(head, name, sure);
+    if (last) row.append(moved);
     return row;
   }));
-  const first = settled[cell];
-  const since = first === last ? "which only the decoder says" : `since ${data.steps[first]}`;
-  find("said").textContent =
-    `Row ${y}, column ${x}: ${data.classes[labels[last][cell]].name}, ${since}. ${drawAttention()}`;
+  find("said").textContent = `Row ${y}, column ${x}: ${classOf(last, cell).name}${since(cell)} ${drawAttention()}`.trim();
 }
 
 function draw() {
@@ -170,11 +244,15 @@ find("picture").addEventListener("keydown", (event) => {
   event.preventDefault();
   move(...by.map((x) => x * (event.shiftKey ? 10 : 1)));
 });
-find("picture").addEventListener("click", (event) => {
+function choose(event) {
   const box = find("picture").getBoundingClientRect();
   state.row = Math.floor(((event.clientY - box.top) / box.height) * gridRows);
   state.column = Math.floor(((event.clientX - box.left) / box.width) * gridColumns);
   move(0, 0);
+}
+find("picture").addEventListener("click", choose);
+find("picture").addEventListener("pointermove", (event) => { // a finger scrolls the page
+  if (event.pointerType === "mouse" && event.buttons === 1) choose(event);
 });
 find("step").addEventListener("input", () => { state.step = Number(find("step").value); draw(); });
 find("opacity").addEventListener("input", drawMap);
@@ -182,5 +260,8 @@ find("attend").addEventListener("change", drawLocation);
 for (const radio of document.getElementsByName("kind")) {
   radio.addEventListener("change", () => { state.kind = radio.value; draw(); });
 }
-find("controls").hidden = false;
+find("controls").hidden = find("mark").hidden = false;
+find("walk").hidden = !last;
+for (const item of document.querySelectorAll(".stages")) item.hidden = !last; // nothing to say of a plain model
+fillStrip();
 draw();

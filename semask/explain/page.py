@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semask.explain.compact import Compact, compact_all
+from semask.explain.compact import LARGEST, Compact, compact_all
 from semask.explain.pictures import count_colors, data_url, fitted, fractions, indexed, ramp, smaller, step_colors
 from semask.explain.writing import highest_change
 from semask.files.text import one_line
@@ -29,10 +29,14 @@ KINDS = {
     "classes": "Classes",
     "confidence": "Confidence",
     "change": "Change of the features",
-    "settled": "First stage with the final class",
+    "first": "First stage with the final class",
+    "settled": "Stage from which the class stays",
     "disagreement": "Different classes over the stages",
 }
 """What can be laid over the photo."""
+OF_ALL = ("classes", "confidence")
+"""What a model without semantic layers has as well."""
+EXITS = "Early exit: the prior of a stage is the result, and nothing after it is computed."
 HERE = Path(__file__).parent
 
 
@@ -41,9 +45,11 @@ def page(explanation: "Explanation", *, title: str) -> str:
     template, style, script = ((HERE / f"page.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
     prediction, (height, width) = explanation.prediction, explanation.size
     kept = compact_all([stage.attention for stage in explanation.stages])
-    steps = step_names(explanation)
+    steps, kinds = step_names(explanation), kinds_of(explanation)
     return Template(template).substitute(
         title=html.escape(one_line(title)),
+        about=about(explanation),
+        exits=EXITS if explanation.stages else "This model has only the decoder.",
         policy=policy(script),
         style=style,
         script=script,
@@ -52,8 +58,7 @@ def page(explanation: "Explanation", *, title: str) -> str:
         photo="data:," if prediction.image is None else data_url(smaller(to_picture(prediction.image), SIDE)),
         prediction=data_url(smaller(index_mask(prediction.label, prediction.classes), SIDE)),
         last=len(steps) - 1,
-        steps="".join(f"<span>{step}</span>" for step in steps),
-        kinds="\n".join(radio(kind, name) for kind, name in KINDS.items()),
+        kinds="\n".join(radio(kind, name) for kind, name in kinds.items()),
         numbers=numbers(explanation),
         notes="\n".join(f"<li>{note}</li>" for note in notes(explanation, kept)),
         data=json.dumps(content(explanation, kept), separators=(",", ":")).replace("<", "\\u003c"),
@@ -63,6 +68,35 @@ def page(explanation: "Explanation", *, title: str) -> str:
 def step_names(explanation: "Explanation") -> list[str]:
     """Names of the stages, and of the decoder at the end."""
     return [*(f"stage {stage.stage}" for stage in explanation.stages), "decoder"]
+
+
+def kinds_of(explanation: "Explanation") -> dict[str, str]:
+    """What can be laid over this photo."""
+    return KINDS if explanation.stages else {kind: KINDS[kind] for kind in OF_ALL}
+
+
+def about(explanation: "Explanation") -> str:
+    """What the page shows, in a sentence or two."""
+    height, width = explanation.size
+    if explanation.stages:
+        return (
+            f"What each stage of the model already believes of a photo of {height} x {width} pixels, before the "
+            "decoder decides."
+        )
+    return (
+        f"What the model says of a photo of {height} x {width} pixels. It has no semantic layers, so there are no "
+        "priors: models that <code>semask train FOLDER</code> makes have them."
+    )
+
+
+def exits(explanation: "Explanation") -> list[str]:
+    """What an early exit after each stage costs and gives; and the decoder."""
+    texts = [
+        f"An early exit here costs {100 * stage.flops / explanation.flops:.1f} % of the FLOPs; "
+        f"{100 * stage.agreement:.1f} % of the pixels have the final class."
+        for stage in explanation.stages
+    ]
+    return [*texts, f"The whole model: {explanation.flops / 1e9:.2f} GFLOPs."]
 
 
 def radio(kind: str, name: str) -> str:
@@ -98,10 +132,12 @@ def content(explanation: "Explanation", kept: Sequence[Compact | None]) -> dict[
         "size": explanation.size,
         "grid": grid,
         "steps": step_names(explanation),
-        "kinds": KINDS,
+        "kinds": kinds_of(explanation),
+        "exits": exits(explanation),
         "classes": [{"name": one_line(name), "color": rgb(color)} for name, color in classes],
         "labels": [text(sampled(label, grid)) for label in labels],
         "confidence": [text((sampled(x, grid).clip(0, 1) * 255).round().astype(np.uint8)) for x in confidence],
+        "first": text(sampled(explanation.first, grid)),
         "settled": text(sampled(explanation.settled, grid)),
         "shares": [shares(label) for label in labels],
         "keys": keys(explanation),
@@ -112,17 +148,24 @@ def content(explanation: "Explanation", kept: Sequence[Compact | None]) -> dict[
 
 def attention(explanation: "Explanation", kept: Sequence[Compact | None]) -> list[dict[str, Any]]:
     """Query and key of each stage, as small as the page needs them; without them where they are too large."""
-    maps = [stage.attention for stage in explanation.stages]
     return [
         {
             "size": own.size,
             "padded": own.query.shape[:2],
             "covered": own.covered,
             "window": own.window,
+            **changes(stage.change),
             **(small.to_dict() if small is not None else {}),
         }
-        for own, small in zip(maps, kept, strict=True)
+        for stage, small in zip(explanation.stages, kept, strict=True)
+        for own in [stage.attention]
     ]
+
+
+def changes(change: NDArray[np.float32]) -> dict[str, Any]:
+    """How far the features changed [h, w], in steps of 16 bits."""
+    step = (float(change.max()) or 1.0) / LARGEST
+    return {"change": text((change / step).round().astype("<i2")), "changeStep": step}
 
 
 def pictures(
@@ -135,6 +178,7 @@ def pictures(
         "classes": [data_url(smaller(index_mask(label, classes), SIDE)) for label in labels],
         "confidence": [data_url(smaller(fractions(x), SIDE // 2)) for x in confidence],
         "change": [data_url(fractions(change_on(explanation.size, stage), highest=highest)) for stage in stages],
+        "first": data_url(smaller(indexed(explanation.first, step_colors(len(stages))), SIDE)),
         "settled": data_url(smaller(indexed(explanation.settled, step_colors(len(stages))), SIDE)),
         "disagreement": data_url(smaller(indexed(explanation.disagreement, count_colors(len(stages))), SIDE)),
     }
@@ -145,11 +189,15 @@ def keys(explanation: "Explanation") -> dict[str, list[tuple[str, str]]]:
     count, highest = len(explanation.stages), highest_change(explanation)
     steps = [f"stage {stage.stage}" for stage in explanation.stages]
     colors = [rgb(color) for color in ramp(5)]
+    of_steps = list(zip(map(rgb, step_colors(count)), [*steps, "only the decoder"], strict=True))
     return {
         "confidence": [(color, f"{25 * i} %") for i, color in enumerate(colors)],
         "change": [(color, f"{25 * i * highest:.2g} %") for i, color in enumerate(colors)],
-        "settled": list(zip(map(rgb, step_colors(count)), [*steps, "only the decoder"], strict=True)),
-        "disagreement": [(rgb(color), str(i)) for i, color in enumerate(count_colors(count)) if i],
+        "first": of_steps,
+        "settled": of_steps,
+        "disagreement": [
+            (rgb(color), "1: all agree" if i == 1 else str(i)) for i, color in enumerate(count_colors(count)) if i
+        ],
     }
 
 
@@ -182,59 +230,63 @@ def shares(label: NDArray[np.uint8]) -> list[tuple[int, float]]:
 def numbers(explanation: "Explanation") -> str:
     """Rows of the table of the stages, which needs no script."""
     values = explanation.to_dict()
-    heads = ("step", "map", "attends to", "scale", "change", "confidence", "settled here", "agrees", "cost")
+    heads = ("step", "cost", "agrees", "first here", "stays from here", "confidence", "change", "scale", "map")
     rows = []
     for row in values["stages"]:
         height, width = row["map"]
-        scope = "the whole map" if row["window"] is None else f"{row['window']} x {row['window']} windows"
-        scales = ", ".join(f"{scale:.3g}" for scale in row["scales"])
-        cells = [f"{height} x {width}", scope, scales, f"{100 * row['change']['mean']:.2g} %", *(
-            f"{100 * row[name]:.1f} %" for name in ("confidence", "settled", "agreement", "share_of_flops")
-        )]  # fmt: skip
-        rows.append((f"stage {row['stage']}", cells))
-    sure = values["confidence"]
-    last = [
-        "",
-        "",
-        "",
-        "",
-        "" if sure is None else f"{100 * sure:.1f} %",
-        f"{100 * values['settled_in_decoder']:.1f} %",
-    ]
-    rows.append(("decoder", [*last, "100 %", f"100 % ({values['flops'] / 1e9:.2f} GFLOPs)"]))
+        scope = "global" if row["window"] is None else f"in windows of {row['window']} x {row['window']}"
+        names = ("share_of_flops", "agreement", "first", "settled", "confidence")
+        cells = [f"{100 * row[name]:.1f} %" for name in names]
+        cells += [f"{100 * row['change']['mean']:.2g} %", ", ".join(f"{scale:.3g}" for scale in row["scales"])]
+        rows.append((f"stage {row['stage']}", [*cells, f"{height} x {width}, {scope}"]))
+    sure = "" if values["confidence"] is None else f"{100 * values['confidence']:.1f} %"
+    shares = [f"{100 * values[name]:.1f} %" for name in ("first_in_decoder", "settled_in_decoder")]
+    rows.append(("decoder", [f"{values['flops'] / 1e9:.2f} GFLOPs", "100 %", *shares, sure]))
+    if not rows[1:]:  # of a plain model
+        heads, rows = ("step", "cost", "confidence"), [("decoder", [rows[0][1][0], sure])]
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     body = "".join(
-        f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>' for name, cells in rows
+        f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in padded(cells, len(heads) - 1))}</tr>'
+        for name, cells in rows
     )
     return f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody>"
 
 
+def padded(cells: list[str], count: int) -> list[str]:
+    """Cells of a row, with empty ones at the end."""
+    return cells + [""] * (count - len(cells))
+
+
 def notes(explanation: "Explanation", kept: Sequence[Compact | None]) -> list[str]:
     """What the words of the page mean."""
+    height, width = explanation.seen
+    seen = f"The model saw the photo at {height} x {width} pixels, once and in one piece."
+    if not explanation.stages:
+        return [seen]
     normed = any(stage.residual == "normed" for stage in explanation.stages)
     start = "the normalized features, which the layer adds to" if normed else "the features before the layer"
-    height, width = explanation.seen
-    stages = zip(explanation.stages, kept, strict=True)
     return [
-        f"The model saw the photo at {height} x {width} pixels, once and in one piece.",
-        "Settled here: pixels that have their final class from this stage on. Agrees: pixels whose prior has the final "
-        "class. Confidence and change are means.",
+        seen,
+        "Cost: FLOPs up to this prior, of those of the whole model. A count, not a time.",
+        "Agrees: pixels whose prior has the final class. First here: pixels whose final class this stage is the first "
+        "to have. Stays from here: pixels that keep their final class from this stage on.",
+        "Confidence and change are means over the photo. Confidence of priors is not calibrated.",
         f"Change: how far the semantic layer moved the features of a location, as a share of {start}.",
-        "Cost: FLOPs up to this prior, of those of the whole model.",
-        "Attention: softmax of the semantic query times the keys, of the layer's last block. Pink is strong; dark is "
-        "outside of the window. "
-        + "; ".join(f"stage {stage.stage} {of_small(small)}" for stage, small in stages)
-        + ".",
+        "Attention: softmax of the semantic query times the keys, of the layer's last block. Pink is strong; what is "
+        "outside of the window is dark. " + exactness(explanation, kept),
     ]
 
 
-def of_small(small: Compact | None) -> str:
-    """Say how exact the attention of a stage is on the page."""
-    if small is None:
-        return "is too large and left out"
-    return (
-        f"has {small.query.shape[-1]} channels, and at most {100 * small.error:.2g} % goes elsewhere than in the model"
-    )
+def exactness(explanation: "Explanation", kept: Sequence[Compact | None]) -> str:
+    """Say how exact the attention is on the page."""
+    here = [small.error for small in kept if small is not None]
+    gone = [str(stage.stage) for stage, small in zip(explanation.stages, kept, strict=True) if small is None]
+    texts = []
+    if here:
+        texts.append(f"At most {100 * max(here):.2g} % of a location's goes elsewhere on this page than in the model.")
+    if gone:
+        texts.append(f"Too large for this page, and left out: stage {', '.join(gone)}.")
+    return " ".join(texts)
 
 
 def rgb(color: Any) -> str:
@@ -243,6 +295,6 @@ def rgb(color: Any) -> str:
     return f"rgb({red},{green},{blue})"
 
 
-def text(values: NDArray[np.uint8]) -> str:
+def text(values: NDArray[Any]) -> str:
     """Bytes as text, row by row."""
     return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()

@@ -33,6 +33,9 @@ def maps(explanation: "Explanation") -> Iterator[tuple[str, Image.Image]]:
     yield "prediction", prediction.mask()
     if prediction.confidence is not None:
         yield "confidence", confidence_map(prediction.confidence)
+    if not stages:
+        return
+    yield "first", indexed(explanation.first, step_colors(len(stages)))
     yield "settled", indexed(explanation.settled, step_colors(len(stages)))
     yield "disagreement", indexed(explanation.disagreement, count_colors(len(stages)))
     highest = highest_change(explanation)
@@ -44,4 +47,4 @@ def maps(explanation: "Explanation") -> Iterator[tuple[str, Image.Image]]:
 
 def highest_change(explanation: "Explanation") -> float:
     """Largest relative change of any layer: all stages are painted on one scale."""
-    return max(float(stage.attention.on_image(stage.change).max()) for stage in explanation.stages)
+    return max((float(stage.attention.on_image(stage.change).max()) for stage in explanation.stages), default=0.0)

@@ -207,10 +207,11 @@ class Predictor:
 
         Returns:
             Priors, confidence, where the stages disagree, early exits, and what the semantic attention looks at; a
-            notebook shows it as a page in which one clicks.
+            notebook shows it as a page in which one clicks. A model without semantic layers has no stages in it.
 
         Raises:
-            ValueError: If the model has no semantic layers or is an exported file, or the image can't be read.
+            ValueError: If the model is an exported file, its priors have classes of their own, or the image can't be
+                read.
         """
         from semask.explain.compute import explained, watching
 

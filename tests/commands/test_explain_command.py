@@ -17,8 +17,8 @@ def test_the_files_are_those_of_the_explanation(semask, trained, picture, tmp_pa
     out = tmp_path / "explained"
     printed = semask("explain", trained, picture, "--out", out).out
     name = "a photo [b]"
-    assert f"{name}.html: open it in a browser; 17 further files" in printed.replace("\n", "")
-    kinds = ["prediction", "confidence", "settled", "disagreement"]
+    assert f"{name}.html: open it in a browser; 18 further files" in printed.replace("\n", "")
+    kinds = ["prediction", "confidence", "first", "settled", "disagreement"]
     kinds += [f"{kind}{stage}" for stage in (1, 2, 3, 4) for kind in ("prior", "prior_confidence", "change")]
     assert {path.name for path in out.iterdir()} == {
         f"{name}.html",
@@ -28,6 +28,7 @@ def test_the_files_are_those_of_the_explanation(semask, trained, picture, tmp_pa
     found = Predictor(load(trained)).explain(picture)
     assert json.loads((out / f"{name}.json").read_text()) == found.to_dict()
     for ending, values in [("prediction", found.prediction.label), ("prior2", found.stages[1].label),
+                           ("first", found.first),
                            ("settled", found.settled), ("disagreement", found.disagreement)]:  # fmt: skip
         with Image.open(out / f"{name}_{ending}.png") as image:
             assert np.array_equal(np.array(image), values)
@@ -56,10 +57,20 @@ def test_bf16_gives_nearly_the_same(semask, trained, picture, tmp_path):
         assert rough["change"]["mean"] == pytest.approx(exact["change"]["mean"], rel=0.3, abs=3e-3)
 
 
+def test_a_model_without_priors_is_told_and_still_shown(semask, picture, tmp_path):
+    model = build("swin_nano", num_classes=3, channels=8, semantic_depths=0)
+    named = save(tmp_path / "plain.safetensors", model, {})
+    for arguments, name in (([named, picture], named), ([picture], "the model in the package")):
+        done = semask("explain", *arguments, "--out", tmp_path / "x")
+        told = [line for line in done.err.splitlines() if "semantic layers" in line]
+        assert len(told) == 1
+        assert told[0].startswith(f"{name} has no semantic layers, so no priors")
+        assert "semask train FOLDER" in told[0]
+        page = (tmp_path / "x" / "a photo [b].html").read_text(encoding="utf-8")
+        assert "has no semantic layers" in page
+
+
 def test_mistakes_are_one_line(semask, trained, picture, tmp_path):
-    plain = save(tmp_path / "plain.safetensors", build("swin_nano", num_classes=3, channels=8, semantic_depths=0), {})
-    assert semask.refused("explain", plain, picture).startswith(f"{plain}: the model has no semantic layers")
-    assert semask.refused("explain", picture).startswith("the model in the package: the model has no semantic layers")
     assert semask.refused("explain", trained).endswith("photo.jpg")
     assert "no such image" in semask.refused("explain", trained, tmp_path / "nothing.jpg")
     (tmp_path / "no.onnx").write_bytes(b"")

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 from small_models import small
+from torch.utils.flop_counter import FlopCounterMode
 
 from semask import Inference, Predictor, build
 from semask.acceleration.accelerate import plain
 from semask.cost import flops, flops_until
 from semask.data.normalization import Normalization
 from semask.explain.compute import semantic_layers
-from semask.explain.explanation import distinct_classes, first_settled
+from semask.explain.explanation import distinct_classes, first_agreeing, first_settled
 from semask.semantic.layer import SemanticLayer
 from semask.semantic.windows import pad_image
 
@@ -62,6 +63,22 @@ def slow_attention(layer, x, row, column):
     return found
 
 
+def slow_prior(model, image, stage):
+    """Class and confidence of a stage's prior at each pixel: resized, then the softmax of each pixel by itself."""
+    height, width, divisor = *image.shape[:2], model.size_divisor
+    padded = tuple(-(-x // divisor) * divisor for x in (height, width))
+    with plain(model), torch.no_grad():
+        prior = model(Normalization()(torch.from_numpy(image).permute(2, 0, 1))[None]).priors[stage]
+    scores = torch.nn.functional.interpolate(prior.double(), padded, mode="bilinear")[0].numpy()
+    label, confidence = np.zeros((height, width), int), np.zeros((height, width))
+    for y in range(height):
+        for x in range(width):
+            shares = [math.exp(score) for score in scores[:, y, x]]
+            label[y, x] = int(np.argmax(shares))
+            confidence[y, x] = max(shares) / sum(shares)
+    return label, confidence
+
+
 @pytest.mark.parametrize("decoder", ["fpn", "mask2former"])
 def test_explanation_is_that_of_loops_over_the_plain_model(decoder):
     model, image = small(decoder), photo()
@@ -74,8 +91,10 @@ def test_explanation_is_that_of_loops_over_the_plain_model(decoder):
     for stage, prior, (layer, before, after) in zip(
         found.stages, expected.priors, plain_steps(model, image), strict=True
     ):
+        label, sure = slow_prior(model, image, stage.stage - 1)
+        assert np.allclose(stage.confidence, sure, atol=1e-4)
         assert np.array_equal(stage.label, prior)
-        assert 0 < stage.confidence.min() <= stage.confidence.max() <= 1
+        assert (stage.label == label).mean() > 0.999  # but for ties
         assert stage.agreement == (prior == expected.label).mean()
         start = layer.norm(before)
         change = ((after - start).norm(dim=-1) / start.norm(dim=-1)).detach().numpy()
@@ -95,7 +114,8 @@ def test_explanation_is_that_of_loops_over_the_plain_model(decoder):
 def test_where_and_when_stages_agree_is_that_of_loops():
     rng = np.random.default_rng(0)
     final, *labels = rng.integers(0, 3, (5, 8, 9)).astype(np.uint8)
-    settled, distinct = first_settled(labels, final), distinct_classes(labels)
+    settled, distinct = first_settled(labels, final), distinct_classes(labels, final.shape)
+    early = first_agreeing(labels, final)
     for y in range(8):
         for x in range(9):
             values = [label[y, x] for label in labels]
@@ -103,6 +123,7 @@ def test_where_and_when_stages_agree_is_that_of_loops():
             while first > 0 and values[first - 1] == final[y, x]:
                 first -= 1
             assert settled[y, x] == first
+            assert early[y, x] == next((i for i in range(4) if values[i] == final[y, x]), 4)
             assert distinct[y, x] == len(set(values))
     assert settled.dtype == distinct.dtype == np.uint8
 
@@ -128,6 +149,14 @@ def test_an_early_exit_costs_a_part():
     with plain(model):
         assert found.flops == flops(model, (70, 90))
         assert costs == flops_until(model, (70, 90))
+        with FlopCounterMode(display=False) as counter, torch.no_grad():  # of a real pass, module by module
+            model(torch.zeros(1, 3, 70, 90))
+    counted = {name: sum(x.values()) for name, x in counter.get_flop_counts().items()}
+    own = "SeMask.encoder"
+    for k, cost in enumerate(costs):
+        stages = sum(counted[f"{own}.backbone.stages.{i}"] for i in range(k + 1))
+        layers = sum(counted[f"{own}.semantic_layers.{i}"] for i in range(k + 1))
+        assert cost == counted[f"{own}.backbone.stem"] + stages + layers
 
 
 def test_stages_without_semantic_layer_have_no_prior():
@@ -158,9 +187,20 @@ def test_residual_input_is_compared_with_the_input_itself():
     assert all(np.array_equal(stage.change, np.zeros_like(stage.change)) for stage in found.stages)  # scale is 0
 
 
-def test_a_model_without_semantic_layers_is_refused():
-    with pytest.raises(ValueError, match=r"^the model has no semantic layers, [^\n]*$"):
-        Predictor(build("swin_nano", num_classes=4, channels=8, semantic_depths=0)).explain(photo())
+def test_a_model_without_semantic_layers_has_a_prediction_and_no_stages(tmp_path):
+    predictor = Predictor(build("swin_nano", num_classes=4, channels=8, semantic_depths=0))
+    found, expected = predictor.explain(photo()), predictor(photo())
+    assert np.array_equal(found.prediction.label, expected.label)
+    assert found.stages == found.prediction.priors == ()
+    assert not any(x.any() for x in (found.first, found.settled, found.disagreement))
+    assert found.to_dict()["settled_in_decoder"] == found.to_dict()["first_in_decoder"] == 1
+    names = ["image.html", "image.json", "image_confidence.png", "image_prediction.png"]
+    assert sorted(path.name for path in found.save(tmp_path)) == names
+    with pytest.raises(ValueError, match=r"^stage 1 has no semantic layer: no stage of this model has one$"):
+        found.attention_of(1, (0, 0))
+
+
+def test_priors_with_classes_of_their_own_are_refused():
     with pytest.raises(ValueError, match="priors have 3 classes and the model 4"):
         Predictor(build("swin_nano", num_classes=4, prior_classes=3, channels=8)).explain(photo())
 

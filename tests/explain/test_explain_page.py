@@ -12,7 +12,7 @@ import pytest
 from small_models import small
 from test_explain import photo
 
-from semask import Classes, Predictor
+from semask import Classes, Predictor, build
 from semask.explain.attention import AttentionMaps
 from semask.explain.compact import MOST_ERROR, compact, compact_all
 from semask.explain.explanation import Explanation
@@ -133,10 +133,82 @@ def test_the_page_has_the_attention_and_the_classes_of_the_explanation(explained
         pixel = (int((row + 0.5) * 70 / rows), int((column + 0.5) * 90 / columns))
         for place, label in enumerate(labels):
             assert base64.b64decode(data["labels"][place])[row * columns + column] == label[pixel]
+        for place, stage in enumerate(explained.stages):
+            sure = base64.b64decode(data["confidence"][place])[row * columns + column]
+            assert sure / 255 == pytest.approx(stage.confidence[pixel], abs=1 / 500)
         assert base64.b64decode(data["settled"])[row * columns + column] == explained.settled[pixel]
+        assert base64.b64decode(data["first"])[row * columns + column] == explained.first[pixel]
         for place, stage in enumerate(explained.stages):
             weights = explained.attention_of(stage.stage, pixel)
             assert np.allclose(page_weights(data, place, pixel), weights, atol=1e-3)
+
+
+def test_the_page_has_the_change_of_every_token(explained):
+    data = json.loads(Page(explained.page()).scripts[0])
+    for own, stage in zip(data["attention"], explained.stages, strict=True):
+        change = np.frombuffer(base64.b64decode(own["change"]), "<i2").reshape(own["size"]) * own["changeStep"]
+        assert np.allclose(change, stage.change, atol=stage.change.max() / 60_000)
+
+
+def cells(text: str) -> dict[str, list[str]]:
+    """Rows of the table of the steps, by their head."""
+    body = text.split("<table aria-describedby", 1)[1].split("<tbody>", 1)[1].split("</tbody>", 1)[0]
+    return {
+        head: re.findall("<td>(.*?)</td>", row)
+        for head, row in re.findall('<tr><th scope="row">(.*?)</th>(.*?)</tr>', body)
+    }
+
+
+def test_the_numbers_of_the_page_are_those_of_loops(explained):
+    text = explained.page()
+    rows, data = cells(text), json.loads(Page(text).scripts[0])
+    final, pixels = explained.prediction.label, [(y, x) for y in range(70) for x in range(90)]
+    columns = [[stage.label[place] for stage in explained.stages] for place in pixels]  # of each pixel
+    goal = [final[place] for place in pixels]
+    later = {"first": [0] * 5, "stays": [0] * 5}
+    for own, end in zip(columns, goal, strict=True):
+        later["first"][own.index(end) if end in own else 4] += 1
+        stays = 4
+        while stays and own[stays - 1] == end:
+            stays -= 1
+        later["stays"][stays] += 1
+    total = explained.flops
+    for i, stage in enumerate(explained.stages):
+        h, w = stage.change.shape
+        change = sum(float(stage.change[y, x]) for y in range(h) for x in range(w)) / (h * w)
+        agrees = sum(own[i] == end for own, end in zip(columns, goal, strict=True)) / 6300
+        sure = sum(float(stage.confidence[place]) for place in pixels) / 6300
+        cost = f"{100 * stage.flops / total:.1f} %"
+        (scale,) = stage.scales
+        first, stays = (f"{100 * later[name][i] / 6300:.1f} %" for name in ("first", "stays"))
+        *shares, place = rows[f"stage {i + 1}"]
+        assert shares == [
+            cost,
+            f"{100 * agrees:.1f} %",
+            first,
+            stays,
+            f"{100 * sure:.1f} %",
+            f"{100 * change:.2g} %",
+            f"{scale:.3g}",
+        ]
+        assert place == f"{h} x {w}, " + ("in windows of 7 x 7" if i < 2 else "global")
+        assert data["exits"][i].startswith(f"An early exit here costs {cost} of the FLOPs; {100 * agrees:.1f} % of")
+        assert dict(data["shares"][i]) == {int(k): (stage.label == k).mean() for k in set(stage.label.ravel())}
+    sure = sum(float(explained.prediction.confidence[place]) for place in pixels) / 6300
+    first, stays = (f"{100 * later[name][4] / 6300:.1f} %" for name in ("first", "stays"))
+    last = [f"{total / 1e9:.2f} GFLOPs", "100 %", first, stays, f"{100 * sure:.1f} %"]
+    assert rows["decoder"] == [*last, "", "", ""]
+
+
+def test_a_page_without_priors_says_so_and_how_to_get_them():
+    text = Predictor(build("swin_nano", num_classes=4, channels=8, semantic_depths=0)).explain(photo()).page()
+    assert Page(text).open == []
+    assert "no semantic layers, so there are no priors" in text
+    assert "semask train FOLDER" in text
+    data = json.loads(Page(text).scripts[0])
+    assert list(data["kinds"]) == ["classes", "confidence"]
+    assert data["attention"] == []
+    assert list(cells(text)) == ["decoder"]
 
 
 def maps(classes: int, side: int = 12, *, rank: int | None = None) -> AttentionMaps:
