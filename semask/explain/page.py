@@ -230,7 +230,17 @@ def shares(label: NDArray[np.uint8]) -> list[tuple[int, float]]:
 def numbers(explanation: "Explanation") -> str:
     """Rows of the table of the stages, which needs no script."""
     values = explanation.to_dict()
-    heads = ("step", "cost", "agrees", "first here", "stays from here", "confidence", "change", "scale", "map")
+    heads: tuple[str, ...] = (
+        "step",
+        "cost",
+        "agrees",
+        "first here",
+        "stays from here",
+        "confidence",
+        "change",
+        "scale",
+        "map",
+    )
     rows = []
     for row in values["stages"]:
         height, width = row["map"]

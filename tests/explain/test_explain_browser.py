@@ -146,6 +146,23 @@ def test_every_map_fits_is_shown_and_found_by_a_screen_reader(browser_page, file
     assert violations(page) == []
 
 
+def test_map_and_window_lie_where_the_tokens_are_on_a_padded_photo(browser_page, tmp_path):
+    found = Predictor(small("mask2former")).explain(photo(40, 72))  # padded to 64 x 96
+    page = browser_page(found.save(tmp_path)[0])
+    click(page, 0.8, 0.9)
+    box = page.locator("#picture").bounding_box()
+    scale = box["width"] / 72
+    for stage, side in zip(found.stages, (4, 8, 16, 32), strict=True):
+        page.locator("#step").fill(str(stage.stage - 1))
+        whole = page.locator("#attention").bounding_box()
+        assert (whole["width"], whole["height"]) == pytest.approx((96 * scale, 64 * scale), abs=2)
+        if stage.attention.window is not None:
+            frame, (y, x) = page.locator("#window").bounding_box(), page.evaluate("pixel()")
+            corner = [p // side // 7 * 7 * side * scale for p in (x, y)]
+            assert (frame["x"] - box["x"], frame["y"] - box["y"]) == pytest.approx(corner, abs=2)
+            assert (frame["width"], frame["height"]) == pytest.approx((7 * side * scale, 7 * side * scale), abs=2)
+
+
 def test_a_mouse_that_is_drawn_moves_the_location(browser_page, file):
     page = browser_page(file)
     box = page.locator("#picture").bounding_box()
