@@ -55,6 +55,7 @@ def page(explanation: "Explanation", *, title: str) -> str:
         script=script,
         height=height,
         width=width,
+        ratio=f"{width / height:.4f}",
         photo="data:," if prediction.image is None else data_url(smaller(to_picture(prediction.image), SIDE)),
         prediction=data_url(smaller(index_mask(prediction.label, prediction.classes), SIDE)),
         last=len(steps) - 1,

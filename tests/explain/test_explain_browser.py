@@ -163,6 +163,17 @@ def test_map_and_window_lie_where_the_tokens_are_on_a_padded_photo(browser_page,
             assert (frame["width"], frame["height"]) == pytest.approx((7 * side * scale, 7 * side * scale), abs=2)
 
 
+@pytest.mark.parametrize("shape", [(90, 60), (200, 3), (3, 200)])
+def test_photos_of_any_shape_are_whole_in_the_window(browser_page, tmp_path, shape):
+    page = browser_page(Predictor(small()).explain(photo(*shape)).save(tmp_path)[0])
+    box = page.locator("#picture").bounding_box()
+    assert box["height"] <= 0.86 * 900 or box["width"] <= 16 * 16 + 1
+    assert box["width"] / box["height"] == pytest.approx(shape[1] / shape[0], rel=0.05)
+    click(page, 0.5, 0.05)
+    assert page.evaluate("pixel()") == pytest.approx([0.05 * shape[0], 0.5 * shape[1]], abs=2)
+    assert fits(page)
+
+
 def test_a_mouse_that_is_drawn_moves_the_location(browser_page, file):
     page = browser_page(file)
     box = page.locator("#picture").bounding_box()
