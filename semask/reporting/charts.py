@@ -19,7 +19,7 @@ DASHES: tuple[tuple[str, str], ...] = (("-", ""), ("--", "6 3"), (":", "2 3"), (
 """Dashes of lines as matplotlib and as SVG call them."""
 MOST_POINTS = 600
 """Points of a line: more are not seen."""
-SIZE = (6.4, 3.4)
+SIZE = (5.6, 3.1)
 """Width and height in units of 72 points."""
 _TEXT, _GRID = "#00ff01", "#00ff02"
 _SERIES = "#0000f{}"
@@ -96,6 +96,8 @@ def line_chart(
         return ""
 
     def draw(axes: "Axes") -> None:
+        from matplotlib.ticker import LogLocator
+
         if diagonal:
             axes.plot([0, 1], [0, 1], color=_GRID, linewidth=1)
             axes.set(xlim=(0, 1), ylim=(0, 1))
@@ -107,6 +109,9 @@ def line_chart(
         axes.set(xlabel=x, ylabel=y)
         if log and all(value > 0 for line in drawn for value in line.y):
             axes.set_yscale("log")
+            for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+                which(lambda value, _: f"{value:g}")  # matplotlib writes powers in its own markup
+            axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
 
     svg = drawing(draw, title=title, said=said, key=key)
     return f"<figure><figcaption>{escaped(title)}</figcaption>{svg}{legend(drawn) if len(drawn) > 1 else ''}</figure>"
@@ -154,10 +159,12 @@ def drawing(draw: Callable[["Axes"], None], *, title: str, said: str, key: str) 
 def inlined(svg: str, *, title: str, said: str, key: str) -> str:
     """Make the SVG of matplotlib a part of a page: names of its own, colors of the page, no address."""
     body = svg[svg.index("<svg") :]
-    body = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<defs>\s*<style.*?</style>\s*</defs>", "", body, flags=re.DOTALL)
+    body = re.sub(
+        r"<metadata>.*?</metadata>|<!--.*?-->|<defs>\s*<style.*?</style>\s*</defs>", "", body, flags=re.DOTALL
+    )
     used = set(re.findall(r"#([\w-]+)[\")]", body))
     numbers = {name: f"{key}{number}" for name, number in zip(sorted(used), itertools.count(), strict=False)}
-    body = re.sub(r' id="([\w-]+)"', lambda x: f' id="{numbers[x[1]]}"' if x[1] in numbers else "", body)
+    body = re.sub(r' id="([^"]+)"', lambda x: f' id="{numbers[x[1]]}"' if x[1] in numbers else "", body)
     body = re.sub(r'(xlink:href="|url\()#([\w-]+)', lambda x: f"{x[1]}#{numbers.get(x[2], x[2])}", body)
     body = body.replace("xlink:href=", "href=")
     body = re.sub(r"#0000f(\d)", r"var(--c\1)", body).replace(_TEXT, "var(--text)").replace(_GRID, "var(--line)")

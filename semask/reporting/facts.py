@@ -37,6 +37,7 @@ def origin(subject: Subject) -> str:
     step = number(weights.get("step")) or number(subject.description.get("step"))
     return definitions(
         [
+            ("report of", subject.source),
             ("weights", _text(weights.get("file"))),
             ("SHA-256 of the weights", _text(weights.get("sha256"))),
             ("step", _count(step)),

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 
 from semask.reporting.curves import curves
 from semask.reporting.differences import differences
@@ -38,7 +37,7 @@ def page(subjects: Sequence[Subject], pictures: str) -> str:
         ("origin", "Weights, versions, hardware", _each(subjects, [origin(x) for x in subjects])),
     ]
     parts = [(key, title, content) for key, title, content in parts if content]
-    title = "Comparison of " + ", ".join(short(x) for x in subjects) if many else short(subjects[0])
+    title = "Comparison of " + ", ".join(x.name for x in subjects) if many else subjects[0].name
     links = "".join(f'<li><a href="#{key}">{name}</a></li>' for key, name, _ in parts)
     notes = "".join(f"<p><strong>Note:</strong> {escaped(note, longest=400)}</p>" for x in subjects for note in x.notes)
     sections = "\n".join(
@@ -63,11 +62,6 @@ def policy() -> str:
     digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
     inline = f"style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     return f"default-src 'none'; img-src data:; {inline}; base-uri 'none'; form-action 'none'"
-
-
-def short(subject: Subject) -> str:
-    """The last part of the name of a subject."""
-    return Path(subject.name).name or subject.name
 
 
 def _each(subjects: Sequence[Subject], parts: Sequence[str]) -> str:

@@ -89,7 +89,10 @@ def reopened_pictures(subject: Subject, count: int, device: str | None) -> str:
 
 
 def picture_groups(
-    groups: Mapping[str, Sequence[Chosen]], predictor: Predictor, dataset: SegmentationDataset, places: Mapping[str, int]
+    groups: Mapping[str, Sequence[Chosen]],
+    predictor: Predictor,
+    dataset: SegmentationDataset,
+    places: Mapping[str, int],
 ) -> str:
     """Predict images again, and show what was made of them.
 

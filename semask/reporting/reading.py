@@ -45,13 +45,14 @@ class Subject:
     """A run or an evaluation.
 
     Attributes:
-        name: What it is called.
+        name: What it is called: the path that was given; `named` makes it as short as the others allow.
         log: Losses and learning rate over the steps.
         evaluations: Scores over the steps.
         scores: Scores as `semask evaluate` writes them; those of a checkpoint have no more than the means and classes.
         description: What a checkpoint says of itself: recipe, classes, step, versions.
         counts: What was counted in each image.
         folder: Folder of the run.
+        source: What was given.
         notes: What could not be read, and why.
     """
 
@@ -62,6 +63,7 @@ class Subject:
     description: Mapping[str, Any] = field(default_factory=dict, repr=False)
     counts: ImageCounts | None = field(default=None, repr=False)
     folder: Path | None = None
+    source: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -76,11 +78,13 @@ def read_subject(source: str | Path) -> Subject:
         return read_run(path)
     if path.suffix == SUFFIX:
         counts = read_counts(path)
-        return Subject(str(source), scores=counts.report, counts=counts)
+        return Subject(str(source), scores=counts.report, counts=counts, source=str(source))
     report = _read_json(path, otherwise="give the folder of a run, or the .json or .npz of semask evaluate")
     if not {"miou", "classes"} <= report.keys():
-        raise ValueError(f"{one_line(path)}: no report of an evaluation: write one with semask evaluate --out FILE.json")
-    return Subject(str(source), scores=report)
+        raise ValueError(
+            f"{one_line(path)}: no report of an evaluation: write one with semask evaluate --out FILE.json"
+        )
+    return Subject(str(source), scores=report, source=str(source))
 
 
 def read_run(folder: Path) -> Subject:
@@ -109,7 +113,7 @@ def read_run(folder: Path) -> Subject:
         why = f" ({notes[0]})" if notes else ""
         raise ValueError(f"{one_line(folder)}: no run{why}: give a folder with log.csv or last.json")
     scores = part(description, "metrics")
-    return Subject(str(folder), *logs, scores, description, folder=folder, notes=tuple(notes))
+    return Subject(str(folder), *logs, scores, description, folder=folder, source=str(folder), notes=tuple(notes))
 
 
 def read_log(path: Path) -> Log:
@@ -184,3 +188,16 @@ def _inside(file: str, folder: Path) -> bool:
         return False
     named, of_run = os.path.abspath(file), os.path.abspath(folder)
     return named == of_run or os.path.dirname(named) == of_run
+
+
+def named(subjects: Sequence[Subject]) -> list[Subject]:
+    """Call each subject by the last parts of its path: as many as tell all of them apart."""
+    paths = [Path(x.source).parts for x in subjects]
+    most = max(map(len, paths))
+    for length in range(1, most + 1):
+        names = [os.path.join(*parts[-length:]) if parts else "." for parts in paths]
+        if len(set(names)) == len(names):
+            break
+    else:
+        names = [f"{number}: {name}" for number, name in enumerate(names, start=1)]
+    return [replace(x, name=name) for x, name in zip(subjects, names, strict=True)]

@@ -9,7 +9,7 @@ from semask.files.text import one_line
 from semask.reporting.charts import require_matplotlib
 from semask.reporting.page import MARK, page
 from semask.reporting.pictures import reopened_pictures, samples_over_time
-from semask.reporting.reading import Subject, joined, read_subject
+from semask.reporting.reading import Subject, joined, named, read_subject
 from semask.reporting.values import escaped
 
 NAME = "report.html"
@@ -46,7 +46,7 @@ def report(
     require_matplotlib()
     path = Path(out).expanduser() if out is not None else default_path(sources)
     require_replaceable(path, overwrite=overwrite)
-    subjects = joined([read_subject(source) for source in sources])
+    subjects = named(joined([read_subject(source) for source in sources]))
     write_whole(path, page(subjects, shown_pictures(subjects, pictures, device)))
     return path
 

@@ -13,13 +13,15 @@ from semask.reporting.values import MOST_ENTRIES, entries, escaped, items, name_
 
 MOST_MATRIX = 40
 """Classes of a confusion matrix that is drawn."""
+DARKEST = 75
+"""Percent of color of a cell that holds all pixels: text in it stays readable."""
 Row = Mapping[str, Any]
 
 
 def means(subjects: Sequence[Subject]) -> str:
     """A table of the means, a row for each run or evaluation."""
     sizes = _size_names(subjects)
-    heads = ["", "mIoU %", "mean accuracy %", "pixel accuracy %"]
+    heads = ["name", "mIoU %", "mean accuracy %", "pixel accuracy %"]
     boundary = any(part(part(x.scores, "details"), "boundary") for x in subjects)
     calibration = any(part(part(x.scores, "details"), "calibration") for x in subjects)
     stages = max((len(items(x.scores, "prior_miou")) for x in subjects), default=0)
@@ -44,12 +46,17 @@ def means(subjects: Sequence[Subject]) -> str:
 
 def note_of_intervals(subjects: Sequence[Subject]) -> str:
     """Where the intervals come from."""
+    lines = []
     for subject in subjects:
-        units = number(part(subject.scores, "intervals").get("units"))
+        found = part(subject.scores, "intervals")
+        units = number(found.get("units"))
         if units is not None:
-            grouped = "groups of images" if part(subject.scores, "intervals").get("groups") else "images"
-            return f"<p>Intervals: 95 %, what other data of this kind would give, from {units:,.0f} {grouped}.</p>"
-    return ""
+            name = f"{escaped(subject.name)}: intervals" if len(subjects) > 1 else "Intervals"
+            grouped = "groups of images" if found.get("groups") else "images"
+            lines.append(
+                f"<p>{name} of 95 %: what other data of this kind would give, from {units:,.0f} {grouped}.</p>"
+            )
+    return "".join(lines)
 
 
 def classes(subjects: Sequence[Subject]) -> str:
@@ -102,7 +109,12 @@ def confusion(subject: Subject) -> str:
     names = [name_of(row) for row in entries(subject.scores, "classes")]
     matrix = _matrix(subject, len(names))
     pairs = [
-        [words(name_of(x, "label")), words(name_of(x, "prediction")), bar(share(x.get("share"))), count(number(x.get("pixels")))]
+        [
+            words(name_of(x, "label")),
+            words(name_of(x, "prediction")),
+            bar(share(x.get("share"))),
+            count(number(x.get("pixels"))),
+        ]
         for x in entries(subject.scores, "confused")
     ]
     listed = table("Most frequent confusions", ["label", "predicted as", "share of the label %", "pixels"], pairs)
@@ -136,14 +148,15 @@ def _drawn(matrix: NDArray[np.float64], names: Sequence[str]) -> str:
         cells = []
         for j, value in enumerate(matrix[i]):
             kind = "hit" if i == j else "miss"
-            dark = " dark" if value > 0.55 else ""
             text = percent(float(value), digits=0) if value >= 0.005 else "·"
-            cells.append(f'<td class="{kind}{dark}" style="--s:{100 * float(value):.0f}%">{text}</td>')
+            cells.append(f'<td class="{kind}" style="--s:{DARKEST * float(value):.0f}%">{text}</td>')
         rows.append(f'<tr><th scope="row">{escaped(name, longest=40)}</th>{"".join(cells)}</tr>')
-    caption = "Confusion matrix: of the pixels of a label (row), the share in percent that is predicted as a class (column)"
+    caption = (
+        "Confusion matrix: of the pixels of a label (row), the share in percent that is predicted as a class (column)"
+    )
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-label="Confusion matrix"><table class="matrix">'
-        f'<caption>{caption}</caption><thead><tr><td></td>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>{more}'
+        f"<caption>{caption}</caption><thead><tr><td></td>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>{more}"
     )
 
 
@@ -153,7 +166,8 @@ def calibration(subjects: Sequence[Subject]) -> str:
     for place, subject in enumerate(subjects):
         found = part(part(subject.scores, "details"), "calibration")
         bins = [
-            (share(x.get("confidence")), share(x.get("accuracy")), number(x.get("pixels"))) for x in entries(found, "bins")
+            (share(x.get("confidence")), share(x.get("accuracy")), number(x.get("pixels")))
+            for x in entries(found, "bins")
         ]
         known = [(sure, right) for sure, right, _ in bins if sure is not None and right is not None]
         if not known:
@@ -175,7 +189,7 @@ def calibration(subjects: Sequence[Subject]) -> str:
     chart = line_chart(
         "Right at each confidence", said, lines, x="confidence", y="share that is right", key="k", diagonal=True
     )
-    heads = ["", "confidence %", "right %", "pixels"]
+    heads = ["name", "confidence %", "right %", "pixels"]
     shown = table("Bins of confidence", heads, rows)
     return (
         "<p>On the straight line, a confidence of 80 % is right in 80 % of the pixels. Below it, the model is too sure."

@@ -49,7 +49,9 @@ def bar(value: float | None, low: float | None = None, high: float | None = None
     return Cell(f"{percent(value)}{between}{drawn}", value)
 
 
-def table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[Cell]], *, feet: Sequence[Sequence[Cell]] = ()) -> str:
+def table(
+    caption: str, heads: Sequence[str], rows: Sequence[Sequence[Cell]], *, feet: Sequence[Sequence[Cell]] = ()
+) -> str:
     """A table whose first column names the rows; nothing without rows.
 
     Args:
@@ -77,9 +79,11 @@ def table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[Cell]], *,
 
 def _row(cells: Sequence[Cell]) -> str:
     first, *rest = cells
-    return f'<tr><th scope="row"{_value(first)}>{first.html}</th>' + "".join(
-        f"<td{_value(cell)}{' class=left' if cell.left else ''}>{cell.html}</td>" for cell in rest
-    ) + "</tr>"
+    return (
+        f'<tr><th scope="row"{_value(first)}>{first.html}</th>'
+        + "".join(f"<td{_value(cell)}{' class=left' if cell.left else ''}>{cell.html}</td>" for cell in rest)
+        + "</tr>"
+    )
 
 
 def _value(cell: Cell) -> str:
