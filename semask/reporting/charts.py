@@ -5,7 +5,7 @@ import itertools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from semask.extras import require
 from semask.reporting.values import escaped
@@ -23,7 +23,7 @@ SIZE = (5.6, 3.1)
 """Width and height in units of 72 points."""
 _TEXT, _GRID = "#00ff01", "#00ff02"
 _SERIES = "#0000f{}"
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "semask",
     "text.parse_math": False,
@@ -122,7 +122,8 @@ def legend(lines: Sequence[Line]) -> str:
     swatches = "".join(
         f'<li><svg class="swatch" viewBox="0 0 28 8" aria-hidden="true"><line x1="0" y1="4" x2="28" y2="4" '
         f'stroke="var(--c{line.color % COLORS})" stroke-width="2.5" '
-        f'stroke-dasharray="{DASHES[line.dash % len(DASHES)][1] or "none"}"/></svg>{escaped(line.name, longest=80)}</li>'
+        f'stroke-dasharray="{DASHES[line.dash % len(DASHES)][1] or "none"}"/></svg>'
+        f"{escaped(line.name, longest=80)}</li>"
         for line in lines
     )
     return f'<ul class="legend">{swatches}</ul>'

@@ -30,9 +30,9 @@ def differences(subjects: Sequence[Subject]) -> str:
     names = [name for name, _ in counted]
     parts = [_pair(names[0], name, pair, found.classes) for name, pair in zip(names[1:], found.pairs, strict=False)]
     said = (
-        f"<p>On the same {found.images:,} images. 95 %: what other images of this kind would give. p: permutation test, of"
-        " the classes corrected by Holm for their number. Training again with another seed may change a score too:"
-        " semask compare takes several seeds as one side.</p>"
+        f"<p>On the same {found.images:,} images. 95 %: what other images of this kind would give. p: permutation "
+        "test, of the classes corrected by Holm for their number. Training again with another seed may change a score "
+        "too: semask compare takes several seeds as one side.</p>"
     )
     return said + "".join(parts)
 

@@ -59,14 +59,14 @@ def recipe(subjects: Sequence[Subject]) -> str:
         return ""
     heads = ["setting", *(x.name for x in subjects)] if len(subjects) > 1 else ["setting", "value"]
 
-    def rows(chosen: Sequence[str]) -> str:
-        return table("Settings", heads, [[words(x), *(words(one.get(x, NONE)) for one in flat)] for x in chosen])
+    def rows(title: str, chosen: Sequence[str]) -> str:
+        return table(title, heads, [[words(x), *(words(one.get(x, NONE)) for one in flat)] for x in chosen])
 
-    everything = f"<details><summary>All {len(names)} settings</summary>{rows(names)}</details>"
+    everything = f"<details><summary>All {len(names)} settings</summary>{rows('Settings', names)}</details>"
     if len(subjects) == 1:
         return everything
     other = [name for name in names if len({one.get(name) for one in flat}) > 1]
-    said = f"<h3>Settings that differ</h3>{rows(other)}" if other else "<p>All settings are the same.</p>"
+    said = f"{rows('Settings that differ', other)}" if other else "<p>All settings are the same.</p>"
     return said + everything
 
 

@@ -24,13 +24,18 @@ def page(subjects: Sequence[Subject], pictures: str) -> str:
         pictures: Part with pictures, or with why there are none.
     """
     many = len(subjects) > 1
+    of = [f" of {x.name}" if many else "" for x in subjects]
     parts = [
         ("curves", "Curves", curves(subjects)),
         ("scores", "Scores", means(subjects) + note_of_intervals(subjects) + classes(subjects)),
         ("differences", "Differences", differences(subjects)),
-        ("confusion", "Confusion", _each(subjects, [confusion(x) for x in subjects])),
+        ("confusion", "Confusion", _each(subjects, [confusion(x, of=y) for x, y in zip(subjects, of, strict=True)])),
         ("calibration", "Calibration", calibration(subjects)),
-        ("corruptions", "Corrupted images", _each(subjects, [corruptions(x) for x in subjects])),
+        (
+            "corruptions",
+            "Corrupted images",
+            _each(subjects, [corruptions(x, of=y) for x, y in zip(subjects, of, strict=True)]),
+        ),
         ("pictures", "Pictures", pictures),
         ("data", "Data", _each(subjects, [data(x) for x in subjects])),
         ("recipe", "Recipe", recipe(subjects)),

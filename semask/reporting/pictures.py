@@ -78,7 +78,10 @@ def reopened_pictures(subject: Subject, count: int, device: str | None) -> str:
     """Open checkpoint and data that a report names, and show the worst and the best images; or say why not."""
     groups = chosen_images(subject, min(count, MOST_PICTURES))
     if not any(groups.values()):
-        return "<p>No pictures: the evaluation does not say which images are the worst: give the .npz file of semask evaluate --images.</p>"
+        return (
+            "<p>No pictures: the evaluation does not say which images are the worst. Give the .npz file of semask "
+            "evaluate --images.</p>"
+        )
     try:
         predictor = reopened_model(subject.scores, subject.name, device)
         names = tuple(name_of(x) for x in entries(subject.scores, "classes"))
@@ -161,7 +164,8 @@ def samples_over_time(folder: Path) -> str:
 def stack(name: str, said: str, layers: Sequence[Layer], *, wide: bool = False) -> str:
     """Pictures of one size on top of each other, with a slider that goes from one to the next."""
     pictures = "".join(
-        f'<span class="layer"><img alt="{escaped(name)}: {escaped(title)}" src="{url}"><small>{escaped(title)}</small></span>'
+        f'<span class="layer"><img alt="{escaped(name)}: {escaped(title)}" src="{url}">'
+        f"<small>{escaped(title)}</small></span>"
         for title, url in layers
     )
     last = wide * (len(layers) - 1)

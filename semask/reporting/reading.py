@@ -94,13 +94,13 @@ def read_run(folder: Path) -> Subject:
         ValueError: If it has no file of a run that can be read.
     """
     notes: list[str] = []
-    logs = []
-    for name in (LOG, EVALUATIONS):
+    logs = dict.fromkeys((LOG, EVALUATIONS), Log())
+    for name in logs:
         try:
-            logs.append(read_log(folder / name) if os.path.lexists(folder / name) else Log())
+            if os.path.lexists(folder / name):
+                logs[name] = read_log(folder / name)
         except ValueError as error:
             notes.append(reason(error))
-            logs.append(Log())
     description: Mapping[str, Any] = {}
     for name in DESCRIPTIONS:
         if description or not os.path.lexists(folder / name):
@@ -109,11 +109,19 @@ def read_run(folder: Path) -> Subject:
             description = _read_json(folder / name)
         except ValueError as error:
             notes.append(reason(error))
-    if not description and not any(log.steps for log in logs):
+    if not description and not any(log.steps for log in logs.values()):
         why = f" ({notes[0]})" if notes else ""
         raise ValueError(f"{one_line(folder)}: no run{why}: give a folder with log.csv or last.json")
-    scores = part(description, "metrics")
-    return Subject(str(folder), *logs, scores, description, folder=folder, source=str(folder), notes=tuple(notes))
+    return Subject(
+        str(folder),
+        logs[LOG],
+        logs[EVALUATIONS],
+        part(description, "metrics"),
+        description,
+        folder=folder,
+        source=str(folder),
+        notes=tuple(notes),
+    )
 
 
 def read_log(path: Path) -> Log:
@@ -151,11 +159,11 @@ def _field(text: str) -> float | None:
 
 
 def _read_json(path: Path, *, otherwise: str = "give the path of a file") -> dict[str, Any]:
+    text = read_text(path, otherwise=otherwise)
     try:
-        value = parse_json(read_text(path, otherwise=otherwise))
+        value = parse_json(text)
     except ValueError as error:
-        said = reason(error)
-        raise ValueError(said if str(path)[:20] in said else f"{one_line(path)}: no JSON ({said})") from error
+        raise ValueError(f"{one_line(path)}: no JSON ({reason(error)})") from error
     if not isinstance(value, dict):
         raise ValueError(f"{one_line(path)}: no JSON object: {otherwise}")
     return value

@@ -104,8 +104,13 @@ def _classes_between(subjects: Sequence[Subject]) -> str:
     return table("IoU of the classes", heads, rows)
 
 
-def confusion(subject: Subject) -> str:
-    """What classes are taken for: the matrix if it is there, and the most frequent confusions."""
+def confusion(subject: Subject, *, of: str = "") -> str:
+    """What classes are taken for: the matrix if it is there, and the most frequent confusions.
+
+    Args:
+        subject: Run or evaluation.
+        of: What to end titles with, where there are several.
+    """
     names = [name_of(row) for row in entries(subject.scores, "classes")]
     matrix = _matrix(subject, len(names))
     pairs = [
@@ -117,8 +122,8 @@ def confusion(subject: Subject) -> str:
         ]
         for x in entries(subject.scores, "confused")
     ]
-    listed = table("Most frequent confusions", ["label", "predicted as", "share of the label %", "pixels"], pairs)
-    return (_drawn(matrix, names) if matrix is not None else "") + listed
+    listed = table(f"Most frequent confusions{of}", ["label", "predicted as", "share of the label %", "pixels"], pairs)
+    return (_drawn(matrix, names, of) if matrix is not None else "") + listed
 
 
 def _matrix(subject: Subject, size: int) -> NDArray[np.float64] | None:
@@ -133,10 +138,11 @@ def _matrix(subject: Subject, size: int) -> NDArray[np.float64] | None:
         matrix = np.array(values, np.float64)
     else:
         return None
-    return matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    shares: NDArray[np.float64] = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    return shares
 
 
-def _drawn(matrix: NDArray[np.float64], names: Sequence[str]) -> str:
+def _drawn(matrix: NDArray[np.float64], names: Sequence[str], of: str) -> str:
     """The matrix as a table, the darker the larger a share; diagonal and errors have colors of their own."""
     more = ""
     if len(names) > MOST_MATRIX:
@@ -155,7 +161,7 @@ def _drawn(matrix: NDArray[np.float64], names: Sequence[str]) -> str:
         "Confusion matrix: of the pixels of a label (row), the share in percent that is predicted as a class (column)"
     )
     return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="Confusion matrix"><table class="matrix">'
+        f'<div class="scroll" role="region" tabindex="0" aria-label="Confusion matrix{escaped(of)}"><table class="matrix">'
         f"<caption>{caption}</caption><thead><tr><td></td>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>{more}"
     )
 
@@ -197,8 +203,13 @@ def calibration(subjects: Sequence[Subject]) -> str:
     )
 
 
-def corruptions(subject: Subject) -> str:
-    """mIoU on corrupted images; nothing if they were not evaluated."""
+def corruptions(subject: Subject, *, of: str = "") -> str:
+    """Scores on corrupted images; nothing if they were not evaluated.
+
+    Args:
+        subject: Run or evaluation.
+        of: What to end titles with, where there are several.
+    """
     found = part(subject.scores, "corruptions")
     strengths = [number(x) for x in items(found, "strengths")][:10]
     rows = []
@@ -207,7 +218,7 @@ def corruptions(subject: Subject) -> str:
         values = [values[i] if i < len(values) else None for i in range(len(strengths))]
         rows.append([words(name_of(x)), *map(score, values), score(share(x.get("mean_miou")))])
     heads = ["corruption", *(f"strength {0 if x is None else x:g}" for x in strengths), "mean"]
-    return table("mIoU on corrupted images, %", heads, rows)
+    return table(f"mIoU on corrupted images, %{of}", heads, rows)
 
 
 def _interval_bar(found: Row, name: str) -> Cell:

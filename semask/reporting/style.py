@@ -22,18 +22,21 @@ th, td { padding: 4px 10px; border-bottom: 1px solid var(--line); text-align: ri
 th[scope=row], td.left { text-align: left; overflow-wrap: break-word; min-width: 7em; max-width: 30em }
 th[scope=row] { font-weight: 500 } thead th { vertical-align: bottom; max-width: 16em; overflow-wrap: break-word }
 thead th:first-child { text-align: left } tfoot tr:first-child > * { border-top: 2px solid var(--soft) }
-thead button { font: inherit; font-weight: 600; color: inherit; background: none; border: 0; padding: 0; cursor: pointer;
- text-align: inherit } thead button::after { content: " \\2195"; color: var(--soft) }
-th[aria-sort=ascending] button::after { content: " \\2191" } th[aria-sort=descending] button::after { content: " \\2193" }
+thead button { font: inherit; font-weight: 600; color: inherit; background: none; border: 0; padding: 0;
+ cursor: pointer; text-align: inherit } thead button::after { content: " \\2195"; color: var(--soft) }
+th[aria-sort=ascending] button::after { content: " \\2191" }
+th[aria-sort=descending] button::after { content: " \\2193" }
 .bar { display: block; position: relative; height: 6px; min-width: 90px; background: var(--card); margin-top: 3px }
 .bar i { position: absolute; top: 0; left: 0; height: 6px; background: var(--c0) }
 .bar .whisker { top: 2px; height: 2px; min-width: 2px; background: var(--text); outline: 1px solid var(--back) }
 .between { color: var(--soft); font-size: 12px; white-space: nowrap } .sure { font-weight: 700 }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 440px), 1fr)); gap: 1em }
-figure { margin: 0; break-inside: avoid } .charts figcaption { font-weight: 600 } .charts svg { width: 100%; display: block }
+figure { margin: 0; break-inside: avoid } .charts figcaption { font-weight: 600 }
+.charts svg { width: 100%; display: block }
 .charts figure { background: var(--card); padding: .8em; border-radius: 6px } svg text { font-family: inherit }
-.legend { list-style: none; display: flex; flex-wrap: wrap; gap: 2px 1.2em; padding: 0; margin: .4em 0; font-size: 14px }
-.charts .legend svg, .swatch { width: 28px; height: 8px; display: inline-block; margin-right: 6px; vertical-align: middle }
+.legend { list-style: none; display: flex; flex-wrap: wrap; gap: 2px 1.2em; padding: 0; margin: .4em 0;
+ font-size: 14px }
+.charts .legend svg { width: 28px; height: 8px; display: inline-block; margin-right: 6px; vertical-align: middle }
 .color { display: inline-block; width: 13px; height: 13px; margin-right: 6px; border: 1px solid var(--soft);
  vertical-align: -2px; print-color-adjust: exact }
 .matrix td { text-align: center; padding: 3px 4px; min-width: 2.6em; border: 1px solid var(--back);
@@ -46,11 +49,13 @@ dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 300
 dl div { border-bottom: 1px solid var(--line) } dt { color: var(--soft); font-size: 13px } dd { margin: 0 }
 summary { cursor: pointer; padding: .4em 0; color: var(--link) }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr)); gap: 1.2em }
-.layers { display: flex; flex-wrap: wrap; gap: 6px } .layer { flex: 1 1 150px; max-width: 100% } .wide .layer { flex-basis: 100% }
+.layers { display: flex; flex-wrap: wrap; gap: 6px } .layer { flex: 1 1 150px; max-width: 100% }
+.wide .layer { flex-basis: 100% }
 .layer img { width: 100%; display: block; border: 1px solid var(--line) } .stack figcaption { font-size: 14px }
 .live .layers { display: grid } .live .layer { grid-area: 1 / 1 } .live .layer small { display: none }
 .slider { display: flex; gap: .6em; align-items: center; margin: .3em 0 } .slider input { flex: 1; min-width: 0 }
-.slider output { min-width: 8.5em; font-size: 14px } .stack:not(.live) .slider { display: none } .stack.wide { margin: 1em 0 }
+.slider output { min-width: 8.5em; font-size: 14px }
+.stack:not(.live) .slider { display: none } .stack.wide { margin: 1em 0 }
 @media print { body { max-width: none; font-size: 11pt; padding: 0 } nav, .slider, .skip { display: none !important }
  .scroll { overflow: visible } tr { break-inside: avoid } .bar i { print-color-adjust: exact }
  .live .layers { display: flex } .live .layer { opacity: 1 !important } .live .layer small { display: inline }

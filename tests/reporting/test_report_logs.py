@@ -50,7 +50,7 @@ def test_a_log_that_is_no_text_is_a_note(tmp_path):
 def test_pipes_do_not_block(tmp_path):
     os.mkfifo(tmp_path / "log.csv")
     os.mkfifo(tmp_path / "last.json")
-    with pytest.raises(ValueError, match="no run .*not a file"):
+    with pytest.raises(ValueError, match=r"no run .*not a file"):
         read_run(tmp_path)
 
 
