@@ -161,7 +161,8 @@ def _drawn(matrix: NDArray[np.float64], names: Sequence[str], of: str) -> str:
         "Confusion matrix: of the pixels of a label (row), the share in percent that is predicted as a class (column)"
     )
     return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="Confusion matrix{escaped(of)}"><table class="matrix">'
+        f'<div class="scroll" role="region" tabindex="0" aria-label="Confusion matrix{escaped(of)}">'
+        f'<table class="matrix">'
         f"<caption>{caption}</caption><thead><tr><td></td>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>{more}"
     )
 
