@@ -2,7 +2,6 @@
 
 import html
 import math
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +21,7 @@ def escaped(text: object, *, longest: int = LONGEST) -> str:
     >>> escaped("<b>\u202e'road'")
     '&lt;b&gt;?&#x27;road&#x27;'
     """
-    plain = os.fsencode(str(text)[: 4 * longest].encode("utf-8", "replace")).decode("utf-8", "replace")
+    plain = str(text)[: 4 * longest].encode("utf-8", "replace").decode()
     return html.escape(one_line(plain, longest=longest))
 
 
