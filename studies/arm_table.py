@@ -24,7 +24,7 @@ from train_arms import model_of, settings_of
 from semask import SeMask, compare
 from semask.acceleration.accelerate import accelerate
 from semask.cost import flops, parameters, shadow
-from semask.evaluation.images import ImageCounts, read_counts
+from semask.evaluation.image_counts import ImageCounts, read_counts
 from semask.losses.pixel import PixelLoss
 from semask.metrics.comparison import Difference
 

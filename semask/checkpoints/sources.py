@@ -40,8 +40,9 @@ def find_checkpoint(source: str | Path) -> Path:
         raise ValueError(f"{path}: no best.safetensors, model.safetensors or last.safetensors in this folder")
     if not is_hub_name(path):
         close = difflib.get_close_matches(str(source), [*EMBEDDED, *PUBLISHED], n=1, cutoff=0.8)
-        meant = f"that of a published model (did you mean {close[0]}?)" if close else "that of a published model"
-        otherwise = f"give a .safetensors file, a folder, a name OWNER/NAME on the Hub, or {meant}"
+        meant = f" (did you mean {close[0]}?)" if close else ""
+        known = f"{', '.join(EMBEDDED)}, or that of a published model{meant}"
+        otherwise = f"give a .safetensors file, a folder, or a name: OWNER/NAME on the Hub, {known}"
         if not path.exists():
             raise ValueError(f"{one_line(path)}: no such checkpoint file: {otherwise}")
         return require_file(path, otherwise=otherwise)

@@ -87,7 +87,7 @@ def evaluate(
     """
     from semask.checkpoints.published import MULTISCALE
     from semask.evaluation.evaluate import evaluate as evaluate_model
-    from semask.evaluation.images import SUFFIX
+    from semask.evaluation.image_counts import SUFFIX
     from semask.files.atomic import written_whole
     from semask.prediction.processes import is_first
 

@@ -64,6 +64,16 @@ def from_alpha(dataset: SegmentationDataset) -> SegmentationDataset:
     return dataset.labeled_by(pairs)
 
 
+def alpha_if_found(datasets: Sequence[SegmentationDataset]) -> tuple[list[SegmentationDataset], str | None]:
+    """Data sets as they are, or read from their alpha channels if the labels seem to be there, and why.
+
+    Raises:
+        ValueError: As `found_in_alpha`.
+    """
+    why = found_in_alpha([label for dataset in datasets for _, label in dataset.pairs])
+    return (list(datasets) if why is None else [from_alpha(dataset) for dataset in datasets]), why
+
+
 def found_in_alpha(labels: Sequence[Label]) -> str | None:
     """Why the labels seem to be in the alpha channel: it differs, and the colors are one, or those of a photo.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from semask.data import catalog
+from semask.data.alpha_masks import alpha_if_found
 from semask.data.bands import PHOTO_CHANNELS
 from semask.data.dataset import SegmentationDataset
 from semask.data.guess import guess_classes
@@ -179,6 +180,9 @@ def _named(datasets: dict[str, SegmentationDataset], found: Collector) -> dict[s
     """Give classes to data whose files do not name them, as `semask train FOLDER` does."""
     if all(dataset.names_classes for dataset in datasets.values()):
         return datasets
+    with contextlib.suppress(ValueError):  # of a mask that can't be read, which is found when it is looked at
+        parts, _ = alpha_if_found(list(datasets.values()))
+        datasets = dict(zip(datasets, parts, strict=True))
     try:
         labels = [label for dataset in datasets.values() for _, label in dataset.pairs]
         guess = guess_classes(mask_kinds(labels, damaged=True))

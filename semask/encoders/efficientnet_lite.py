@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -105,7 +106,23 @@ class SameConv(nn.Conv2d):
         if self.stride[0] > 1:
             rows, columns = (missing(x.shape[axis], self.kernel_size[0], self.stride[0]) for axis in (-2, -1))
             x = F.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
-        return super().forward(x)
+        if not self.has_slow_gradient(x):
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x.float().contiguous(memory_format=torch.channels_last))
+
+    def has_slow_gradient(self, x: Tensor) -> bool:
+        """Whether x is of those whose gradient oneDNN computes many times slower in bfloat16 than in float32.
+
+        They are the filters of each channel that skip pixels or are wider than 3 (benchmarks/depthwise.py).
+        """
+        return (
+            self.groups > 1
+            and (self.stride[0] > 1 or self.kernel_size[0] > 3)
+            and x.device.type == "cpu"
+            and torch.is_grad_enabled()
+            and torch.is_autocast_enabled("cpu")
+        )
 
 
 def missing(length: int, kernel: int, stride: int) -> int:
@@ -142,6 +159,8 @@ def plan() -> Plan:
 
 def stem(model: Any, image: Tensor) -> Tensor:
     """Image [B, in_channels, H, W] -> [B, 32, H / 2, W / 2]."""
+    if image.device.type == "cpu":  # oneDNN's filters of each channel are faster on it, most of all their gradients
+        image = image.contiguous(memory_format=torch.channels_last)
     return F.relu6(model.bn1(model.conv_stem(image)), inplace=True)
 
 

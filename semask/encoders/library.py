@@ -73,7 +73,7 @@ def library_backbone(
             f"{error}; for anything else build the backbone in Python and give it to semask.attach"
         ) from error
     options = dict(options or {})
-    if name == efficientnet_lite.NAME and not options and drop_path is None:
+    if name == efficientnet_lite.NAME and not options and drop_path is None:  # the same, without importing timm
         lite = efficientnet_lite.EfficientNetLite0(in_channels)
         return LibraryBackbone(lite, efficientnet_lite.plan(), name=name, options=options)
     if library == "timm":

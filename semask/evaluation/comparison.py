@@ -13,7 +13,7 @@ from semask.data.source import Data
 from semask.evaluation.differing import Drawn, draw
 from semask.evaluation.evaluate import Evaluation, evaluate
 from semask.evaluation.groups import group_numbers
-from semask.evaluation.images import ImageCounts
+from semask.evaluation.image_counts import ImageCounts
 from semask.evaluation.sides import Side, has_sizes, matched, side_of, size_names
 from semask.files.reporter import Reporter
 from semask.metrics.comparison import SWAPS, Difference, Paired, paired
@@ -124,12 +124,16 @@ def compare(
         The differences, and the report.
 
     Raises:
-        ValueError: If a side can't be read, or they have other images, labels or classes.
+        ValueError: If a side can't be read, they have other images, labels or classes, or a setting for checkpoints is
+            given and there is none.
     """
     if not 2 <= len(sides) <= MOST_SIDES:
         raise ValueError(f"{len(sides)} sides: give two to {MOST_SIDES} evaluations or checkpoints to compare")
 
+    evaluated = []
+
     def counted(source: str | Path) -> ImageCounts:
+        evaluated.append(source)
         result = evaluate(
             source,
             data,
@@ -146,7 +150,15 @@ def compare(
         assert result.counts is not None
         return result.counts
 
-    found = matched([side_of(_counts(x), i, counted) for i, x in enumerate(sides, start=1)], common=common)
+    read = [side_of(_counts(x), i, counted) for i, x in enumerate(sides, start=1)]
+    given = {"data": data, "format": format, "split": split, "object_255": object_255, "inference": inference or None}
+    ignored = [name for name, value in given.items() if value is not None]
+    if ignored and not evaluated:
+        raise ValueError(
+            f"{' and '.join(ignored)}: for checkpoints, which are evaluated first, but all sides are evaluated "
+            "already: leave it out, or give checkpoints"
+        )
+    found = matched(read, common=common)
     first = found[0].seeds[0]
     grouped = group_numbers(first.names, groups)
     sizes = size_names(found[0]) if has_sizes(found) else []

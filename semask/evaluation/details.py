@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from semask.data.classes import IGNORE_INDEX
-from semask.evaluation.images import ImageCounts
+from semask.evaluation.image_counts import ImageCounts
 from semask.metrics.boundary import boundary_counts, boundary_width
 from semask.metrics.calibration import LEAST, Fit, fit, reliability
 from semask.metrics.sizes import size_counts

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semask.evaluation.details import BOUNDARY, CALIBRATION, CLASS_CONFIDENCE, SIZES, worst_images
-from semask.evaluation.images import ImageCounts
+from semask.evaluation.image_counts import ImageCounts
 from semask.metrics.boundary import boundary_iou
 from semask.metrics.calibration import BINS, calibration_error
 from semask.metrics.sizes import SIZE_NAMES, size_iou

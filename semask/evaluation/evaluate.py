@@ -20,16 +20,16 @@ from semask.data.catalog import FormatName
 from semask.data.dataset import SegmentationDataset
 from semask.data.loader import Samples, evaluation_loader
 from semask.data.progress import Track, untracked
-from semask.data.source import Data, sample_names
+from semask.data.source import SAMPLES, Data, sample_names
 from semask.engines.catalog import is_exported
 from semask.engines.runtime import Runtime
 from semask.evaluation.corruptions import Corrupted, Robustness, grid_of, require_images
 from semask.evaluation.details import without_sample
-from semask.evaluation.extras import Extras
 from semask.evaluation.groups import group_numbers
-from semask.evaluation.images import ImageCounts
+from semask.evaluation.image_counts import ImageCounts
 from semask.evaluation.interval_report import describe_intervals
 from semask.evaluation.report import describe, published_score, weights_of
+from semask.evaluation.requested import Requested
 from semask.files.reporter import Reporter
 from semask.files.schema import require
 from semask.metrics.confusion import Confusion, ConfusionMatrix, Scores, count
@@ -133,11 +133,11 @@ def evaluate(
     require(format, FormatName | None, "format")
     grid = grid_of(corruptions, strengths)
     reporter = reporter or Reporter()
-    extras = Extras(details_of(details if details or worst is None else True), calibrate, worst)
+    requested = Requested(details_of(details if details or worst is None else True), calibrate, worst)
     with joined(device) as group:
         with all_or_none(group.world_size):
             path = find_checkpoint(model) if isinstance(model, str | Path) else None
-            extras.require_copy(model, path)
+            requested.require_copy(model, path)
             own = device if path is None or is_exported(path) else group.device
             opened, choice = open_model(model if path is None else path, device=own, trust=trust, precision=precision)
             settings = inference_of(recipe_inference(opened), inference)
@@ -159,7 +159,7 @@ def evaluate(
                 reporter.warn([*lines, *diagnostics.notes_of(dataset), diagnostics.dark_images_line(dataset)])
         track = reporter.track if group.rank == 0 else untracked
         predictor = Predictor(opened, settings)
-        measures = extras.measures(predictor, dataset)
+        measures = requested.measures(predictor, dataset)
         run = functools.partial(
             evaluate_model,
             predictor,
@@ -180,7 +180,7 @@ def evaluate(
             result = dataclasses.replace(result, robustness=robustness)
         assert result.counts is not None
         with all_or_none(group.world_size):
-            found = extras.finish(predictor, dataset, source, result.counts, path, write=group.rank == 0)
+            found = requested.finish(predictor, dataset, source, result.counts, path, write=group.rank == 0)
     report = {
         "weights": {**weights_of(model, path), "step": opened.metadata.get("step")},
         "data": {**dataclasses.asdict(source), "name": dataset.name, "images": result.images},
@@ -333,7 +333,9 @@ def source_of(
     split: str | None,
     object_255: bool | None,
 ) -> Data:
-    """Data of the model's recipe with what was given instead; another format keeps nothing of the recipe's layout.
+    """Data of the model's recipe with what was given instead.
+
+    Another format keeps what the recipe says of the images, `SAMPLES`, and nothing of its layout.
 
     Raises:
         ValueError: If no folder is known.
@@ -342,7 +344,7 @@ def source_of(
     if isinstance(data, Data):
         settings = dataclasses.asdict(data)
     if format is not None and format != settings.get("format"):
-        settings = {"format": format}
+        settings = {name: settings[name] for name in SAMPLES if name in settings} | {"format": format}
     if data is not None and not isinstance(data, Data):
         settings["root"] = str(data)
     if split is not None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semask.evaluation.images import ImageCounts
+from semask.evaluation.image_counts import ImageCounts
 from semask.metrics.intervals import LEVEL, METHOD, intervals
 from semask.metrics.resampling import RESAMPLES
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semask.evaluation.images import SUFFIX, ImageCounts, read_counts
+from semask.evaluation.details import SIZES
+from semask.evaluation.image_counts import SUFFIX, ImageCounts, read_counts
 from semask.files.text import one_line
 
 MOST_SEEDS = 100
@@ -19,8 +20,6 @@ MOST_PIXELS = 2**52
 MOST_SIZES = 16
 MOST_BYTES = 2**32
 """Bytes of the files of a side, unpacked."""
-SIZES = "sizes"
-"""Name in `ImageCounts.details` of hit, missed and wrong pixels by object size, [N, S, K, 3]."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from semask.data.classes import Classes
 from semask.data.dataset import SegmentationDataset
 from semask.data.images import encoded, read_image
 from semask.evaluation.details import worst_images
-from semask.evaluation.images import ImageCounts
+from semask.evaluation.image_counts import ImageCounts
 from semask.evaluation.pictures import error_picture
 from semask.evaluation.reopening import reopened_data, reopened_model
 from semask.files.text import reason

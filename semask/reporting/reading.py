@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from semask.evaluation.images import SUFFIX, ImageCounts, read_counts
+from semask.evaluation.image_counts import SUFFIX, ImageCounts, read_counts
 from semask.files.reading import parse_json, read_text
 from semask.files.text import one_line, reason
 from semask.reporting.values import number, part

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from semask.data import catalog
-from semask.data.alpha_masks import found_in_alpha, from_alpha
+from semask.data.alpha_masks import alpha_if_found
 from semask.data.classes import Classes
 from semask.data.dataset import SegmentationDataset
 from semask.data.guess import guess_classes
@@ -181,13 +181,12 @@ def _plan_mask_channel(
     plan: Plan, whole: Sequence[SegmentationDataset], given: Mapping[str, Any]
 ) -> list[SegmentationDataset]:
     """Where in the masks the labels are."""
-    found = None
-    if "data.mask_channel" not in given:
-        found = found_in_alpha([label for part in whole for _, label in part.pairs])
-    if found is None:
+    if "data.mask_channel" in given:
         return list(whole)
-    plan.choose("data.mask_channel", "alpha", found, given)
-    return [from_alpha(part) for part in whole]
+    parts, why = alpha_if_found(whole)
+    if why is not None:
+        plan.choose("data.mask_channel", "alpha", why, given)
+    return parts
 
 
 def _plan_channels(plan: Plan, given: Mapping[str, Any]) -> None:

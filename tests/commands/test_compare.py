@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from semask.commands.compare import written
-from semask.evaluation.images import ImageCounts
+from semask.evaluation.image_counts import ImageCounts
 
 
 def write(path, *, images=40, quality=0.8, seed=0, classes=("sky", "a long name [b]", "car"), sizes=False):

@@ -125,6 +125,14 @@ each(
 each("list as text", lambda s: [(s.root / "classes.json").unlink(), put(s.root / "classes.txt", b"a\nb\nc\n")])
 
 
+def cut_out(x: np.ndarray) -> np.ndarray:
+    """A mask [H, W] as a white picture that is transparent where there is no object."""
+    return np.dstack([np.full((*x.shape, 3), 255), (x > 0) * 255]).astype(np.uint8)
+
+
+each("no list, masks in the alpha channel", lambda s: [s.all_masks(cut_out), (s.root / "classes.json").unlink()])
+
+
 @lambda program: each("no splits", program)
 def no_splits(s: Made) -> None:
     several(s, 30)

@@ -11,6 +11,7 @@ from made import Made
 from right import RIGHT
 
 from semask.data import catalog
+from semask.data.alpha_masks import alpha_if_found
 from semask.data.dataset import SegmentationDataset
 from semask.data.format import Split
 from semask.data.guess import guess_classes
@@ -39,6 +40,8 @@ def data_of(made: Made) -> Data:
     if kind is not None and kind.description != "1 band of uint16":  # which are read as photos, too
         settings |= {"channels": kind.channels, "measure": "range"}
     if not all(each.names_classes for each in sets):
+        sets, alpha = alpha_if_found(sets)
+        settings |= {"mask_channel": "alpha"} if alpha else {}
         guess = guess_classes(mask_kinds([label for each in sets for _, label in each.pairs]))
         settings |= {"classes": guess.classes, "tolerance": guess.tolerance}
     return Data(**settings)

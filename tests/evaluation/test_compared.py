@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import semask as package
-from semask.evaluation.images import ImageCounts, read_counts
+from semask.evaluation.image_counts import ImageCounts, read_counts
 from semask.evaluation.interval_report import describe_intervals
 from semask.metrics.comparison import paired
 from semask.metrics.intervals import intervals
@@ -108,6 +108,14 @@ def test_a_checkpoint_is_evaluated_first(data, evaluations):
     found = package.compare(folder / "a", folder / "b.npz", data=data, workers=0, device="cpu")
     assert found.pairs[0].scores == package.compare(*results).pairs[0].scores
     assert found.base == str(folder / "a")
+
+
+@pytest.mark.parametrize(
+    "settings", [{"data": "x"}, {"inference": {"flip": True}}, {"split": "val", "object_255": True}]
+)
+def test_settings_that_nothing_would_use_are_told(evaluations, settings):
+    with pytest.raises(ValueError, match=f"{' and '.join(settings)}: for checkpoints"):
+        package.compare(*evaluations[1], **settings)
 
 
 def test_seeds_are_one_side(evaluations):

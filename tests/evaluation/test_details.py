@@ -11,7 +11,7 @@ from PIL import Image
 import semask as package
 from semask.checkpoints.tensors import read_header, read_tensors
 from semask.evaluation.details import fitted, sample_size, see, worst_images
-from semask.evaluation.images import ImageCounts, read_counts
+from semask.evaluation.image_counts import ImageCounts, read_counts
 from semask.metrics.boundary import boundary_counts, boundary_width
 from semask.metrics.calibration import calibration_error, reliability
 from semask.metrics.sizes import size_counts

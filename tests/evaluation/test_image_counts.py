@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import semask as package
-from semask.evaluation.images import ImageCounts, read_counts
+from semask.evaluation.image_counts import ImageCounts, read_counts
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_damage_and_bombs(counts, tmp_path, monkeypatch):
         (tmp_path / "b.npz").write_bytes(content[:cut])
         with pytest.raises(ValueError, match="no file of counts"):
             read_counts(tmp_path / "b.npz")
-    monkeypatch.setattr("semask.evaluation.images.MOST_BYTES", 100)
+    monkeypatch.setattr("semask.evaluation.image_counts.MOST_BYTES", 100)
     with pytest.raises(ValueError, match="unpacked, more than 100"):
         read_counts(tmp_path / "a.npz")
     with pytest.raises(ValueError, match="no such file"):

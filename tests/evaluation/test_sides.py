@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from semask.evaluation.images import ImageCounts
+from semask.evaluation.image_counts import ImageCounts
 from semask.evaluation.sides import Side, has_sizes, matched, side_of, size_names
 
 K = 3

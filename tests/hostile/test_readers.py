@@ -112,7 +112,7 @@ READERS: dict[str, str] = {
     "engines/processor.py:_lines": "ours: the system's list of processors",
     "engines/quantize.py:quantized": "ours: just exported",
     "engines/runtime.py:_digest": "engines/test_runtime.py",
-    "evaluation/images.py:read_counts": "evaluation/test_image_counts.py",
+    "evaluation/image_counts.py:read_counts": "evaluation/test_image_counts.py",
     "files/atomic.py:append_whole": "files/test_atomic.py",
     "files/atomic.py:sync": "ours: just written",
     "files/reading.py:read_text": "files/test_atomic.py, data/formats/test_folder.py, hostile/test_hostile_recipes.py",

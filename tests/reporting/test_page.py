@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semask.evaluation.images import ImageCounts
+from semask.evaluation.image_counts import ImageCounts
 from semask.reporting.page import page, policy
 from semask.reporting.reading import read_subject
 from semask.reporting.report import report

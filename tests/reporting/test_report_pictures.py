@@ -34,7 +34,7 @@ def test_worst_and_best_images(evaluated):
 
 
 def test_a_checkpoint_that_has_changed_is_not_opened(evaluated, tmp_path):
-    from semask.evaluation.images import read_counts
+    from semask.evaluation.image_counts import read_counts
 
     counts = read_counts(evaluated / "a.npz")
     counts.report["weights"]["sha256"] = "0" * 64

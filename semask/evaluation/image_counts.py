@@ -87,7 +87,7 @@ class ImageCounts:
         about = {"names": self.names, "classes": self.classes, "maps": self.maps, "report": self.report}
         arrays = {**self.details, CONFUSION: self.confusion, ABOUT: np.frombuffer(json.dumps(about).encode(), np.uint8)}
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, allow_pickle=False, **arrays)
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
         with written_whole(Path(path)) as temporary:
             temporary.write_bytes(buffer.getvalue())
 

@@ -11,7 +11,7 @@ from semask.engines.catalog import is_exported
 from semask.engines.runtime import Runtime
 from semask.evaluation.details import SAMPLE, ImageMeasures, fitted, sample_size, worst_images
 from semask.evaluation.details_report import describe_details
-from semask.evaluation.images import ImageCounts
+from semask.evaluation.image_counts import ImageCounts
 from semask.evaluation.pictures import write_pictures
 from semask.extras import require
 from semask.files.text import one_line
@@ -21,7 +21,7 @@ from semask.settings.details import Details
 
 
 @dataclass(frozen=True)
-class Extras:
+class Requested:
     """What an evaluation does on request.
 
     Args:
