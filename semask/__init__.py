@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from semask.evaluation.comparison import compare as compare
     from semask.evaluation.evaluate import Evaluation as Evaluation
     from semask.evaluation.evaluate import evaluate as evaluate
+    from semask.explain.explanation import Explanation as Explanation
     from semask.losses.mask import MaskLoss as MaskLoss
     from semask.losses.pixel import PixelLoss as PixelLoss
     from semask.metrics.confusion import ConfusionMatrix as ConfusionMatrix
@@ -75,6 +76,7 @@ _HOMES = {
     "Data": "semask.data.source",
     "Decoder": "semask.decoders.decoder",
     "Evaluation": "semask.evaluation.evaluate",
+    "Explanation": "semask.explain.explanation",
     "Inference": "semask.settings.inference",
     "MaskDecoder": "semask.decoders.decoder",
     "MaskLoss": "semask.losses.mask",

@@ -17,6 +17,7 @@ from semask.encoders.swin import Block
 from semask.files.schema import Sides, require
 from semask.model import SeMask
 from semask.semantic.layer import SemanticLayer
+from semask.semantic.windows import pad_image
 
 
 def info(model: SeMask, *, size: tuple[int, int] = (512, 512)) -> dict[str, Any]:
@@ -52,11 +53,30 @@ def parameters(module: nn.Module) -> int:
 
 def flops(model: SeMask, size: tuple[int, int]) -> int:
     """Count the FLOPs of one image of height x width; nothing is computed."""
-    import_module("torchvision.ops")  # registers deform_conv2d; here, because it takes as long as torch
-    counted = {torch.ops.torchvision.deform_conv2d: deformable_flops}
-    with shadow(model, size) as (twin, image), FlopCounterMode(display=False, custom_mapping=counted) as counter:
+    with shadow(model, size) as (twin, image), counting() as counter:
         twin(image)
     return int(counter.get_total_flops())
+
+
+def flops_until(model: SeMask, size: tuple[int, int]) -> list[int]:
+    """Count the FLOPs from one image of height x width to the end of each stage, its semantic layer included."""
+    found = []
+    with shadow(model, size) as (twin, image), counting() as counter:
+        backbone = twin.encoder.backbone
+        state = backbone.stem(pad_image(image, model.size_divisor).to(next(twin.encoder.parameters()).dtype))
+        for index, run in enumerate(backbone.stages):
+            state = run(state)
+            layer = twin.encoder.semantic_layers[index]
+            if isinstance(layer, SemanticLayer):
+                state = backbone.write(state, layer(backbone.read(state, index))[0], index)
+            found.append(int(counter.get_total_flops()))
+    return found
+
+
+def counting() -> FlopCounterMode:
+    """Count what is computed, deformable convolutions too."""
+    import_module("torchvision.ops")  # registers deform_conv2d; here, because it takes as long as torch
+    return FlopCounterMode(display=False, custom_mapping={torch.ops.torchvision.deform_conv2d: deformable_flops})
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ PUBLIC = [
     "Data",
     "Decoder",
     "Evaluation",
+    "Explanation",
     "Inference",
     "MaskDecoder",
     "MaskLoss",

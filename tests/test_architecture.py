@@ -29,6 +29,7 @@ FLOORS: dict[str, int] = {
     "checkpoints": 4,
     "prediction": 5,
     "engines": 5,
+    "explain": 5,
     "doctor": 6,
     "training": 6,
     "evaluation": 6,

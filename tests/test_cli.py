@@ -17,7 +17,8 @@ VERBS = commands()
 
 def test_help_names_every_verb(semask):
     assert list(VERBS) == [
-        *("compare", "convert", "demo", "doctor", "evaluate", "export", "info", "predict", "recipes", "report", "train")
+        *("compare", "convert", "demo", "doctor", "evaluate", "explain", "export", "info", "predict", "recipes"),
+        *("report", "train"),
     ]
     shown = semask("--help").out
     for verb, help in VERBS.items():
@@ -145,7 +146,7 @@ HEAVY = {"torch", "torchvision", "timm", "accelerate", "rich"}
         (["train", "--help"], 0, None),
         *(
             (([verb, "--help"]), 0, ())
-            for verb in ("compare", "convert", "demo", "doctor", "evaluate", "export", "info", "predict")
+            for verb in ("compare", "convert", "demo", "doctor", "evaluate", "explain", "export", "info", "predict")
         ),
     ],
     ids=str,

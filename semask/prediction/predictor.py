@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, overload
 
@@ -34,6 +36,7 @@ from semask.settings.inference import Inference
 
 if TYPE_CHECKING:
     from semask.engines.runtime import Runtime  # builds on this module
+    from semask.explain.explanation import Explanation
 
 AHEAD = 16
 """Images of a list that are read before they are predicted, so that those of one size can go together."""
@@ -194,6 +197,30 @@ class Predictor:
                 done |= dict(zip(places, predicted, strict=True))
             predictions += [done[place] for place in range(len(chunk))]
         return predictions
+
+    def explain(self, image: Picture | NDArray[Any] | Tensor) -> "Explanation":
+        """Say what each stage of the model already believes of an image.
+
+        Args:
+            image: One image, as for a prediction. It goes through the model once, in one piece, at the scale of the
+                settings: without windows, further ratios or mirroring.
+
+        Returns:
+            Priors, confidence, where the stages disagree, early exits, and what the semantic attention looks at; a
+            notebook shows it as a page in which one clicks. A model without semantic layers has no stages in it.
+
+        Raises:
+            ValueError: If the model is an exported file, its priors have classes of their own, or the image can't be
+                read.
+        """
+        from semask.explain.compute import explained, watching
+
+        pixels, once = self._pixels(image), copy(self)
+        once.inference = replace(self.inference, mode="whole", ratios=(1.0,), flip=False)
+        with watching(self.model) as seen:
+            views = [maps[0] for maps in once.views(pixels, priors=True)]
+        assert isinstance(self.model, SeMask)  # else watching has refused it
+        return explained(self.model, pixels, views, seen, classes=self.classes, temperature=self.temperature)
 
     def _pixels(self, image: Any, number: int | None = None) -> Tensor:
         """One image as [C, H, W]; `number` is its place among several, for messages."""

@@ -41,12 +41,19 @@ def test_train_evaluate_and_predict(semask, recipe, data, tmp_path):
     done = semask("predict", out, data / "images" / "val", "--out", tmp_path / "[/masks]")
     assert "[/masks]" in "".join(done.err.split())
     assert len(list((tmp_path / "[/masks]").glob("*_overlay.jpg"))) == 2
+    photo = next((data / "images" / "val").iterdir())
+    assert "[/pages]" in "".join(semask("explain", out, photo, "--out", tmp_path / "[/pages]").out.split())
+    (page,) = (tmp_path / "[/pages]").glob("*.html")
+    assert "<script>alert" not in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["x\x1b[2J", "x\x07", "x\x9b31m", "x\u202ey", "x\r\ny"])
 def test_control_characters_never_reach_the_terminal(semask, tmp_path, name):
     for arguments in (
         ["predict", tmp_path / f"{name}.safetensors", tmp_path / "a.jpg"],
+        ["explain", tmp_path / f"{name}.safetensors", tmp_path / "a.jpg"],
+        ["explain", tmp_path / f"{name}.jpg"],
+        ["explain", name],
         ["evaluate", tmp_path / name, "--data", tmp_path / name],
         ["info", tmp_path / f"{name}.yaml"],
         ["export", tmp_path / f"{name}.safetensors"],

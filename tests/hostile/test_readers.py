@@ -100,6 +100,7 @@ READERS: dict[str, str] = {
     "doctor/findings.py:places": "ours: just written",
     "doctor/fix.py:_copy": "doctor/test_fix.py",
     "encoders/library.py:read_configuration": "hostile/test_hostile_checkpoints.py, hostile/test_hostile_recipes.py",
+    "explain/page.py:page": "ours: files in the package",
     "engines/digest.py:_read": "engines/test_digest.py",
     "engines/exported.py:open_exported": "engines/test_runtime.py",
     "engines/formats/aot_inductor.py:open_file": "ours: opened with --trust only",
