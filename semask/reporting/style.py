@@ -23,9 +23,9 @@ th[scope=row], td.left { text-align: left; overflow-wrap: break-word; min-width:
 th[scope=row] { font-weight: 500 } thead th { vertical-align: bottom; max-width: 16em; overflow-wrap: break-word }
 thead th:first-child { text-align: left } tfoot tr:first-child > * { border-top: 2px solid var(--soft) }
 thead button { font: inherit; font-weight: 600; color: inherit; background: none; border: 0; padding: 0;
- cursor: pointer; text-align: inherit } thead button::after { content: " \\2195"; color: var(--soft) }
-th[aria-sort=ascending] button::after { content: " \\2191" }
-th[aria-sort=descending] button::after { content: " \\2193" }
+ cursor: pointer; text-align: inherit } thead button::after { content: "\\a0\\2195"; color: var(--soft) }
+th[aria-sort=ascending] button::after { content: "\\a0\\2191" }
+th[aria-sort=descending] button::after { content: "\\a0\\2193" }
 .bar { display: block; position: relative; height: 6px; min-width: 90px; background: var(--card); margin-top: 3px }
 .bar i { position: absolute; top: 0; left: 0; height: 6px; background: var(--c0) }
 .bar .whisker { top: 2px; height: 2px; min-width: 2px; background: var(--text); outline: 1px solid var(--back) }
