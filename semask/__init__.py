@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from semask.prediction.results import Result as Result
     from semask.prediction.results import predict as predict
     from semask.prediction.results import predict_images as predict_images
+    from semask.reporting.report import report as report
     from semask.semantic.attention import SemanticAttention as SemanticAttention
     from semask.semantic.layer import SemanticLayer as SemanticLayer
     from semask.settings.inference import Inference as Inference
@@ -109,6 +110,7 @@ _HOMES = {
     "predict": "semask.prediction.results",
     "predict_images": "semask.prediction.results",
     "push_to_hub": "semask.checkpoints.hub",
+    "report": "semask.reporting.report",
     "save": "semask.checkpoints.saving",
     "save_pretrained": "semask.checkpoints.hub",
     "train": "semask.training.loop",

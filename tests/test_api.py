@@ -52,6 +52,7 @@ PUBLIC = [
     "predict",
     "predict_images",
     "push_to_hub",
+    "report",
     "save",
     "save_pretrained",
     "train",

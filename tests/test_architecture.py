@@ -33,6 +33,7 @@ FLOORS: dict[str, int] = {
     "doctor": 6,
     "training": 6,
     "evaluation": 6,
+    "reporting": 6,
     "commands": 7,
     "cli": 7,
 }

@@ -58,3 +58,10 @@ def test_lines(monkeypatch):
         "torch is not installed: only .onnx files are predicted without it; pip install semask"
     )
     assert explained(ImportError("libGL.so.1: cannot open shared object file")) is None
+
+
+def test_report_without_matplotlib(recipe, tmp_path):
+    (tmp_path / "log.csv").write_text("step,loss\n1,2\n")
+    assert without("matplotlib", "report", tmp_path) == line("matplotlib")
+    assert without("matplotlib", *recipe(tmp_path / "run", report="true")) == line("matplotlib")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.csv"]

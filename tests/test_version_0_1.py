@@ -34,6 +34,12 @@ def folder(unpacked, tmp_path, monkeypatch) -> Path:
     return copy
 
 
+def test_the_report_of_a_run(folder):
+    text = package.report("run").read_text(encoding="utf-8")
+    for part in ("Training loss", "Learning rate", "mIoU of prior 1", "model.encoder", "IoU %"):
+        assert part in text
+
+
 @pytest.mark.parametrize("name", ["run", "run/last.safetensors", "pretrained", "masks.safetensors"])
 def test_checkpoints(folder, name):
     model = package.load(name).eval()

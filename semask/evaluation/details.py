@@ -170,10 +170,15 @@ class WorstImage(NamedTuple):
     pixels: int
 
 
-def worst_images(counts: ImageCounts, count: int) -> list[WorstImage]:
+def worst_images(counts: ImageCounts, count: int, *, best: bool = False) -> list[WorstImage]:
     """Find the images with the lowest mIoU of their own, the worst first; of equal ones, the less accurate first.
 
     Images without labeled pixels are left out.
+
+    Args:
+        counts: What was counted in each image.
+        count: How many images to find.
+        best: Find the best ones instead, the best first.
     """
     hit, labeled, predicted = np.moveaxis(counts.areas(), 2, 0).astype(np.float64)  # [N, K] each
     union = labeled + predicted - hit
@@ -182,7 +187,8 @@ def worst_images(counts: ImageCounts, count: int) -> list[WorstImage]:
     occurring = (union > 0)[some].sum(1)
     miou[some] = (hit / np.maximum(union, 1))[some].sum(1) / occurring
     accuracy[some] = hit[some].sum(1) / labeled[some].sum(1)
-    order = np.lexsort((accuracy, miou))[: min(count, int(some.sum()))]
+    order = np.lexsort((accuracy, miou))[: int(some.sum())]
+    order = (order[::-1] if best else order)[:count]
     return [WorstImage(int(i), float(miou[i]), float(accuracy[i]), *_confusion(counts, int(i))) for i in order]
 
 

@@ -60,6 +60,8 @@ class Training:
         best_by: Score that decides which checkpoint is the best: miou, mean_accuracy, overall_accuracy, or iou:NAME for
             the IoU of one class.
         samples: Validation images that every evaluation draws: always the same ones.
+        report: Write report.html into the folder of the run at every evaluation: curves, scores and confusion matrix;
+            at the end with pictures of the worst and the best validation images. Needs the extra "report".
         log_with: Trackers that get curves: tensorboard, wandb, mlflow, comet_ml, aim, clearml, dvclive, swanlab,
             trackio.
         cpu: Train on the CPU even if there is a GPU.
@@ -97,6 +99,7 @@ class Training:
     patience: Annotated[int, Range(1, 10**8)] | None = None
     best_by: str = "miou"
     samples: Annotated[int, Range(0, 1000)] = 4
+    report: bool = False
     log_with: tuple[Tracker, ...] = ("tensorboard",)
     cpu: bool = False
 

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from accelerate.utils import broadcast_object_list
 
-from semask.checkpoints.saving import require_finite, save
+from semask.acceleration.devices import machine
+from semask.checkpoints.saving import require_finite, save, versions
 from semask.data.dataset import SegmentationDataset
 from semask.data.images import encoded
 from semask.evaluation.evaluate import Evaluation, evaluate_model
@@ -18,6 +19,7 @@ from semask.files.text import one_line, reason
 from semask.losses.pixel import Losses
 from semask.metrics.confusion import percent
 from semask.prediction.predictor import Predictor
+from semask.reporting.of_run import PICTURES_AT_END, write_run_report
 from semask.settings.inference import Inference
 from semask.training.callbacks import Callback, Progress, StopTraining
 from semask.training.kept import Ended, KeptRun
@@ -250,6 +252,7 @@ class Run(KeptRun):
                 save(self.out / "best.safetensors", self.trained, self.model.metadata)
         self.pace.done("evaluation")
         self._end_after_evaluation()
+        self._write_report(predictor, dataset)
         self.train_mode()
         self.restart_clock()
         self.call("on_evaluation")
@@ -272,6 +275,24 @@ class Run(KeptRun):
                     shape = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
                     with self._writing_events():
                         tracker.log_images({f"sample/{place}": pixels}, step=self.step, **shape)
+
+    def _write_report(self, predictor: Predictor, dataset: SegmentationDataset) -> None:
+        """Write the page of the run, at the end with pictures; what goes wrong there does not end a run."""
+        if not self.training.report or not self.accelerator.is_main_process or self.evaluated is None:
+            return
+        about = {"machine": machine(self.accelerator.device), "processes": self.accelerator.num_processes}
+        try:
+            write_run_report(
+                self.out,
+                {**self.model.metadata, "versions": versions()},
+                self.evaluated,
+                predictor,
+                dataset,
+                about={**about, "precision": self.training.precision},
+                pictures=PICTURES_AT_END if self.finished() else 0,
+            )
+        except ValueError as error:
+            self.reporter.warn([f"no report: {reason(error)}"])
 
     def _track(self, group: str, row: Mapping[str, float]) -> None:
         """Add points to the curves of the trackers."""

@@ -16,7 +16,7 @@ STATE = "resume.safetensors"
 EARLIER = "resume.previous.safetensors"
 CHANGEABLE = {
     "data": {"root", "workers", "check"},
-    "training": {"log_every", "save_every", "evaluate_every", "samples", "log_with", "cpu"},
+    "training": {"log_every", "save_every", "evaluate_every", "samples", "report", "log_with", "cpu"},
 }
 """Settings of the recipe that a resumed run may change: they don't change its numbers."""
 

@@ -1,0 +1,101 @@
+"""Style and script of a page: both are in it, and nothing is fetched."""
+
+STYLE = """
+:root { color-scheme: light dark; --back: #fff; --text: #1b1d21; --soft: #565b63; --line: #c6cad1; --card: #f4f6f8;
+ --link: #1d5ca8; --hit: #2b8a57; --miss: #c4382d; --c0: #1f5fbf; --c1: #b3470b; --c2: #1a7a4c;
+ --c3: #8a3fa0; --c4: #a01f4f; --c5: #5f5a00 }
+@media (prefers-color-scheme: dark) { :root { --back: #15171a; --text: #e6e8eb; --soft: #a9b0ba; --line: #474d56;
+ --card: #1f2226; --link: #8cbcf2; --hit: #1f7a49; --miss: #b03a30; --c0: #7fb2ff; --c1: #ffa266;
+ --c2: #6fd6a0; --c3: #d9a5ee; --c4: #ff8fb3; --c5: #d8d46c } }
+* { box-sizing: border-box }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 1180px; padding: 1.2em; background: var(--back);
+ color: var(--text); overflow-wrap: anywhere }
+h1 { font-size: 1.5em; line-height: 1.25 } h2 { margin-top: 2em; border-bottom: 1px solid var(--line) }
+a { color: var(--link) } nav ul { padding: 0; display: flex; flex-wrap: wrap; gap: .2em 1.2em; list-style: none }
+.skip { position: absolute; left: -99em } .skip:focus { position: static }
+:focus-visible { outline: 3px solid var(--link); outline-offset: 2px }
+.soft { color: var(--soft) }
+.scroll { overflow-x: auto; margin: 1em 0; position: relative } table { border-collapse: collapse; font-size: 14px }
+caption { text-align: left; font-weight: 600; padding: 4px 0 }
+th, td { padding: 4px 10px; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top;
+ font-variant-numeric: tabular-nums; overflow-wrap: normal; min-width: 3.2em }
+th[scope=row], td.left { text-align: left; overflow-wrap: break-word; min-width: 7em; max-width: 30em }
+th[scope=row] { font-weight: 500 } thead th { vertical-align: bottom; max-width: 16em; overflow-wrap: break-word }
+thead th:first-child { text-align: left } tfoot tr:first-child > * { border-top: 2px solid var(--soft) }
+thead button { font: inherit; font-weight: 600; color: inherit; background: none; border: 0; padding: 0;
+ cursor: pointer; text-align: inherit } thead button::after { content: "\\a0\\2195"; color: var(--soft) }
+th[aria-sort=ascending] button::after { content: "\\a0\\2191" }
+th[aria-sort=descending] button::after { content: "\\a0\\2193" }
+.bar { display: block; position: relative; height: 6px; min-width: 90px; background: var(--card); margin-top: 3px }
+.bar i { position: absolute; top: 0; left: 0; height: 6px; background: var(--c0) }
+.bar .whisker { top: 2px; height: 2px; min-width: 2px; background: var(--text); outline: 1px solid var(--back) }
+.between { color: var(--soft); font-size: 12px; white-space: nowrap } .sure { font-weight: 700 }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 440px), 1fr)); gap: 1em }
+figure { margin: 0; break-inside: avoid } .charts figcaption { font-weight: 600 }
+.charts svg { width: 100%; display: block }
+.charts figure { background: var(--card); padding: .8em; border-radius: 6px } svg text { font-family: inherit }
+.legend { list-style: none; display: flex; flex-wrap: wrap; gap: 2px 1.2em; padding: 0; margin: .4em 0;
+ font-size: 14px }
+.charts .legend svg { width: 28px; height: 8px; display: inline-block; margin-right: 6px; vertical-align: middle }
+.color { display: inline-block; width: 13px; height: 13px; margin-right: 6px; border: 1px solid var(--soft);
+ vertical-align: -2px; print-color-adjust: exact }
+.matrix td { text-align: center; padding: 3px 4px; min-width: 2.6em; border: 1px solid var(--back);
+ print-color-adjust: exact } .matrix th[scope=row] { white-space: nowrap; padding-left: 0 }
+.matrix thead th span { writing-mode: vertical-rl; transform: rotate(180deg); font-weight: 500; white-space: nowrap }
+.matrix thead th { text-align: center; padding: 3px } .matrix thead td { border: 0 }
+td.hit { background: color-mix(in srgb, var(--hit) var(--s), transparent) }
+td.miss { background: color-mix(in srgb, var(--miss) var(--s), transparent) }
+dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); gap: .3em 1.5em }
+dl div { border-bottom: 1px solid var(--line) } dt { color: var(--soft); font-size: 13px } dd { margin: 0 }
+summary { cursor: pointer; padding: .4em 0; color: var(--link) }
+.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr)); gap: 1.2em }
+.layers { display: flex; flex-wrap: wrap; gap: 6px } .layer { flex: 1 1 150px; max-width: 100% }
+.wide .layer { flex-basis: 100% }
+.layer img { width: 100%; display: block; border: 1px solid var(--line) } .stack figcaption { font-size: 14px }
+.live .layers { display: grid } .live .layer { grid-area: 1 / 1 } .live .layer small { display: none }
+.slider { display: flex; gap: .6em; align-items: center; margin: .3em 0 } .slider input { flex: 1; min-width: 0 }
+.slider output { min-width: 8.5em; font-size: 14px }
+.stack:not(.live) .slider { display: none } .stack.wide { margin: 1em 0 }
+@media print { body { max-width: none; font-size: 11pt; padding: 0 } nav, .slider, .skip { display: none !important }
+ .scroll { overflow: visible } tr { break-inside: avoid } .bar i { print-color-adjust: exact }
+ .live .layers { display: flex } .live .layer { opacity: 1 !important } .live .layer small { display: inline }
+ thead button::after { content: none } table { font-size: 9pt } th, td { padding: 2px 5px } }
+"""
+SCRIPT = """
+"use strict";
+for (const table of document.querySelectorAll("table[data-sorts]")) {
+  const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
+  heads.forEach((head, place) => head.firstElementChild.addEventListener("click", () => {
+    const first = place ? "descending" : "ascending", other = place ? "ascending" : "descending";
+    const order = head.getAttribute("aria-sort") === first ? other : first;
+    for (const one of heads) one.setAttribute("aria-sort", one === head ? order : "none");
+    const sign = order === "ascending" ? 1 : -1, key = row => row.cells[place].dataset.v;
+    const compare = (a, b) => {
+      const x = key(a), y = key(b);
+      if (x === undefined || y === undefined) return (x === undefined) - (y === undefined);
+      const numbers = Number(x) - Number(y);
+      return sign * (Number.isNaN(numbers) ? x.localeCompare(y) : numbers);
+    };
+    body.append(...[...body.rows].sort(compare));
+  }));
+}
+for (const stack of document.querySelectorAll(".stack")) {
+  const slider = stack.querySelector("input"), said = stack.querySelector("output");
+  if (!slider) continue;
+  const layers = [...stack.querySelectorAll(".layer")];
+  const names = layers.map(layer => layer.querySelector("small").textContent);
+  const show = () => {
+    const at = Number(slider.value), near = Math.round(at);
+    layers.forEach((layer, place) => {
+      layer.style.opacity = place <= at ? 1 : Math.max(0, 1 - (place - at));
+      layer.querySelector("img").setAttribute("aria-hidden", String(place !== near));
+    });
+    said.textContent = names[near];
+    slider.setAttribute("aria-valuetext", names[near]);
+  };
+  slider.addEventListener("input", show);
+  stack.classList.add("live");
+  show();
+}
+addEventListener("beforeprint", () => document.querySelectorAll("details").forEach(one => { one.open = true; }));
+"""
