@@ -34,6 +34,11 @@ def shown(text: object, *, longest: int = 4 * LONGEST) -> str:
     return escape(one_line(text, longest=longest))
 
 
+def for_xml(text: str) -> str:
+    """Return text with "?" for the characters that XML can't hold: most control characters, and what is no text."""
+    return "".join(c if c in "\t\n\r" or " " <= c < "\ud800" or "\ue000" <= c and c not in "\ufffe\uffff" else "?" for c in text)
+
+
 def out_of_memory(error: Exception) -> bool:
     """Whether an exception says that a device or the system had no memory left."""
     words = ("out of memory", "can't allocate memory", "bad_alloc", "not enough memory")
