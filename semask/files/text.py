@@ -1,5 +1,6 @@
 """Text from outside (file names, class names, libraries' messages) made safe to show, and short enough to read."""
 
+import re
 import unicodedata
 
 LONGEST = 300
@@ -35,8 +36,12 @@ def shown(text: object, *, longest: int = 4 * LONGEST) -> str:
 
 
 def for_xml(text: str) -> str:
-    """Return text with "?" for the characters that XML can't hold: most control characters, and what is no text."""
-    return "".join(c if c in "\t\n\r" or " " <= c < "\ud800" or "\ue000" <= c and c not in "\ufffe\uffff" else "?" for c in text)
+    r"""Return text with "?" for what XML can't hold: most control characters, and bytes that are no text.
+
+    >>> for_xml("a\x01b\ufffe <c>")
+    'a?b? <c>'
+    """
+    return re.sub("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "?", text)
 
 
 def out_of_memory(error: Exception) -> bool:

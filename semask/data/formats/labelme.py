@@ -225,9 +225,7 @@ def _image(file: _File, index: ImageIndex) -> Path | None:
 
 
 def _label(file: _File, image: Path, classes: ClassList, overlap: Overlap) -> DrawnLabel:
-    numbered = (
-        shape._replace(value=classes.index[label]) for label, shape in file.shapes
-    )
+    numbered = (shape._replace(value=classes.index[label]) for label, shape in file.shapes)
     try:
         return DrawnLabel(file.path, image, file.size, PackedShapes.of(numbered), overlap=overlap)
     except ValueError as error:

@@ -12,8 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from semask.data.annotations import IGNORED_LABEL
-from semask.data.classes import IGNORE_INDEX, Classes
+from semask.data.classes import Classes
 from semask.files.atomic import write_whole, written_whole
 from semask.files.text import for_xml
 from semask.prediction.output import Output, Written
@@ -21,9 +20,9 @@ from semask.prediction.parts import Parts, common_folder, name_from
 from semask.prediction.polygons import Region, numbered, regions
 from semask.prediction.run_lengths import Runs, runs_of
 from semask.prediction.segmentation import Segmentation
+from semask.prediction.tool_labels import colors_of, names_of
 
 PARTS = Parts("cvat")
-IGNORED_COLOR = (128, 128, 128)
 HEAD = '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n'
 
 
@@ -36,13 +35,12 @@ def write(segmentation: Segmentation) -> None:
 
 def masks(label: NDArray[np.uint8], classes: Classes) -> Iterator[dict[str, str]]:
     """Give the attributes of the masks of a label map [H, W], one a region."""
-    names = dict(enumerate(classes.names)) | {IGNORE_INDEX: IGNORED_LABEL}
-    found, width = regions(label), label.shape[1]
+    names, found, width = names_of(classes), regions(label), label.shape[1]
     runs = runs_of(numbered(found, label.shape).ravel(), len(found), width=width)
     for region, row_runs in zip(found, runs, strict=True):
         left, top, right, bottom = map(int, region.box)
         yield {
-            "label": for_xml(names[region.value]),
+            "label": names[region.value],
             "source": "auto",
             "occluded": "0",
             "rle": ", ".join(map(str, run_lengths(region, row_runs, width))),
@@ -73,14 +71,6 @@ def run_lengths(region: Region, runs: Runs, width: int) -> list[int]:
     return lengths if lengths[-1] else lengths[:-1]
 
 
-def labels_of(classes: Classes) -> list[tuple[str, str]]:
-    """Names and colors of the labels, the ignored one last."""
-    names, colors = (*classes.names, IGNORED_LABEL), (*classes.palette, IGNORED_COLOR)
-    return [
-        (for_xml(name), "#{:02x}{:02x}{:02x}".format(*color)) for name, color in zip(names, colors, strict=True)
-    ]
-
-
 def meta_of(classes: Classes, count: int) -> ElementTree.Element:
     """Make what is said of the task: the number of images, and the labels."""
     meta = ElementTree.Element("meta")
@@ -88,7 +78,7 @@ def meta_of(classes: Classes, count: int) -> ElementTree.Element:
     for key, text in (("name", "semask"), ("size", str(count)), ("mode", "annotation")):
         ElementTree.SubElement(task, key).text = text
     labels = ElementTree.SubElement(task, "labels")
-    for name, color in labels_of(classes):
+    for name, color in colors_of(classes).items():
         label = ElementTree.SubElement(labels, "label")
         for key, text in (("name", name), ("color", color), ("type", "mask")):
             ElementTree.SubElement(label, key).text = text
@@ -109,7 +99,9 @@ def join(out: Path, images: Sequence[Written], classes: Classes) -> None:
         ValueError: If the masks of an image are not there, or a file can't be written.
     """
     folder = common_folder(images)
-    labels = [{"name": name, "color": color, "type": "mask", "attributes": []} for name, color in labels_of(classes)]
+    labels = [
+        {"name": name, "color": color, "type": "mask", "attributes": []} for name, color in colors_of(classes).items()
+    ]
     write_whole(out / PARTS.folder / "labels.json", json.dumps(labels, indent=1) + "\n")
     target = out / PARTS.folder / "annotations.xml"
     with written_whole(target) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:

@@ -17,22 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semask import __version__
-from semask.data.annotations import IGNORED_LABEL
 from semask.data.classes import IGNORE_INDEX, Classes
 from semask.data.packed_masks import BrushMask
 from semask.files.atomic import write_whole, written_whole
-from semask.files.text import for_xml
 from semask.prediction.output import Output, Written
 from semask.prediction.parts import Parts, common_folder, name_from
 from semask.prediction.run_lengths import runs_of
 from semask.prediction.segmentation import Segmentation
+from semask.prediction.tool_labels import colors_of, names_of
 
 PARTS = Parts("label_studio")
 IMAGE, BRUSH = "image", "label"
 """Names of the tags in the labeling config, and of the image in the data of a task."""
 LOCAL_FILES = "/data/local-files/?d="
 """Where Label Studio serves files of its own machine."""
-IGNORED_COLOR = (0, 0, 0)
 
 
 def write(segmentation: Segmentation) -> None:
@@ -78,7 +76,7 @@ def results(
     to_name: str = IMAGE,
 ) -> Iterator[dict[str, Any]]:
     """Give the regions of a prediction of Label Studio, one a class, the largest first; see `prediction`."""
-    names = dict(enumerate(classes.names)) | {IGNORE_INDEX: IGNORED_LABEL}
+    names = names_of(classes)
     counts = np.bincount(label.ravel(), minlength=256)
     runs = dict(enumerate(runs_of(label.ravel().astype(np.int16) + 1, 256)))
     for value in sorted(np.flatnonzero(counts).tolist(), key=lambda value: -counts[value]):
@@ -93,7 +91,7 @@ def results(
             "original_height": label.shape[0],
             "image_rotation": 0,
             **scores,
-            "value": {"format": "rle", "rle": list(packed.packed), "brushlabels": [for_xml(names[value])]},
+            "value": {"format": "rle", "rle": list(packed.packed), "brushlabels": [names[value]]},
         }
 
 
@@ -107,10 +105,8 @@ def config_of(classes: Classes) -> str:
     root = ElementTree.Element("View")
     ElementTree.SubElement(root, "Image", name=IMAGE, value=f"${IMAGE}", zoom="true", zoomControl="true")
     brushes = ElementTree.SubElement(root, "BrushLabels", name=BRUSH, toName=IMAGE)
-    names, colors = (*classes.names, IGNORED_LABEL), (*classes.palette, IGNORED_COLOR)
-    for name, color in zip(names, colors, strict=True):
-        background = "#{:02x}{:02x}{:02x}".format(*color)
-        ElementTree.SubElement(brushes, "Label", value=for_xml(name), background=background)
+    for name, color in colors_of(classes).items():
+        ElementTree.SubElement(brushes, "Label", value=name, background=color)
     ElementTree.indent(root, " ")
     return ElementTree.tostring(root, encoding="unicode") + "\n"
 
