@@ -3,9 +3,9 @@
     pip install fiftyone
     python examples/fiftyone_predictions.py runs/mine photos --out predictions --launch
 
-The folder gets two files an image: NUMBER_NAME.png, the class index + 1 of each pixel (FiftyOne does not show 0, which is
-what is ignored here), and NUMBER_NAME_confidence.png. FiftyOne needs MongoDB, which it installs or finds by itself; another
-one is named by FIFTYONE_DATABASE_URI.
+The folder gets two files an image: NUMBER_NAME.png, the class index + 1 of each pixel (FiftyOne does not show 0, which
+is what is ignored here), and NUMBER_NAME_confidence.png. FiftyOne needs MongoDB, which it installs or finds by itself;
+another one is named by FIFTYONE_DATABASE_URI.
 """
 
 import argparse
