@@ -56,22 +56,24 @@ def look(predictor: Any, images: Sequence[str], out: Path) -> Iterator[Looked]:
 
 def dataset_of(found: Sequence[Looked], classes: Classes, name: str) -> Any:
     """Make a data set of FiftyOne that stays, in place of one of the same name; the least certain images first."""
-    import fiftyone as fo
+    import fiftyone
 
-    dataset = fo.Dataset(name, persistent=True, overwrite=True)
+    dataset = fiftyone.Dataset(name, persistent=True, overwrite=True)
     dataset.default_classes = list(classes.names)
     dataset.default_mask_targets = dict(enumerate(classes.names, start=1))
     colors = ["#{:02x}{:02x}{:02x}".format(*color) for color in classes.palette]
     targets = [{"intTarget": value, "color": color} for value, color in enumerate(colors, start=1)]
-    dataset.app_config.color_scheme = fo.ColorScheme(color_by="value", default_mask_targets_colors=targets)
+    dataset.app_config.color_scheme = fiftyone.ColorScheme(color_by="value", default_mask_targets_colors=targets)
     dataset.add_samples(
         [
-            fo.Sample(
+            fiftyone.Sample(
                 filepath=str(x.image),
-                prediction=fo.Segmentation(mask_path=str(x.mask)),
-                confidence=fo.Heatmap(map_path=str(x.confidence), range=[0, 255]),
+                prediction=fiftyone.Segmentation(mask_path=str(x.mask)),
+                confidence=fiftyone.Heatmap(map_path=str(x.confidence), range=[0, 255]),
                 mean_confidence=x.mean_confidence,
-                classes=fo.Classifications(classifications=[fo.Classification(label=name) for name in x.classes]),
+                classes=fiftyone.Classifications(
+                    classifications=[fiftyone.Classification(label=name) for name in x.classes]
+                ),
             )
             for x in sorted(found, key=lambda x: x.mean_confidence)
         ]
@@ -94,9 +96,9 @@ def main() -> None:
     dataset = dataset_of(found, predictor.classes, options.name)
     print(f"{dataset.name}: {len(dataset)} images, the least certain first")
     if options.launch:
-        import fiftyone as fo
+        import fiftyone
 
-        fo.launch_app(dataset).wait()
+        fiftyone.launch_app(dataset).wait()
 
 
 if __name__ == "__main__":
