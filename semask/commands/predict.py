@@ -51,7 +51,8 @@ def predict(
         inference: How images are put through the model; what is not given is as the checkpoint's recipe says.
         out: Folder to write to.
         write: What to write, one or more of mask, overlay, confidence, priors, probabilities, json, coco, labelme,
-            geojson, gpkg, qgis, cog (docs/evaluate-and-predict.md lists the files); null for mask and overlay.
+            label_studio, cvat, geojson, gpkg, qgis, cog (docs/evaluate-and-predict.md lists the files); null for mask
+            and overlay.
         overlays: Write NAME_overlay.jpg too: the colors over the image, with a legend.
         priors: Write NAME_prior1.png ...: what the semantic prior of each stage favors.
         confidence: Write NAME_confidence.png: the probability of the chosen class, white is certain.

@@ -12,6 +12,7 @@ from semask.data.classes import Classes
 from semask.data.format import Split
 from semask.data.listing import Listing
 from semask.data.pairs import listed
+from semask.data.shapes import IGNORED
 from semask.files.reading import parse_json, read_text
 from semask.files.text import one_line, reason
 
@@ -21,6 +22,8 @@ BACKGROUND = "background"
 """Name of class 0 where a tool outlines objects only."""
 BACKGROUNDS = (BACKGROUND, "_background_", "__background__")
 """Names, in lower case, of a tool's class that is class 0."""
+IGNORED_LABEL = "__ignore__"
+"""Label of pixels that are not to be learned, as labelme has it."""
 SPLIT_WORDS: Mapping[Split, tuple[str, ...]] = {"train": ("train", "training"), "val": ("val", "valid", "validation")}
 """Words in the names of files and folders that tell the split."""
 _OTHER_SPLITS = ("test", "testing")
@@ -171,7 +174,8 @@ class ClassList:
     """Names of a tool's classes to class indices, with the background first.
 
     Args:
-        names: Names of its classes, in their order; one that is called background is class 0.
+        names: Names of its classes, in their order; one that is called background is class 0, and `__ignore__` is not
+            learned.
 
     Raises:
         ValueError: If they are no names of classes.
@@ -179,10 +183,11 @@ class ClassList:
 
     def __init__(self, names: Iterable[Any]) -> None:
         names = list(names)
-        others = [name for name in names if not is_background(name)]
+        others = [name for name in names if not is_background(name) and name != IGNORED_LABEL]
         self.classes = Classes((BACKGROUND, *others))
         self.index = {name: 0 for name in names if is_background(name)}
         self.index |= {name: place + 1 for place, name in enumerate(others)}
+        self.index |= {name: IGNORED for name in names if name == IGNORED_LABEL}
 
 
 def is_background(name: Any) -> bool:

@@ -14,6 +14,10 @@ from semask.files.text import reason
 
 _HEAD_BITS = 32 + 5 + 4 * 4
 """Bits at the start of a brush: number of values, bits of a value, bits of the four kinds of lengths."""
+_LENGTH_BITS = (4, 8, 12, 16)
+"""Bits of the four kinds of lengths that we write."""
+_LONGEST_RUN = 2 ** _LENGTH_BITS[-1] // 4
+"""Pixels of the longest run."""
 
 
 class CocoMask(NamedTuple):
@@ -91,6 +95,37 @@ class BrushMask(NamedTuple):
             raise ValueError('its "rle" is wrong: expected a list of numbers of 0..255, as Label Studio writes it')
         return cls(packed)
 
+    @classmethod
+    def pack(cls, starts: NDArray[np.int64], ends: NDArray[np.int64], size: tuple[int, int]) -> "BrushMask":
+        """Pack pixels that are painted; all four values of such a pixel are 255.
+
+        Args:
+            starts: First pixel of each run of painted ones, row by row: [N], in order.
+            ends: Pixel behind each run: [N].
+            size: Height and width of the image.
+
+        Raises:
+            ValueError: If the image has more pixels than the format can count.
+        """
+        total = size[0] * size[1]
+        if total >= 2**30:
+            raise ValueError(f"{size[1]} x {size[0]} pixels: brushes of Label Studio have fewer than 2^30 pixels")
+        lengths = np.diff(np.stack([starts, ends], axis=1).ravel(), prepend=0, append=total)
+        values = np.arange(len(lengths)) % 2 * 255
+        pieces = -(-lengths // _LONGEST_RUN)  # none of a run of no length
+        left = np.repeat(lengths - (pieces - 1) * _LONGEST_RUN, pieces)
+        last = np.zeros(len(left), dtype=bool)
+        last[np.cumsum(pieces)[pieces > 0] - 1] = True
+        lengths, values = np.where(last, left, _LONGEST_RUN), np.repeat(values, pieces)
+        widths = np.array(_LENGTH_BITS)
+        kinds = np.searchsorted(2**widths, 4 * lengths)
+        # A run: 1, two bits for the kind of its length, the length less one, the value.
+        codes = (4 + kinds) << widths[kinds] | (4 * lengths - 1)
+        codes = codes << 8 | values
+        counts = 11 + widths[kinds]
+        head = np.array([4 * total, 7, *(widths - 1)], dtype=np.int64)
+        return cls(_packed(np.append(head, codes), np.append([32, 5, 4, 4, 4, 4], counts)))
+
     def decode(self, size: tuple[int, int]) -> NDArray[np.bool_]:
         """Unpack the pixels whose alpha is not 0: [H, W].
 
@@ -135,6 +170,12 @@ class BrushMask(NamedTuple):
                 unpacked[done:end] = stream[first:place].reshape(-1, width).any(1)
             done = end
         return unpacked.reshape(*size, 4)[..., 3]
+
+
+def _packed(values: NDArray[np.int64], counts: NDArray[np.int64]) -> bytes:
+    """Write numbers one after another, each with so many bits, at most 32."""
+    bits = np.unpackbits(values.astype(">u4").view(np.uint8).reshape(-1, 4), axis=1)  # [N, 32], the last ones count
+    return np.packbits(bits[np.arange(32) >= 32 - counts[:, None]]).tobytes()
 
 
 class PngMask(NamedTuple):

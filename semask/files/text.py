@@ -1,5 +1,6 @@
 """Text from outside (file names, class names, libraries' messages) made safe to show, and short enough to read."""
 
+import re
 import unicodedata
 
 LONGEST = 300
@@ -32,6 +33,15 @@ def shown(text: object, *, longest: int = 4 * LONGEST) -> str:
     from rich.markup import escape  # only what is printed needs rich
 
     return escape(one_line(text, longest=longest))
+
+
+def for_xml(text: str) -> str:
+    r"""Return text with "?" for what XML can't hold: most control characters, and bytes that are no text.
+
+    >>> for_xml("a\x01b\ufffe <c>")
+    'a?b? <c>'
+    """
+    return re.sub("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "?", text)
 
 
 def out_of_memory(error: Exception) -> bool:

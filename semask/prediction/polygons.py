@@ -30,6 +30,12 @@ class Region(NamedTuple):
         x, y = np.array(self.rings[0], np.float64).T
         return abs(float((x[:-1] * y[1:] - x[1:] * y[:-1]).sum())) / 2
 
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of the outline."""
+        (left, top), (right, bottom) = (tuple(map(edge, zip(*self.rings[0], strict=True))) for edge in (min, max))
+        return left, top, right, bottom
+
 
 def regions(label: NDArray[np.uint8], simplify: float = 0.0) -> list[Region]:
     """Find the regions of a label map [H, W], ignored ones too.
@@ -45,6 +51,17 @@ def regions(label: NDArray[np.uint8], simplify: float = 0.0) -> list[Region]:
         for shape, value in shapes(np.ascontiguousarray(label), connectivity=4)
     ]
     return simplified(found, simplify) if simplify > 0 and found else found
+
+
+def numbered(found: list[Region], shape: tuple[int, ...]) -> NDArray[np.int32]:
+    """Fill regions with their numbers, from 1 on: [H, W]."""
+    from rasterio.features import rasterize
+
+    shapes = [({"type": "Polygon", "coordinates": x.rings}, number) for number, x in enumerate(found, start=1)]
+    numbers: NDArray[np.int32] = (
+        rasterize(shapes, out_shape=shape, dtype=np.int32) if shapes else np.zeros(shape, np.int32)
+    )
+    return numbers
 
 
 def simplified(found: list[Region], tolerance: float) -> list[Region]:

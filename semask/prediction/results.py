@@ -163,7 +163,7 @@ def predict_images(
 
     Returns:
         The results, each computed when it is asked for. After the last one, what is of all images is written: the
-        summary, coco annotations. Of several processes each gives its own results, and one of them has to call
+        summary, files for labeling tools. Of several processes each gives its own results, and one of them has to call
         `finish` with those of all.
 
     Raises:
@@ -197,7 +197,7 @@ def _finished(
 
 
 def finish(results: Sequence[Result], outputs: Outputs, out: str | Path | None, classes: Classes) -> None:
-    """Write what is of all images: the summary, coco annotations.
+    """Write what is of all images: the summary, files for labeling tools.
 
     Args:
         results: What came of all images, of all processes.

@@ -118,7 +118,7 @@ READERS: dict[str, str] = {
     "files/atomic.py:sync": "ours: just written",
     "files/reading.py:read_text": "files/test_atomic.py, data/formats/test_folder.py, hostile/test_hostile_recipes.py",
     "files/reading.py:sha256": "ours: bytes of a file that was read before",
-    "prediction/outputs/coco.py:lines_of": "ours: just written",
+    "prediction/parts.py:lines": "ours: just written",
     "prediction/outputs/probabilities.py:write_tiff": "ours: just written",
     "prediction/probability_parts.py:_map": "ours: the run's own parts",
     "prediction/raster.py:place_of": "prediction/test_raster.py",

@@ -20,6 +20,10 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::PendingDeprecationWarning:rasterio"),
 ]
 TILES = ("--tile=64", "--overlap=16")
+JOINED = (
+    "all.csv", "coco/annotations.json", "label_studio/tasks.json", "label_studio/config.xml", "cvat/annotations.xml",
+    "cvat/labels.json",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +44,7 @@ def folder(scenes, tmp_path_factory):
 
 def test_each_output_is_a_file_with_a_row():
     assert {"mask", "overlay", "json", "coco", "labelme", "geojson", "gpkg", "cog", "qgis"} < set(names())
+    assert {"label_studio", "cvat"} < set(names())
     for name in names():
         assert find(name).write
 
@@ -61,7 +66,7 @@ def test_what_is_written(settings, kinds):
 @pytest.mark.parametrize("tiles", [(), TILES], ids=["whole", "tiles"])
 def test_everything(semask, trained, folder, tmp_path, tiles):
     kinds = ["mask", "overlay", "confidence", "probabilities", "json", "geojson", "gpkg", "qgis", "cog"]
-    whole = [] if tiles else ["coco", "labelme", "priors"]
+    whole = [] if tiles else ["coco", "labelme", "label_studio", "cvat", "priors"]
     for package_name in ("pyogrio", "shapely", "pycocotools"):
         pytest.importorskip(package_name)
     out = tmp_path / "out"
@@ -76,6 +81,7 @@ def test_everything(semask, trained, folder, tmp_path, tiles):
         "photo_cog.tif", "photo_cog.qml", "scan.tif", "scan_overlay.jpg", "scan_confidence.tif",
         "scan_probabilities.tif", "scan.json", "scan.geojson", "scan.gpkg", "scan.qml", "scan_cog.tif", "scan_cog.qml",
         *(["coco", "labelme", *(f"{x}_prior{i}.png" for x in ("photo", "scan") for i in (1, 2, 3, 4))] * bool(whole)),
+        *(["label_studio", "cvat"] * bool(whole)),
     }  # fmt: skip
     assert {file.name for file in out.iterdir()} == expected
     with rasterio.open(out / "scan.tif") as file:
@@ -152,14 +158,14 @@ def test_processes_write_the_same_table_and_annotations(trained, scenes, tmp_pat
     texts = []
     for count in (1, 2):
         out = tmp_path / f"{count}"
-        outputs = Outputs(write=["coco"], summary=out / "all.csv")
+        outputs = Outputs(write=["coco", "label_studio", "cvat"], summary=out / "all.csv")
         shares = [
             list(predict_images(predictor, files, outputs, out=out, rank=i, world_size=count)) for i in range(count)
         ]
         if count > 1:
             assert not (out / "all.csv").exists()
             finish([result for share in shares for result in share], outputs, out, predictor.classes)
-        texts.append([(out / name).read_bytes() for name in ("all.csv", "coco/annotations.json")])
+        texts.append([(out / name).read_bytes() for name in JOINED])
     assert texts[0] == texts[1]
     assert b"bad.png,,,,," in texts[0][0]
 
@@ -177,6 +183,8 @@ def test_a_summary_without_files(trained, scenes, tmp_path):
         (["--write", "../x"], "no output is called '../x'"),
         (["--write", "coco", *TILES], "coco annotations are of whole images: leave out coco or --tile"),
         (["--write", "labelme", *TILES], "labelme holds an image as a whole: leave out labelme or --tile"),
+        (["--write", "label_studio", *TILES], "label_studio holds an image as a whole: leave out label_studio or --"),
+        (["--write", "cvat", *TILES], "cvat holds an image as a whole: leave out cvat or --tile"),
         (["--simplify=-1"], "simplify is -1.0: give pixels, 0 (exact) to 1000"),
         (["--summary="], "summary is '': give the name of a CSV file to write"),
     ],

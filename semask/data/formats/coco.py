@@ -4,7 +4,8 @@ ROOT/annotations/instances_{train2017,val2017}.json     images in ROOT/train2017
 ROOT/{train,valid}/_annotations.coco.json               Roboflow: images next to it
 ROOT/result.json, ROOT/annotations/instances_default.json, ...      one file: no splits
 
-Class 0 is "background", what no object covers; then the categories in the order of their ids. Crowds are ignored.
+Class 0 is "background", what no object covers; then the categories in the order of their ids. Crowds are ignored, but
+CVAT calls every brush mask a crowd: its masks are objects.
 """
 
 from collections.abc import Mapping
@@ -220,6 +221,12 @@ def _images(values: list[dict[str, Any]]) -> dict[Any, dict[str, Any]]:
     return images
 
 
+def _is_of_cvat(annotation: dict[str, Any]) -> bool:
+    """Whether CVAT wrote an annotation: it says of all its shapes whether they are occluded."""
+    attributes = annotation.get("attributes")
+    return isinstance(attributes, dict) and "occluded" in attributes
+
+
 def _add(
     annotation: dict[str, Any],
     images: Mapping[Any, dict[str, Any]],
@@ -238,7 +245,7 @@ def _add(
     said = f"annotation {one_line(annotation.get('id'), longest=40)}"
     if type(category) is not int or category not in categories:
         raise ValueError(f"{said} has the category {one_line(category, longest=40)}, which is not listed")
-    crowd = annotation.get("iscrowd", 0)
+    crowd = annotation.get("iscrowd", 0) and not _is_of_cvat(annotation)
     index = IGNORED if crowd else classes.index[categories[category]]
     outline = annotation.get("segmentation")
     here = shapes.setdefault(key, [])

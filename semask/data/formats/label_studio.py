@@ -180,7 +180,7 @@ def _file_name(written: str) -> str:
     """Path of an image in a URL: /data/upload/1/a.jpg, /data/local-files/?d=yard/a.jpg, s3://bucket/a.jpg."""
     try:
         parts = urlsplit(written)
-        inside = parse_qs(parts.query).get("d")
+        inside = parse_qs(parts.query, errors="surrogateescape").get("d")  # a name may be no text
     except ValueError:  # a URL that is none
         return written
     if inside:

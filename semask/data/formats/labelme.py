@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semask.data.annotations import (
+    IGNORED_LABEL,
     ClassList,
     ImageIndex,
     Notes,
@@ -31,7 +32,7 @@ from semask.data.format import Format
 from semask.data.listing import Listing
 from semask.data.packed_masks import PngMask
 from semask.data.pairs import require_folders
-from semask.data.shapes import IGNORED, DrawnLabel, Overlap, PackedShapes, Shape, renumbering, ring_of, size_of
+from semask.data.shapes import DrawnLabel, Overlap, PackedShapes, Shape, renumbering, ring_of, size_of
 from semask.files.reading import read_text
 from semask.files.schema import quoted
 from semask.files.text import one_line, reason
@@ -39,7 +40,6 @@ from semask.files.text import one_line, reason
 LABELS_FILE = "labels.txt"
 LARGEST_FILE = 2**28
 """Bytes of a JSON file, which may hold the image too."""
-_IGNORE = "__ignore__"
 _LINES = ("point", "points", "line", "linestrip")
 """Shapes that have no area."""
 _CORNERS_OF_A_CIRCLE = 128
@@ -200,13 +200,13 @@ def _ring(kind: str, points: NDArray[np.float32]) -> NDArray[np.float32] | None:
 
 def _classes(root: Path, labels: Iterable[str]) -> ClassList:
     """The classes: of labels.txt, or the labels that occur."""
-    found = {label for label in labels if label != _IGNORE}
+    found = set(labels)
     path = root / LABELS_FILE
     if not path.is_file():
         return ClassList(sorted(found))
     names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     try:
-        classes = ClassList(name for name in names if name != _IGNORE)
+        classes = ClassList([*names, IGNORED_LABEL])
     except ValueError as error:
         raise ValueError(f"{one_line(path)}: {error}") from error
     unknown = sorted(found - classes.index.keys())
@@ -225,9 +225,7 @@ def _image(file: _File, index: ImageIndex) -> Path | None:
 
 
 def _label(file: _File, image: Path, classes: ClassList, overlap: Overlap) -> DrawnLabel:
-    numbered = (
-        shape._replace(value=IGNORED if label == _IGNORE else classes.index[label]) for label, shape in file.shapes
-    )
+    numbered = (shape._replace(value=classes.index[label]) for label, shape in file.shapes)
     try:
         return DrawnLabel(file.path, image, file.size, PackedShapes.of(numbered), overlap=overlap)
     except ValueError as error:

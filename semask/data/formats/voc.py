@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from semask.data.annotations import IGNORED_LABEL
 from semask.data.classes import IGNORE_INDEX, Classes, Color
 from semask.data.dataset import SegmentationDataset
 from semask.data.format import Format, Split
@@ -34,7 +35,7 @@ SPLITS: Mapping[Split, tuple[str, ...]] = {
     "val": ("val", "validation", "valid", "test"),
 }
 """Names of the lists, in lower case, the first that is there; CVAT's subsets are called Train, Validation and Test."""
-IGNORED_LABELS = ("ignored", "ignore", "void")
+IGNORED_LABELS = ("ignored", "ignore", "void", IGNORED_LABEL)
 """Labels of a labelmap.txt that are not learned."""
 VOID: Color = (224, 224, 192)
 """Color that Pascal VOC gives to 255."""

@@ -8,6 +8,7 @@ import json
 import os
 from typing import Any
 
+from semask.data.annotations import IGNORED_LABEL
 from semask.data.classes import IGNORE_INDEX
 from semask.files.atomic import write_whole
 from semask.prediction.output import Output
@@ -15,15 +16,13 @@ from semask.prediction.polygons import regions
 from semask.prediction.segmentation import Segmentation
 
 FOLDER = "labelme"
-IGNORED = "__ignore__"
-"""What labelme calls pixels that are not to be learned."""
 VERSION = "5.5.0"
 """Version of labelme whose files these are like."""
 
 
 def write(segmentation: Segmentation) -> None:
     """Write the polygons of an image."""
-    names = dict(enumerate(segmentation.classes.names)) | {IGNORE_INDEX: IGNORED}
+    names = dict(enumerate(segmentation.classes.names)) | {IGNORE_INDEX: IGNORED_LABEL}
     found = sorted(regions(segmentation.label(), segmentation.simplify), key=lambda x: -x.outline_area)
     target = segmentation.stem.parent / FOLDER / f"{segmentation.stem.name}.json"
     content: dict[str, Any] = {

@@ -4,12 +4,11 @@ from xml.etree import ElementTree
 
 from semask.data.classes import Classes
 from semask.files.atomic import write_whole
+from semask.files.text import for_xml
 from semask.prediction.output import Output
 from semask.prediction.segmentation import Segmentation
 
 DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
-NOT_XML = {0xFFFE: "?", 0xFFFF: "?"}
-"""Characters that XML can't hold; those below a space no class name has."""
 
 
 def write(segmentation: Segmentation) -> None:
@@ -38,7 +37,7 @@ def style_of(classes: Classes) -> str:
             "paletteEntry",
             value=str(value),
             color="#{:02x}{:02x}{:02x}".format(*color),
-            label=name.translate(NOT_XML),
+            label=for_xml(name),
             alpha="255",
         )
     ElementTree.indent(root, " ")

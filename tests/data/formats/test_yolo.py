@@ -140,3 +140,12 @@ def test_wrong_descriptions(tmp_path, yaml, message):
     with pytest.raises(ValueError, match=rf"data.yaml: .*{message}"):
         yolo(root, "train")
     assert np.size(FORMAT.splits_in(root)) == 1
+
+
+def test_a_label_that_is_not_learned(tmp_path):
+    root = sample("yolo", tmp_path)
+    description = root / "data.yaml"
+    description.write_text(description.read_text().replace("'car'", "'__ignore__'"))
+    dataset = yolo(root, "train")
+    assert dataset.classes.names == ("background", "road")
+    assert set(np.unique(labels(dataset))) == {0, 1, 255}

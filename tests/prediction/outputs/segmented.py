@@ -36,6 +36,17 @@ def smooth(height=120, width=140) -> np.ndarray:
     return np.array(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)) // 64
 
 
+MAPS = {
+    "noise": noise(),
+    "smooth": smooth(),
+    "one pixel": np.zeros((1, 1), np.uint8),
+    "one row": np.array([[0, 1, 1, 255, 0, 2]], np.uint8),
+    "one class": np.full((7, 9), 3, np.uint8),
+    "ignored": np.full((3, 4), 255, np.uint8),
+    "corners": (np.indices((6, 6)).sum(0) % 2).astype(np.uint8),  # pixels that touch at corners only
+}
+
+
 def place(crs="EPSG:32633", *, size=0.5, west=400_000.0, north=5_000_000.0) -> Place:
     from rasterio.crs import CRS
     from rasterio.transform import from_origin

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from segmented import CLASSES, NAMES, noise, segmentation, smooth
+from segmented import CLASSES, MAPS, NAMES, noise, segmentation, smooth
 
 from semask.data.classes import Classes
 from semask.prediction.output import Written
@@ -14,15 +14,6 @@ from semask.prediction.outputs import coco, labelme
 from semask.prediction.polygons import regions
 
 features = pytest.importorskip("rasterio.features")
-MAPS = {
-    "noise": noise(),
-    "smooth": smooth(),
-    "one pixel": np.zeros((1, 1), np.uint8),
-    "one row": np.array([[0, 1, 1, 255, 0, 2]], np.uint8),
-    "one class": np.full((7, 9), 3, np.uint8),
-    "ignored": np.full((3, 4), 255, np.uint8),
-    "corners": (np.indices((6, 6)).sum(0) % 2).astype(np.uint8),  # pixels that touch at corners only
-}
 
 
 def filled(polygons: list, shape: tuple) -> np.ndarray:
