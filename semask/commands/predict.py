@@ -218,8 +218,9 @@ def print_summary(results: "list[Result]", out: str, reporter: ConsoleReporter) 
     failures = [result.failure for result in results if result.failure is not None]
     masks = any(result.mask is not None for result in results)
     what = "masks" if masks or len(failures) == len(results) else "images segmented, the results are"
-    if any(result.film is not None for result in results):
-        what = "images and films segmented, the results are"
+    films = [result.film is not None for result in results if result.failure is None]
+    if any(films):
+        what = f"{'' if all(films) else 'images and '}films segmented, the results are"
         print_films(results, reporter)
     reporter.console.print(f"{len(results) - len(failures)} {what} in {shown(out)}", soft_wrap=True)
     if failures:

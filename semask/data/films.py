@@ -78,7 +78,14 @@ class _Nameless:
     """A file without a name, so that FFmpeg can't look next to it."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+        self.file, self.read, self.tell = file, file.read, file.tell
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to a place; FFmpeg asks for places that no file has if a film is damaged."""
+        try:
+            return self.file.seek(offset, whence)
+        except (OSError, ValueError):
+            return -1
 
 
 class Film:
@@ -190,7 +197,7 @@ class Film:
             try:
                 yield from self.container.demux(self.stream, *others)
                 return
-            except (FFmpegError, ValueError):  # the container is damaged here
+            except (FFmpegError, ValueError, OSError):  # the container is damaged here
                 self.faults.errors += 1
 
     def _image(self, frame: "VideoFrame") -> NDArray[np.uint8]:
@@ -210,7 +217,7 @@ class Film:
         source: Any = _Nameless(file)
         try:
             container = av.open(source, "r", format=name, options=options, io_open=_refused, metadata_errors="replace")
-        except (av.FFmpegError, ValueError, UnicodeError) as error:
+        except (av.FFmpegError, ValueError, OSError) as error:
             raise Unplayable(
                 f"{one_line(self.path)}: the film can't be opened ({_said(error)}): is the file complete?"
             ) from error

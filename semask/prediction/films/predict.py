@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from semask.prediction.array_predictor import ArrayPredictor
     from semask.prediction.predictor import Predictor
 
-MISSING = 0.98
-"""Share of the promised frames below which a film is said to be incomplete; some players hide a few at the ends."""
+MISSING = 0.02
+"""Share of the promised frames that may be missing before a film is said to be incomplete; a few are counted twice."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def faults_of(film: Film, *, whole: bool) -> tuple[str, ...]:
         said.append(f"{name}: damaged, it could not be decoded at {faults.errors:,} places: frames are missing there")
     if faults.damaged:
         said.append(f"{name}: damaged, {faults.damaged:,} frames were decoded in part")
-    if whole and not said and faults.frames < MISSING * film.promised:
+    if whole and not said and film.promised - faults.frames > max(2, MISSING * film.promised):
         said.append(
             f"{name}: has {faults.frames:,} of the {film.promised:,} frames that it should have: is it complete?"
         )
