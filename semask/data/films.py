@@ -236,7 +236,7 @@ class Film:
             raise Unplayable(f"{one_line(self.path)}: has {len(streams):,} streams, more than {MOST_STREAMS}")
         films = [stream for stream in streams.video if not stream.disposition & Disposition.attached_pic]
         if not films:
-            raise Unplayable(f"{one_line(self.path)}: has no pictures: give a film, not sound alone")
+            raise Unplayable(f"{one_line(self.path)}: has no pictures: is it a film, and complete?")
         stream = films[0]
         context = stream.codec_context
         codec = "nothing known" if context is None else context.name

@@ -6,10 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-av = pytest.importorskip("av", reason="films need the extra video")
-
-from film_samples import drawing, times_of, turned, write_film, write_tone
+from film_samples import av, drawing, times_of, turned, write_film, write_tone
 
 from semask.data.film_files import film_format, is_film
 from semask.data.films import Film, Unplayable
@@ -141,7 +138,7 @@ def test_a_film_that_is_cut_off(tmp_path, name, end):
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * end)])
     if name == "a.mp4":  # its table of frames is at its end
-        with pytest.raises(Unplayable, match=f"{path}: the film can't be opened "):
+        with pytest.raises(Unplayable, match=r"the film can't be opened|has no pictures"):
             Film(path)
         return
     try:
@@ -204,7 +201,7 @@ def test_a_film_whose_size_changes(tmp_path):
 def test_sound_alone_and_unknown_codecs(tmp_path, clip, monkeypatch):
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
         write_tone(container, container.add_stream("aac", rate=48_000), 0.2)
-    with pytest.raises(Unplayable, match="has no pictures: give a film, not sound alone"):
+    with pytest.raises(Unplayable, match="has no pictures: is it a film, and complete"):
         Film(tmp_path / "a.mp4")
     monkeypatch.setattr("semask.data.films.CODECS", ("vp9",))
     with pytest.raises(Unplayable, match="its pictures are stored as h264, which is not read"):

@@ -100,9 +100,9 @@ def predict_film(
         if "json" in kinds:
             report = describe(done, path, settings, predictor.classes.names)
             write_whole(stem.with_name(f"{stem.name}.json"), json.dumps(report, indent=1) + "\n")
-        for kind, folder in ((state.confidence, "confidence"), (state.labels, "mask")):
-            if folder in kinds and kind.is_dir():
-                move(kind, folders[folder])
+        for folder, kind in ((state.confidence, "confidence"), (state.labels, "mask")):
+            if kind in kinds and folder.is_dir():
+                move(folder, folders[kind])
         state.remove()
     return done
 
@@ -144,6 +144,8 @@ def _segmented(
             flicker.add(frame.image, label)
             table.write(f"{frame.index},{film.seconds(frame.time):.6f}\n")
         said = faults_of(film, whole=settings.end is None)
+    if confidence:
+        write_whole(state.confidence / TABLE, (state.labels / TABLE).read_bytes())
     known = len(predictor.classes)
     areas = Areas(tuple(int(x) for x in counts[:known]), int(counts[known:].sum()))
     return FilmDone(frames, size, areas, flicker.share, flicker.still, said), counts / max(int(counts.sum()), 1)

@@ -43,7 +43,7 @@ class Past:
             The most probable class of each pixel [H, W], and its probability.
         """
         if self.p is None or self.image is None:
-            self.p = p.astype(np.float32)
+            self.p = p.astype(np.float32, order="C")  # else it would not be kept as it is
         else:
             share = np.where(change(image, self.image) <= self.limit, np.float32(self.share), np.float32(0))
             for k in range(len(p)):  # a class at a time: all together would be several times the memory
