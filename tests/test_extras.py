@@ -58,3 +58,10 @@ def test_lines(monkeypatch):
         "torch is not installed: only .onnx files are predicted without it; pip install semask"
     )
     assert explained(ImportError("libGL.so.1: cannot open shared object file")) is None
+
+
+def test_films_without_pyav(trained, tmp_path):
+    film = tmp_path / "film.mp4"
+    film.write_bytes(b"\0\0\0\x20ftypisom" + bytes(300))
+    assert without("av", "predict", trained, film, "--out", tmp_path / "out") == line("av")
+    assert not (tmp_path / "out").exists()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,10 +45,11 @@ class Unplayable(ValueError):
     """The film is at fault, not a setting."""
 
 
-class Frame(NamedTuple):
+@dataclass(frozen=True)
+class Frame:
     """A frame of a film.
 
-    Args:
+    Attributes:
         index: Its number, from 0, in the order in which frames are shown.
         time: Its time stamp from the start of the film, in units of `Film.time_base`.
         image: Its pixels, upright, RGB [H, W, 3].
@@ -143,7 +144,7 @@ class Film:
         """Its sound."""
         return tuple(self.container.streams.audio)
 
-    def frames(self, others: "tuple[AudioStream, ...]" = ()) -> "Iterator[Frame | Packet]":
+    def frames(self, others: "tuple[AudioStream, ...]" = ()) -> "Iterator[Frame | Packet[Any]]":
         """Give all frames in the order in which they are shown.
 
         Args:
@@ -189,7 +190,7 @@ class Film:
         """Time stamp of a frame from the start of the film; None if it has none."""
         return None if frame.pts is None else int(frame.pts) - round(self.start / self.time_base)
 
-    def _packets(self, others: "tuple[AudioStream, ...]") -> "Iterator[Packet]":
+    def _packets(self, others: "tuple[AudioStream, ...]") -> "Iterator[Packet[Any]]":
         """Packets of the film, and the empty ones at its end that ask a decoder for the frames that it still has."""
         from av import FFmpegError
 
@@ -221,7 +222,8 @@ class Film:
             raise Unplayable(
                 f"{one_line(self.path)}: the film can't be opened ({_said(error)}): is the file complete?"
             ) from error
-        return self._open.enter_context(container)
+        opened: InputContainer = self._open.enter_context(container)
+        return opened
 
     def _stream(self) -> "VideoStream":
         """The stream of pictures: the first that is no picture of a cover.

@@ -36,7 +36,7 @@ class FilmSettings:
     legend: bool = True
     sound: bool = True
     smoothing: Annotated[float, Range(0, 0.99)] = 0.0
-    smoothing_change: Annotated[int, Range(0, 255)] = 255
+    smoothing_change: Annotated[int, Range(0, 255)] = 16
     max_frames: Annotated[int, Range(1, 10**9)] | None = None
 
     def __post_init__(self) -> None:

@@ -118,7 +118,7 @@ class _Writer:
 
     def write(self, state: FilmState, sounds: tuple[Any, ...]) -> Any:
         """Write everything, and yield after each frame."""
-        waiting: list[Packet] = []  # sound before the first frame, whose time decides where the film begins
+        waiting: list[Packet[Any]] = []  # sound before the first frame, whose time decides where the film begins
         for item in selected(self.film, self.settings, sounds):
             if isinstance(item, Frame):
                 self._encode(item, state.label(item.index))
@@ -155,17 +155,17 @@ class _Writer:
         if pixel is not None:
             context.sample_aspect_ratio = pixel
 
-    def _timed(self, packets: "list[Packet]") -> "list[Packet]":
+    def _timed(self, packets: "list[Packet[Any]]") -> "list[Packet[Any]]":
         """Give packets the usual time of a frame; only that of the last is used."""
         for packet in packets:
             packet.duration = max(round(1 / (self.film.rate / self.settings.every) / packet.time_base), 1)
         return packets
 
-    def _seconds(self, packet: "Packet") -> float:
+    def _seconds(self, packet: "Packet[Any]") -> float:
         """Time of a packet from the start of the film."""
         return 0.0 if packet.pts is None else float(packet.pts * packet.time_base - self.film.start)
 
-    def _copy(self, packet: "Packet") -> None:
+    def _copy(self, packet: "Packet[Any]") -> None:
         """Copy a packet of sound to its new time."""
         from av import FFmpegError
 

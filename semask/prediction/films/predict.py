@@ -153,7 +153,7 @@ def _segmented(
 
 def expected_frames(film: Film, settings: FilmSettings) -> int:
     """About how many frames of a film are segmented, by what the film says of itself."""
-    seconds = film.expected / film.rate
+    seconds = float(film.expected / film.rate)
     end = seconds if settings.end is None else min(seconds, settings.end)
     return max(int((end - settings.start) * film.rate) // settings.every, 1)
 

@@ -31,7 +31,9 @@ class Labeled(NamedTuple):
     label: NDArray[np.uint8]
 
 
-def selected(film: Film, settings: FilmSettings, sounds: "tuple[AudioStream, ...]" = ()) -> "Iterator[Frame | Packet]":
+def selected(
+    film: Film, settings: FilmSettings, sounds: "tuple[AudioStream, ...]" = ()
+) -> "Iterator[Frame | Packet[Any]]":
     """Give the frames of a film that are to be segmented, and the packets of its sound as they come.
 
     Raises:
