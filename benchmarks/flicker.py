@@ -27,7 +27,7 @@ from semask.metrics.confusion import ConfusionMatrix
 
 SETTINGS: tuple[dict[str, Any], ...] = (
     {},
-    *({"smoothing": share} for share in (0.3, 0.5, 0.7, 0.9)),
+    *({"smoothing": share, "smoothing_change": 255} for share in (0.3, 0.5, 0.7, 0.9)),
     *({"smoothing": share, "smoothing_change": 16} for share in (0.3, 0.5, 0.7, 0.9)),
     *({"smoothing": share, "smoothing_change": 8} for share in (0.5, 0.9)),
 )
