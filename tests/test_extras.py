@@ -65,3 +65,10 @@ def test_report_without_matplotlib(recipe, tmp_path):
     assert without("matplotlib", "report", tmp_path) == line("matplotlib")
     assert without("matplotlib", *recipe(tmp_path / "run", report="true")) == line("matplotlib")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log.csv"]
+
+
+def test_films_without_pyav(trained, tmp_path):
+    film = tmp_path / "film.mp4"
+    film.write_bytes(b"\0\0\0\x20ftypisom" + bytes(300))
+    assert without("av", "predict", trained, film, "--out", tmp_path / "out") == line("av")
+    assert not (tmp_path / "out").exists()
