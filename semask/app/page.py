@@ -1,0 +1,173 @@
+"""The page of the app: what Gradio shows, and what happens when a photo comes."""
+
+import base64
+import html
+import json
+import shutil
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from semask.app.models import AppModel
+from semask.app.segmenting import Limits, segment
+from semask.checkpoints.places import PHOTOS
+from semask.data.images import encoded, read_image
+from semask.files.text import out_of_memory, reason
+
+HERE = Path(__file__).parent
+FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
+MONO = ("ui-monospace", "Consolas", "monospace")
+EVERY = 60
+"""Seconds after which it is looked for files that are too old."""
+GONE = "The photo is not kept any longer: choose it again."
+TURN = "segment"
+"""One photo at a time goes through the models, whoever sent it."""
+
+
+class Photo(gr.Image):
+    """An image input that gives the path of the upload as it is: semask decodes it, within its limits.
+
+    Gradio's own would open the file with any decoder of Pillow, and take addresses that hold an image.
+    """
+
+    is_template = True  # the browser shows gr.Image
+
+    def preprocess(self, payload: Any) -> str | None:
+        """Give the path of the file; Gradio has checked that it was uploaded."""
+        if payload is None:
+            return None
+        if payload.path is None or (payload.url or "").startswith("data:"):
+            raise gr.Error("Send the photo as a file.", print_exception=False)
+        return str(payload.path)
+
+
+def theme() -> gr.Theme:
+    """Fonts of the system, colors with contrast: nothing is loaded from elsewhere."""
+    blue = gr.themes.colors.blue
+    return gr.themes.Default(primary_hue=blue, secondary_hue=blue, font=FONTS, font_mono=MONO)
+
+
+def style() -> str:
+    """The style sheet."""
+    return _text("page.css")
+
+
+def make_page(
+    models: Sequence[AppModel], limits: Limits, *, folder: Path, intro: str, minutes: int, waiting: int
+) -> gr.Blocks:
+    """Build the page.
+
+    Args:
+        models: What photos are put through; of two or more, two at a time are compared.
+        limits: Pixels and tiles.
+        folder: Ours, for the examples.
+        intro: A line that says which model is used.
+        minutes: Time after which an upload is deleted.
+        waiting: Photos that may wait for their turn.
+    """
+    examples = _copied(folder)
+
+    def example(event: gr.EventData) -> str:
+        index = getattr(event, "index", None)
+        if index not in range(len(examples)):
+            raise gr.Error("There is no such example.", print_exception=False)
+        return str(examples[index])
+
+    def result(path: str | None, left: str | None = None, right: str | None = None) -> str | None:
+        if path is None:
+            return None
+        names = [model.name for model in models]
+        chosen = [models[names.index(name)] for name in dict.fromkeys((left, right)) if name in names]
+        return _segmented(chosen or list(models[:2]), Path(path), limits)
+
+    with gr.Blocks(title="SeMask", analytics_enabled=False, delete_cache=(EVERY, 60 * minutes)) as page:
+        gr.HTML(f'<header class="semask-head"><h1>SeMask</h1><p>{html.escape(intro)}</p></header>')
+        with gr.Row():
+            with gr.Column(scale=1, min_width=280):
+                photo = Photo(
+                    label="Photo",
+                    type="filepath",
+                    image_mode=None,
+                    sources=["upload", "clipboard", "webcam"],
+                    buttons=[],
+                    height=260,
+                    alt_text="The photo that was chosen",
+                    webcam_options=gr.WebcamOptions(mirror=False),
+                )
+                choice = gr.HTML(
+                    _examples(examples), js_on_load=_text("examples.js"), apply_default_css=False, elem_id="examples"
+                )
+                sides = _sides(models)
+            with gr.Column(scale=3, min_width=320):
+                viewer = gr.HTML(
+                    None,
+                    html_template=_text("viewer.html"),
+                    js_on_load=_text("viewer.js"),
+                    apply_default_css=False,
+                    elem_id="viewer",
+                )
+        common: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
+        choice.click(example, None, photo, **common)
+        gr.on(
+            [photo.change, *(side.input for side in sides)],
+            result,
+            [photo, *sides],
+            viewer,
+            trigger_mode="always_last",
+            concurrency_limit=1,
+            concurrency_id=TURN,
+            **common,
+        )
+    page.queue(max_size=waiting, default_concurrency_limit=1, api_open=False)
+    return page
+
+
+def _segmented(models: Sequence[AppModel], path: Path, limits: Limits) -> str:
+    """The result as JSON that is no HTML, or one sentence for the page."""
+    if not path.is_file():
+        raise gr.Error(GONE, print_exception=False)
+    try:
+        return json.dumps(segment(models, path, limits)).replace("<", "\\u003c")
+    except ValueError as error:
+        said = reason(error, longest=1000)
+    except Exception as error:
+        if out_of_memory(error):
+            said = "There is not enough memory for this photo: make it smaller."
+        else:
+            traceback.print_exc(file=sys.stderr)
+            said = "This photo could not be segmented. The terminal of the app says why."
+    raise gr.Error(html.escape(said, quote=False), print_exception=False)
+
+
+def _sides(models: Sequence[AppModel]) -> list[gr.Dropdown]:
+    """Which two of several models are compared; nothing to choose among one or two."""
+    if len(models) <= 2:
+        return []
+    names = [model.name for model in models]
+    return [gr.Dropdown(names, value=names[i], label=text, filterable=False) for i, text in enumerate(("Left", "Right"))]
+
+
+def _copied(folder: Path) -> list[Path]:
+    """The photographs of the package, where Gradio may take files from."""
+    target = folder / "examples"
+    target.mkdir()
+    return [Path(shutil.copy(photo, target)) for photo in PHOTOS]
+
+
+def _examples(photos: Sequence[Path]) -> str:
+    buttons = []
+    for number, photo in enumerate(photos, start=1):
+        picture = read_image(photo)
+        picture.thumbnail((200, 150))
+        data = base64.b64encode(encoded(picture, "JPEG")).decode()
+        text = f"Street photo {number}"
+        buttons.append(f'<button type="button"><img alt="{text}" src="data:image/jpeg;base64,{data}"></button>')
+    return f'<section class="semask-examples"><h2>Examples</h2><div>{"".join(buttons)}</div></section>'
+
+
+def _text(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
