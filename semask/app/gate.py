@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from semask.files.reading import parse_json
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -30,8 +32,9 @@ EXTRA = 2**14
 """Bytes of an upload around the file."""
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; media-src 'self' data: blob:; connect-src 'self' data: blob:; worker-src 'self' blob:; "
-    "font-src 'self' data:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+    "img-src 'self' data: blob:; media-src 'self' data: blob:; connect-src 'self' data: blob:; "
+    "worker-src 'self' blob:; font-src 'self' data:; object-src 'none'; base-uri 'self'; form-action 'self'; "
+    "frame-ancestors 'none'"
 )
 """Content security policy: the browser asks no other machine for anything. Gradio builds templates with eval."""
 HEADERS = (
@@ -84,6 +87,12 @@ class Gate:
         if refusal is not None:
             await _answer(send, refusal)
             return
+        if scope["method"] == "POST" and scope["path"] != UPLOAD:
+            body = await _read(receive)
+            if names_other_files(scope["path"], body, self.rules.files):
+                await _answer(send, Refusal(403, "Only files that were uploaded can be used."))
+                return
+            receive = _again(body, receive)
         kept = scope["path"].startswith(READ_BELOW)
 
         async def with_headers(message: Message) -> None:
@@ -114,16 +123,64 @@ def refused(scope: Scope, rules: Rules) -> Refusal | None:
         return Refusal(411, "The request has to say how long it is.")
     upload = scope["path"] == UPLOAD
     if int(length) > (rules.most_bytes + EXTRA if upload else MOST_BODY):
-        return Refusal(413, f"The file is larger than {rules.most_bytes / 1e6:g} MB." if upload else "Too long.")
+        return Refusal(413, f"The file is larger than {rules.most_bytes / 2**20:g} MB." if upload else "Too long.")
     return None
+
+
+def names_other_files(path: str, body: bytes, files: Path) -> bool:
+    """Whether a message names a file that is no upload, or an address, which Gradio would fetch.
+
+    Args:
+        path: Address that it is sent to.
+        body: The message.
+        files: Folder of the uploads.
+    """
+    if path.startswith("/login"):
+        return False
+    try:
+        left = [parse_json(body.decode())] if body else []
+    except ValueError:
+        return True
+    while left:
+        value = left.pop()
+        if isinstance(value, dict) and "path" in value and not _is_upload(value["path"], files):
+            return True
+        left += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return False
 
 
 def _readable(path: str, files: Path) -> bool:
     """Whether an address is one that the page reads: of files only those that were uploaded."""
     if path.startswith(FILE):
-        name = path.removeprefix(FILE)
-        return "\0" not in name and Path(name).is_absolute() and Path(name).resolve().is_relative_to(files.resolve())
+        return _is_upload(path.removeprefix(FILE), files)
     return path in READ or path in READ_API or path.startswith(READ_BELOW)
+
+
+def _is_upload(name: Any, files: Path) -> bool:
+    """Whether a path lies in the folder of the uploads, links followed."""
+    if not isinstance(name, str) or "\0" in name or not Path(name).is_absolute():
+        return False
+    return Path(name).resolve().is_relative_to(files.resolve())
+
+
+async def _read(receive: Receive) -> bytes:
+    """The whole body of a request, whose length has been checked."""
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if message["type"] != "http.request" or not message.get("more_body"):
+            return body
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Give a body that was read, then what else comes."""
+    left = [body]
+
+    async def message() -> Message:
+        return {"type": "http.request", "body": left.pop(), "more_body": False} if left else await receive()
+
+    return message
 
 
 async def _answer(send: Send, refusal: Refusal) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 
 from semask.app.models import AppModel
 from semask.app.segmenting import Limits, segment
@@ -24,31 +25,33 @@ MONO = ("ui-monospace", "Consolas", "monospace")
 EVERY = 60
 """Seconds after which it is looked for files that are too old."""
 GONE = "The photo is not kept any longer: choose it again."
+NO_MEMORY = "There is not enough memory for this photo: make it smaller."
+UNKNOWN = "This photo could not be segmented. The terminal of the app says why."
 TURN = "segment"
 """One photo at a time goes through the models, whoever sent it."""
 
 
-class Photo(gr.Image):
-    """An image input that gives the path of the upload as it is: semask decodes it, within its limits.
+def photo_path(payload: Any) -> str | None:
+    """Give the path of an upload as it is, for semask to decode within its limits.
 
-    Gradio's own would open the file with any decoder of Pillow, and take addresses that hold an image.
+    Gradio's own function would open the file with any decoder of Pillow, and take addresses that hold an image.
+
+    Raises:
+        Error: If it is no file that was uploaded.
     """
-
-    is_template = True  # the browser shows gr.Image
-
-    def preprocess(self, payload: Any) -> str | None:
-        """Give the path of the file; Gradio has checked that it was uploaded."""
-        if payload is None:
-            return None
-        if payload.path is None or (payload.url or "").startswith("data:"):
-            raise gr.Error("Send the photo as a file.", print_exception=False)
-        return str(payload.path)
+    if payload is None:
+        return None
+    path = payload.path
+    if not path or not Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve()):
+        raise gr.Error("Send the photo as a file.", print_exception=False)
+    return str(path)
 
 
 def theme() -> gr.Theme:
     """Fonts of the system, colors with contrast: nothing is loaded from elsewhere."""
     blue = gr.themes.colors.blue
-    return gr.themes.Default(primary_hue=blue, secondary_hue=blue, font=FONTS, font_mono=MONO)
+    plain = gr.themes.Default(primary_hue=blue, secondary_hue=blue, font=FONTS, font_mono=MONO)
+    return plain.set(body_text_color_subdued="*neutral_600", body_text_color_subdued_dark="*neutral_300")
 
 
 def style() -> str:
@@ -57,7 +60,7 @@ def style() -> str:
 
 
 def make_page(
-    models: Sequence[AppModel], limits: Limits, *, folder: Path, intro: str, minutes: int, waiting: int
+    models: Sequence[AppModel], limits: Limits, *, folder: Path, intro: str, kept: int, waiting: int
 ) -> gr.Blocks:
     """Build the page.
 
@@ -66,7 +69,7 @@ def make_page(
         limits: Pixels and tiles.
         folder: Ours, for the examples.
         intro: A line that says which model is used.
-        minutes: Time after which an upload is deleted.
+        kept: Seconds after which an upload is deleted.
         waiting: Photos that may wait for their turn.
     """
     examples = _copied(folder)
@@ -84,20 +87,22 @@ def make_page(
         chosen = [models[names.index(name)] for name in dict.fromkeys((left, right)) if name in names]
         return _segmented(chosen or list(models[:2]), Path(path), limits)
 
-    with gr.Blocks(title="SeMask", analytics_enabled=False, delete_cache=(EVERY, 60 * minutes)) as page:
-        gr.HTML(f'<header class="semask-head"><h1>SeMask</h1><p>{html.escape(intro)}</p></header>')
+    with gr.Blocks(title="SeMask", analytics_enabled=False, fill_width=True, delete_cache=(EVERY, kept)) as page:
+        gr.HTML(f'<header class="semask-head"><h1>SeMask</h1><p>{html.escape(intro)}</p></header>', elem_id="head")
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
-                photo = Photo(
+                photo = gr.Image(
                     label="Photo",
                     type="filepath",
                     image_mode=None,
                     sources=["upload", "clipboard", "webcam"],
                     buttons=[],
                     height=260,
+                    elem_id="photo",
                     alt_text="The photo that was chosen",
                     webcam_options=gr.WebcamOptions(mirror=False),
                 )
+                photo.preprocess = photo_path  # type: ignore[method-assign] # a subclass would get a file of Gradio's
                 choice = gr.HTML(
                     _examples(examples), js_on_load=_text("examples.js"), apply_default_css=False, elem_id="examples"
                 )
@@ -122,25 +127,31 @@ def make_page(
             concurrency_id=TURN,
             **common,
         )
+    page.has_launched = True  # else files are taken that were not uploaded: Gradio sets it in launch alone
     page.queue(max_size=waiting, default_concurrency_limit=1, api_open=False)
     return page
 
 
 def _segmented(models: Sequence[AppModel], path: Path, limits: Limits) -> str:
-    """The result as JSON that is no HTML, or one sentence for the page."""
+    """The result as JSON, or one sentence that says why there is none."""
     if not path.is_file():
-        raise gr.Error(GONE, print_exception=False)
+        return _json({"error": GONE, "panes": []})
     try:
-        return json.dumps(segment(models, path, limits)).replace("<", "\\u003c")
+        return _json(segment(models, path, limits))
     except ValueError as error:
         said = reason(error, longest=1000)
     except Exception as error:
         if out_of_memory(error):
-            said = "There is not enough memory for this photo: make it smaller."
+            said = NO_MEMORY
         else:
             traceback.print_exc(file=sys.stderr)
-            said = "This photo could not be segmented. The terminal of the app says why."
-    raise gr.Error(html.escape(said, quote=False), print_exception=False)
+            said = UNKNOWN
+    return _json({"error": said, "panes": []})
+
+
+def _json(content: dict[str, Any]) -> str:
+    """JSON without anything that Gradio could take for HTML."""
+    return json.dumps(content).replace("<", "\\u003c")
 
 
 def _sides(models: Sequence[AppModel]) -> list[gr.Dropdown]:
@@ -148,7 +159,9 @@ def _sides(models: Sequence[AppModel]) -> list[gr.Dropdown]:
     if len(models) <= 2:
         return []
     names = [model.name for model in models]
-    return [gr.Dropdown(names, value=names[i], label=text, filterable=False) for i, text in enumerate(("Left", "Right"))]
+    return [
+        gr.Dropdown(names, value=names[i], label=text, filterable=False) for i, text in enumerate(("Left", "Right"))
+    ]
 
 
 def _copied(folder: Path) -> list[Path]:

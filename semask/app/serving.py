@@ -30,6 +30,8 @@ SHORTEST = 8
 """Characters of a password."""
 WRONG = 1.0
 """Seconds that the answer to a wrong password takes."""
+SECONDS = 60
+"""Of a minute."""
 LEAVING = 3
 """Seconds that open pages get when the server stops."""
 LOCAL = frozenset(("127.0.0.1", "localhost", "::1"))
@@ -169,9 +171,8 @@ def _server(models: Sequence[AppModel], serving: Serving, intro: str, folder: Pa
     from semask.app.page import make_page, style, theme
 
     limits = Limits(serving.megapixels * 10**6, serving.tile)
-    page = make_page(
-        models, limits, folder=folder, intro=intro, minutes=serving.minutes, waiting=serving.waiting
-    )
+    kept = SECONDS * serving.minutes
+    page = make_page(models, limits, folder=folder, intro=intro, kept=kept, waiting=serving.waiting)
     shut: dict[str, Any] = {"docs_url": None, "redoc_url": None, "openapi_url": None}
     application = gr.mount_gradio_app(
         FastAPI(**shut),
@@ -184,7 +185,7 @@ def _server(models: Sequence[AppModel], serving: Serving, intro: str, folder: Pa
         auth=None if serving.password is None else _login(serving.user, serving.password),
         allowed_paths=[],
         show_error=False,
-        max_file_size=serving.megabytes * 10**6,
+        max_file_size=serving.megabytes * 2**20,
         ssr_mode=False,
         enable_monitoring=False,
         pwa=False,
@@ -192,7 +193,7 @@ def _server(models: Sequence[AppModel], serving: Serving, intro: str, folder: Pa
         theme=theme(),
         css=style(),
     )
-    rules = Rules(folder / "files", serving.megabytes * 10**6, LOCAL if is_local(serving.host) else None)
+    rules = Rules(folder / "files", serving.megabytes * 2**20, LOCAL if is_local(serving.host) else None)
     config = uvicorn.Config(
         Gate(application, rules),
         log_level="warning",

@@ -79,7 +79,7 @@ class Pane {
     const label = make("label", "slide", "Shown "), input = make("input", "stages"), output = make("output");
     const stages = this.data.priors.length;
     Object.assign(input, { type: "range", min: 1, max: stages + 1, step: 1, value: stages + 1 });
-    const name = () => (this.map ? "prior of stage " + this.map : "prediction");
+    const name = () => (this.map ? "prior of stage " + this.map + " of " + stages : "prediction");
     const tell = () => {
       output.textContent = name();
       input.setAttribute("aria-valuetext", name());
@@ -196,15 +196,11 @@ function point(x, y) {
 }
 
 async function show() {
-  const turn = ++latest, text = props.value, panes = find(".panes");
-  if (!text) {
-    shown = [];
-    panes.replaceChildren();
-    find(".controls").hidden = true;
-    find(".hint").hidden = false;
-    return;
-  }
-  const data = JSON.parse(text);
+  const turn = ++latest, panes = find(".panes"), data = props.value ? JSON.parse(props.value) : { panes: [] };
+  find(".error").hidden = !data.error;
+  find(".error").textContent = data.error || "";
+  find(".hint").hidden = Boolean(props.value);
+  find(".controls").hidden = data.panes.length === 0;
   const made = await Promise.all(data.panes.map(async (pane) => {
     const maps = await Promise.all([pane.label, ...pane.priors].map(unpack));
     return new Pane(pane, maps, pane.confidence && await unpack(pane.confidence), data.image);
@@ -216,8 +212,8 @@ async function show() {
   scaled.hidden = data.factor === 1;
   scaled.textContent = "Drawn at 1/" + data.factor + " of its size, " + data.width + " x " + data.height
     + " pixels. Downloads have all pixels.";
-  find(".controls").hidden = false;
-  find(".hint").hidden = true;
+  const top = panes.getBoundingClientRect().top; // on a phone the result is below what one sees
+  if (top > 0.7 * window.innerHeight) root.scrollIntoView({ block: "start" });
 }
 
 find(".opacity").addEventListener("input", (event) => {
@@ -227,3 +223,14 @@ find(".opacity").addEventListener("input", (event) => {
 });
 watch("value", show);
 show();
+
+// A picture in the clipboard goes the way of a chosen file; Gradio's own button asks for a permission first.
+document.addEventListener("paste", (event) => {
+  const files = [...(event.clipboardData?.files || [])].filter((file) => file.type.startsWith("image/"));
+  const input = document.querySelector("#photo input[type=file]");
+  if (!files.length || !input) return;
+  const box = new DataTransfer();
+  box.items.add(files[0]);
+  input.files = box.files;
+  input.dispatchEvent(new Event("change", { bubbles: true }));
+});

@@ -77,6 +77,6 @@ def app(
         intro = f"Model: {' and '.join(model.name for model in opened)}"
     else:
         known = ", ".join(opened[0].predictor.classes.names)
-        intro = f"No model named: street, the one in the package, for street scenes ({known})"
+        intro = f"No model named: this is the one in the package, street, for street scenes ({known})"
         reporter.note(intro)
     serve(opened, serving, intro=intro, say=reporter.note)
