@@ -19,6 +19,7 @@ EXTRAS = {
     "openvino": "export",
     "nncf": "export",
     "imagecorruptions-imaug": "robustness",
+    "gradio": "app",
 }
 """For each package the extra that it comes with."""
 

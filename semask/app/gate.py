@@ -165,12 +165,12 @@ def _is_upload(name: Any, files: Path) -> bool:
 
 async def _read(receive: Receive) -> bytes:
     """The whole body of a request, whose length has been checked."""
-    body = b""
+    parts: list[bytes] = []
     while True:
         message = await receive()
-        body += message.get("body", b"")
+        parts.append(message.get("body", b""))
         if message["type"] != "http.request" or not message.get("more_body"):
-            return body
+            return b"".join(parts)
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

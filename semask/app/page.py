@@ -75,10 +75,10 @@ def make_page(
     examples = _copied(folder)
 
     def example(event: gr.EventData) -> str:
-        index = getattr(event, "index", None)
+        index: Any = getattr(event, "index", None)
         if index not in range(len(examples)):
             raise gr.Error("There is no such example.", print_exception=False)
-        return str(examples[index])
+        return str(examples[int(index)])
 
     def result(path: str | None, left: str | None = None, right: str | None = None) -> str | None:
         if path is None:
@@ -87,7 +87,7 @@ def make_page(
         chosen = [models[names.index(name)] for name in dict.fromkeys((left, right)) if name in names]
         return _segmented(chosen or list(models[:2]), Path(path), limits)
 
-    with gr.Blocks(title="SeMask", analytics_enabled=False, fill_width=True, delete_cache=(EVERY, kept)) as page:
+    with gr.Blocks(title="SeMask", analytics_enabled=False, fill_width=True, delete_cache=(EVERY, kept)) as made:
         gr.HTML(f'<header class="semask-head"><h1>SeMask</h1><p>{html.escape(intro)}</p></header>', elem_id="head")
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
@@ -127,6 +127,7 @@ def make_page(
             concurrency_id=TURN,
             **common,
         )
+    page: gr.Blocks = made
     page.has_launched = True  # else files are taken that were not uploaded: Gradio sets it in launch alone
     page.queue(max_size=waiting, default_concurrency_limit=1, api_open=False)
     return page

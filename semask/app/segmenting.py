@@ -52,6 +52,8 @@ class Limits(NamedTuple):
     """Pixels that it may have."""
     tile: int | None = None
     """Side of the tiles in which it is segmented; None for one piece."""
+    overlap: int = 128
+    """Pixels that tiles share with their neighbors."""
 
 
 class Maps(NamedTuple):
@@ -84,7 +86,7 @@ def segment(models: Sequence[AppModel], file: Path, limits: Limits) -> dict[str,
         panes = []
         for model in models:
             with temporary_folder() as out:
-                result = _predicted(model, file, out, limits.tile)
+                result = _predicted(model, file, out, limits)
                 maps = _maps(result)
                 picture = picture or _picture(model, file, result, factor)
                 panes.append(_pane(model, result, maps, factor))
@@ -111,14 +113,14 @@ def _size(model: AppModel, file: Path, most: int) -> tuple[int, int]:
     return height, width
 
 
-def _predicted(model: AppModel, file: Path, out: Path, tile: int | None) -> Result:
+def _predicted(model: AppModel, file: Path, out: Path, limits: Limits) -> Result:
     kinds = ["mask", "json"]
     if not getattr(model.predictor.model, "makes_labels", False):
         kinds.append("confidence")
-    if tile is None and _has_rasterio():
+    if limits.tile is None and _has_rasterio():
         kinds.append("labelme")
     priors = model.without_priors is None
-    outputs = Outputs(write=kinds, priors=priors, tile=tile)
+    outputs = Outputs(write=kinds, priors=priors, tile=limits.tile, overlap=limits.overlap)
     (result,) = predict_images(model.predictor, [file], outputs, out=out, keep=True)
     if result.failure is not None:
         raise ValueError(result.failure)

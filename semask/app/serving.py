@@ -59,6 +59,7 @@ class Serving:
         minutes: Time after which an upload is deleted.
         waiting: Photos of all users that may wait for their turn.
         tile: Side of the tiles in which images are segmented; None for one piece.
+        overlap: Pixels that tiles share with their neighbors.
     """
 
     host: str = "127.0.0.1"
@@ -70,6 +71,7 @@ class Serving:
     minutes: int = 60
     waiting: int = 16
     tile: int | None = None
+    overlap: int = 128
 
     def __post_init__(self) -> None:
         """Refuse what is out of range, and other machines without a password."""
@@ -170,7 +172,7 @@ def _server(models: Sequence[AppModel], serving: Serving, intro: str, folder: Pa
     from semask.app.gate import Gate, Rules
     from semask.app.page import make_page, style, theme
 
-    limits = Limits(serving.megapixels * 10**6, serving.tile)
+    limits = Limits(serving.megapixels * 10**6, serving.tile, serving.overlap)
     kept = SECONDS * serving.minutes
     page = make_page(models, limits, folder=folder, intro=intro, kept=kept, waiting=serving.waiting)
     shut: dict[str, Any] = {"docs_url": None, "redoc_url": None, "openapi_url": None}

@@ -12,6 +12,7 @@ def app(
     user: str = "semask",
     password_file: str | None = None,
     tile: int | None = None,
+    overlap: int = 128,
     megabytes: int = 50,
     megapixels: int = 100,
     minutes: int = 60,
@@ -38,6 +39,7 @@ def app(
             SEMASK_APP_PASSWORD, or no password.
         tile: Side in pixels of the tiles in which images are segmented, at their own size; null for the image in one
             piece.
+        overlap: Pixels that tiles share with their neighbors and are blended in.
         megabytes: Size of an upload, at most.
         megapixels: Size of an image, at most; a larger one is refused before it is decoded.
         minutes: Time after which an upload is deleted.
@@ -59,7 +61,7 @@ def app(
         from semask.prediction.blending import check_grid
 
         require("rasterio")
-        check_grid(tile, 128)
+        check_grid(tile, overlap)
     serving = Serving(
         host=host,
         port=port,
@@ -70,6 +72,7 @@ def app(
         minutes=minutes,
         waiting=waiting,
         tile=tile,
+        overlap=overlap,
     )
     opened = open_models(models or [], tile=tile, device=device, precision=precision, trust=trust)
     reporter = ConsoleReporter()
