@@ -67,7 +67,7 @@ class Serving:
     user: str = "semask"
     password: str | None = None
     megabytes: int = 50
-    megapixels: int = 100
+    megapixels: int = 50
     minutes: int = 60
     waiting: int = 16
     tile: int | None = None

@@ -14,7 +14,7 @@ def app(
     tile: int | None = None,
     overlap: int = 128,
     megabytes: int = 50,
-    megapixels: int = 100,
+    megapixels: int = 50,
     minutes: int = 60,
     waiting: int = 16,
     device: str | None = None,
@@ -77,7 +77,7 @@ def app(
     opened = open_models(models or [], tile=tile, device=device, precision=precision, trust=trust)
     reporter = ConsoleReporter()
     if models:
-        intro = f"Model: {' and '.join(model.name for model in opened)}"
+        intro = f"Model{'s' if len(opened) > 1 else ''}: {', '.join(model.name for model in opened)}"
     else:
         known = ", ".join(opened[0].predictor.classes.names)
         intro = f"No model named: this is the one in the package, street, for street scenes ({known})"

@@ -1,5 +1,6 @@
 import os
 import socket
+import threading
 import time
 
 import httpx
@@ -223,3 +224,28 @@ def test_websockets_and_other_hosts_are_for_nobody(tmp_path):
     assert refused(scope, Rules(tmp_path, 1, None)) is None
     assert refused(scope, Rules(tmp_path, 1, frozenset(("localhost",)))).status == 403
     assert refused(scope | {"method": "DELETE"}, Rules(tmp_path, 1, None)).status == 404
+
+
+def test_the_queue_has_a_bound(street, monkeypatch):
+    gone, begun = threading.Event(), threading.Event()
+
+    def slow(*_):
+        begun.set()
+        gone.wait(30)
+        return {"panes": [], "error": "late"}
+
+    monkeypatch.setattr("semask.app.page.segment", slow)
+    with served(street, Serving(waiting=2)) as found, httpx.Client(base_url=found.address) as client:
+        (path,) = upload(client).json()
+        (event,) = [x for x in client.get("/config").json()["dependencies"] if x["targets"][0][1] == "change"]
+
+        def join(name: str) -> httpx.Response:
+            body = {"data": [{"path": path, "meta": META}], "fn_index": event["id"], "session_hash": name}
+            return client.post("/gradio_api/queue/join", json=body)
+
+        assert join("first").status_code == 200
+        assert begun.wait(10)
+        answers = [join(f"later {i}") for i in range(4)]
+        gone.set()
+        assert [x.status_code for x in answers] == [200, 200, 503, 503]
+        assert "Queue is full" in answers[-1].text
