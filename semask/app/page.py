@@ -27,6 +27,8 @@ EVERY = 60
 GONE = "The photo is not kept any longer: choose it again."
 NO_MEMORY = "There is not enough memory for this photo: make it smaller."
 UNKNOWN = "This photo could not be segmented. The terminal of the app says why."
+SESSIONS = 8
+"""Pages whose last result Gradio keeps in memory; it is never asked for again."""
 TURN = "segment"
 """One photo at a time goes through the models, whoever sent it."""
 
@@ -129,6 +131,7 @@ def make_page(
         )
     page: gr.Blocks = made
     page.has_launched = True  # else files are taken that were not uploaded: Gradio sets it in launch alone
+    page.state_session_capacity = SESSIONS
     page.queue(max_size=waiting, default_concurrency_limit=1, api_open=False)
     return page
 

@@ -1,3 +1,4 @@
+import gc
 import os
 import socket
 import threading
@@ -8,6 +9,7 @@ import pytest
 from app_server import served
 
 from semask.app.gate import Rules, refused
+from semask.app.page import SESSIONS
 from semask.app.serving import Serving, find_password, is_local, listen
 from semask.checkpoints.places import PHOTOS
 
@@ -107,15 +109,15 @@ def test_other_pages_and_other_names_are_refused(client):
     assert client.post("/gradio_api/upload", files={"files": b"x"}, headers={"origin": "null"}).status_code == 403
 
 
-def sent(client, value) -> str:
+def sent(client, value, session="test") -> str:
     """What the server says of a photo that is named by hand."""
     config = client.get("/config").json()
     (event,) = [x for x in config["dependencies"] if x["targets"][0][1] == "change"]
-    body = {"data": [value], "fn_index": event["id"], "session_hash": "test", "event_data": None}
+    body = {"data": [value], "fn_index": event["id"], "session_hash": session, "event_data": None}
     joined = client.post("/gradio_api/queue/join", json=body)
     if joined.status_code != 200:
         return joined.text
-    with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": "test"}) as stream:
+    with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as stream:
         return next(line for line in stream.iter_lines() if "process_completed" in line)
 
 
@@ -249,3 +251,18 @@ def test_the_queue_has_a_bound(street, monkeypatch):
         gone.set()
         assert [x.status_code for x in answers] == [200, 200, 503, 503]
         assert "Queue is full" in answers[-1].text
+
+
+def test_results_are_not_kept(street, monkeypatch):
+    monkeypatch.setattr("semask.app.page.segment", lambda *_: {"panes": [], "error": "x" * 10**6})
+    with served(street, Serving()) as found, httpx.Client(base_url=found.address) as client:
+        (path,) = upload(client).json()
+        before = sessions()
+        for number in range(SESSIONS + 4):
+            assert '"success":true' in sent(client, {"path": path, "meta": META}, f"page {number}")
+        assert sessions() - before <= SESSIONS
+
+
+def sessions() -> int:
+    gc.collect()
+    return sum(type(x).__name__ == "SessionState" for x in gc.get_objects())
