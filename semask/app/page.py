@@ -53,7 +53,13 @@ def theme() -> gr.Theme:
     """Fonts of the system, colors with contrast: nothing is loaded from elsewhere."""
     blue = gr.themes.colors.blue
     plain = gr.themes.Default(primary_hue=blue, secondary_hue=blue, font=FONTS, font_mono=MONO)
-    return plain.set(body_text_color_subdued="*neutral_600", body_text_color_subdued_dark="*neutral_300")
+    return plain.set(
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+    )
 
 
 def style() -> str:

@@ -18,7 +18,14 @@ COLORS = """canvas => { const data = canvas.getContext("2d").getImageData(0, 0, 
 let text = ""; for (let i = 0; i < data.length; i += 32768) text += String.fromCharCode(...data.subarray(i, i + 32768));
 return [canvas.width, canvas.height, btoa(text)] }"""
 GRADIO: dict[str, str] = {}
-"""Rules of axe that Gradio's own components break, with the reason why that can't be mended: none."""
+"""Rules of axe that Gradio's own components break on the page, with the reason why that can't be mended: none."""
+GRADIO_LOGIN = {
+    "document-title": "Gradio gives the page to log in no title",
+    "landmark-one-main": "Gradio gives it no landmarks",
+    "region": "Gradio gives it no landmarks",
+    "page-has-heading-one": "its heading is an h2 of Gradio's own",
+}
+"""The same for the page to log in, which is Gradio's own and takes no template."""
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +205,21 @@ def test_size_scheme_and_accessibility(browser_page, app, view):
 @pytest.mark.parametrize("view", VIEWS[1:3], ids="-".join)
 def test_the_other_sizes_and_schemes(browser_page, app, view):
     checked(browser_page, app, view)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("view", VIEWS, ids="-".join)
+def test_the_page_to_log_in(browser_page, street, view):
+    with served(street, Serving(user="ann", password="long enough")) as found:
+        page = browser_page(found.address, *view)
+        name, word = page.get_by_label("username"), page.get_by_label("password")
+        name.wait_for()
+        assert fits(page)
+        assert {rule for rule, _ in violations(page)} <= set(GRADIO_LOGIN)
+        name.fill("ann")
+        word.fill("long enough")
+        page.get_by_role("button", name="Login").click()
+        page.wait_for_selector(".semask .hint")
 
 
 def checked(browser_page, app, view) -> None:
