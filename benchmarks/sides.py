@@ -3,6 +3,7 @@
 reference, reference-bf16    the published computation, written plainly (reference.py)
 plain, compiled, ...-bf16    ours in PyTorch, one form of each layer
 eager, eager-bf16            ours with the faster layers of `semask.acceleration`, as `Predictor` and `train` run it
+timm, timm-bf16              the same on timm's modules, for --encoder timm/tf_efficientnet_lite0, which we have as well
 onnx, openvino, ...          ours exported; the file is written once, by a process of its own
 transformers/..., smp/...    models of other libraries with random weights, each to the same kind of result
 
@@ -116,8 +117,10 @@ def precision(case: Case, bf16: bool) -> contextlib.AbstractContextManager[Any]:
     return torch.autocast(torch.device(case.device).type, torch.bfloat16, enabled=bf16)
 
 
-def semask(case: Case) -> SeMask:
-    return build(case.encoder, num_classes=case.classes).to(case.device).train(case.kind == "train")
+def semask(case: Case, *, timm: bool = False) -> SeMask:
+    drop_path = 0.0 if timm else None  # with an option of timm, its own modules are built
+    model = build(case.encoder, num_classes=case.classes, drop_path=drop_path)
+    return model.to(case.device).train(case.kind == "train")
 
 
 def reference(case: Case, *, bf16: bool = False) -> harness.Step:
@@ -129,10 +132,15 @@ def reference(case: Case, *, bf16: bool = False) -> harness.Step:
 
 
 def ours(
-    case: Case, *, faster: Collection[str] = OPTIMIZATIONS, compiled: bool = False, bf16: bool = False
+    case: Case,
+    *,
+    faster: Collection[str] = OPTIMIZATIONS,
+    compiled: bool = False,
+    bf16: bool = False,
+    timm: bool = False,
 ) -> harness.Step:
     """SeMask in PyTorch, with some of the faster forms or all, as `Predictor` and `semask train` run it."""
-    model = accelerate(semask(case), only=[name for name in faster if name in FASTER])
+    model = accelerate(semask(case, timm=timm), only=[name for name in faster if name in FASTER])
     if bf16 and case.kind == "predict":
         use_bfloat16(model)
     if compiled:
@@ -261,6 +269,8 @@ SIDES: dict[str, harness.Builder] = {
     "plain-bf16": partial(ours, faster=(), bf16=True),
     "eager": ours,
     "eager-bf16": partial(ours, bf16=True),
+    "timm": partial(ours, timm=True),
+    "timm-bf16": partial(ours, timm=True, bf16=True),
     "compiled": partial(ours, faster=(), compiled=True),
     "compiled-bf16": partial(ours, faster=(), compiled=True, bf16=True),
     "onnx": partial(exported, format="onnx"),

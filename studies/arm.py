@@ -11,6 +11,8 @@ from semask.semantic.layer import SemanticLayer
 
 Setting = Mapping[str, object]
 HERE = Path(__file__).parent
+SYNTHETIC = "synthetic scenes"
+"""As `training.pretrained`: the weights that the arm's plain model gets on scenes that the package draws."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from arm import Arm, Study, layers, study
+from arm import SYNTHETIC, Arm, Study, layers, study
 
 from semask import SeMask, evaluate, load, train
 from semask.acceleration.devices import machine
@@ -26,7 +26,10 @@ from semask.checkpoints.saving import versions
 from semask.data.source import Data
 from semask.settings.recipe import read_recipe
 from semask.settings.sections import SECTIONS
+from semask.synthetic.dataset import write_synthetic
 
+SCENES = 2000
+"""Synthetic scenes that an encoder without weights of its own is pretrained on."""
 PLACE = "data"
 """What results say of the folder of the data, whose place is that of a machine."""
 
@@ -52,18 +55,12 @@ def run(study: Study, name: str, seed: int, options: argparse.Namespace) -> None
     sections = settings_of(study.recipe, arm, seed, options)
     if arm.share < 1:
         sections["data"] = part_of(sections["data"], arm.share, options.out)
-    model = model_of(arm, sections, seed)
     out = options.out / f"{name}-{seed}"
-    train(
-        model,
-        sections["data"],
-        out=str(out),
-        augmentation=sections["augmentation"],
-        loss=None if model.decoder.makes_masks else sections["loss"],
-        training=sections["training"],
-        evaluation=sections["evaluation"],
-        resume=(out / "resume.safetensors").exists(),
-    )
+    started = dict(sections)
+    if sections["training"].pretrained == SYNTHETIC:
+        weights = pretrained_on_scenes(sections, options.out)
+        started["training"] = dataclasses.replace(sections["training"], pretrained=str(weights))
+    train_or_resume(model_of(arm, sections, seed), started, out)
     trained = load(out / "last.safetensors", into=model_of(arm, sections, seed))
     options.results.mkdir(parents=True, exist_ok=True)
     counts = evaluate(trained, sections["data"], workers=0, reporter=None).counts
@@ -80,6 +77,35 @@ def run(study: Study, name: str, seed: int, options: argparse.Namespace) -> None
     report = {**counts.report, "data": {**counts.report["data"], "root": PLACE}}
     counts = dataclasses.replace(counts, report=report)
     counts.save(options.results / f"{name}-{seed}.npz")  # last: it says that the run is finished
+
+
+def train_or_resume(model: SeMask, sections: dict[str, Any], out: Path) -> None:
+    """Train by the settings of a recipe, or go on with it."""
+    train(
+        model,
+        sections["data"],
+        out=str(out),
+        augmentation=sections["augmentation"],
+        loss=None if model.decoder.makes_masks else sections["loss"],
+        training=sections["training"],
+        evaluation=sections["evaluation"],
+        resume=(out / "resume.safetensors").exists(),
+    )
+
+
+def pretrained_on_scenes(sections: dict[str, Any], out: Path) -> Path:
+    """Weights of the plain model after as many steps on synthetic scenes of the same size: one file for all seeds."""
+    weights = out / "on-scenes.safetensors"
+    if weights.exists():
+        return weights
+    long, short = sections["evaluation"].scale
+    data = Data(root=str(write_synthetic(out / "scenes", train=SCENES, size=(short, long))), workers=0)
+    model = dataclasses.replace(sections["model"], semantic_depths=0)
+    training = dataclasses.replace(sections["training"], pretrained=None, seed=0)
+    sections = {**sections, "data": data, "model": model, "training": training}
+    train_or_resume(model_of(Arm("on scenes"), sections, 0), sections, out / "on-scenes")
+    (out / "on-scenes" / "last.safetensors").rename(weights)
+    return weights
 
 
 def finished(results: Path, name: str, seed: int) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from semask.checkpoints.pretrained import load_pretrained
 from semask.evaluation.image_counts import read_counts
 
 STUDIES = Path(__file__).parent.parent / "studies"
@@ -102,16 +103,20 @@ def test_self_attention_is_scaled(model_of):
     torch.testing.assert_close(attention.attend(query, key, value), weights @ value)
 
 
+SMALL = {
+    "model.num_classes": 11, "augmentation.crop": (32, 32), "augmentation.scale": (64, 48),
+    "evaluation.scale": (64, 48), "training.batch_size": 2, "training.save_every": 1, "training.evaluate_every": 2,
+    "training.log_every": 1, "training.precision": "fp32",
+}  # fmt: skip
+
+
+def small(scripts, arm):
+    return scripts.arm.Arm(arm.title, {**arm.settings, **SMALL}, base=arm.base)
+
+
 def test_runs_are_resumed_and_compared(scripts, study, scenes, tmp_path, monkeypatch):
-    small = {
-        "model.num_classes": 11, "augmentation.crop": (32, 32), "augmentation.scale": (64, 48),
-        "evaluation.scale": (64, 48), "training.batch_size": 2, "training.save_every": 1, "training.evaluate_every": 2,
-        "training.log_every": 1, "training.precision": "fp32",
-    }  # fmt: skip
     for name in ("plain-nano", "semask-nano"):
-        arm = study.arms[name]
-        changed = scripts.arm.Arm(arm.title, {**arm.settings, **small}, base=arm.base)
-        monkeypatch.setitem(study.arms, name, changed)
+        monkeypatch.setitem(study.arms, name, small(scripts, study.arms[name]))
     monkeypatch.setattr(scripts.table, "study", lambda _: study)
     given = options(data=scenes, out=tmp_path / "runs", results=tmp_path / "semask", steps=2)
     for name in ("plain-nano", "semask-nano"):
@@ -135,6 +140,33 @@ def test_runs_are_resumed_and_compared(scripts, study, scenes, tmp_path, monkeyp
     assert cost == sorted(cost)  # a later exit costs more
     scripts.run.run(study, "semask-nano", 0, given)  # all steps are done: only evaluated again
     assert (read_counts(given.results / "semask-nano-0.npz").confusion == counts.confusion).all()
+
+
+def test_pretrained_on_synthetic_scenes(scripts, study, scenes, tmp_path, monkeypatch):
+    """Plain and SeMask begin with one encoder, trained once; what is written says so and names no place."""
+    monkeypatch.setattr(scripts.run, "SCENES", 2)
+    given = options(data=scenes, out=tmp_path / "runs", results=tmp_path / "results", steps=2)
+    for name in ("plain-mit", "semask-mit"):
+        monkeypatch.setitem(study.arms, name, small(scripts, study.arms[name]))
+        scripts.run.run(study, name, 0, given)
+        said = (given.results / f"{name}-0.json").read_text(encoding="utf-8")
+        assert json.loads(said)["settings"]["training"]["pretrained"] == scripts.arm.SYNTHETIC
+        assert str(tmp_path) not in said
+    weights = given.out / "on-scenes.safetensors"
+    sections = scripts.run.settings_of(study.recipe, study.arms["semask-mit"], 0, given)
+    assert scripts.run.pretrained_on_scenes(sections, given.out) == weights
+    model = scripts.run.model_of(study.arms["semask-mit"], sections, 1)
+    start = {name: x.clone() for name, x in model.encoder.backbone.state_dict().items()}
+    loaded = load_pretrained(model, str(weights))
+    assert all("semantic_layers" in name for name in loaded.fresh)
+    assert any(not torch.equal(x, start[name]) for name, x in model.encoder.backbone.state_dict().items())
+
+
+def test_masks_are_trained_and_compared(scripts, study, scenes, tmp_path, monkeypatch):
+    given = options(data=scenes, out=tmp_path / "runs", results=tmp_path / "results", steps=1)
+    monkeypatch.setitem(study.arms, "semask-masks", small(scripts, study.arms["semask-masks"]))
+    scripts.run.run(study, "semask-masks", 0, given)
+    assert read_counts(given.results / "semask-masks-0.npz").maps == 5  # masks, and the prior of each stage
 
 
 def test_a_tenth_of_the_images(scripts, study, scenes, tmp_path):

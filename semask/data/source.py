@@ -19,6 +19,8 @@ from semask.files.text import one_line
 
 OPTIONS = ("channels", "image_dir", "label_dir", "object_255", "band_files", "chip", "attribute", "layer", "overlap")
 """Settings that only some formats have; channels all but those of public data sets."""
+SAMPLES = ("channels", "bands", "nodata", "ignore_nodata")
+"""Settings that say what a model sees of an image, in whatever layout it lies."""
 ALL = "all"
 """Name of a split that is the whole folder, where it has none of its own."""
 

@@ -20,7 +20,7 @@ from semask.data.catalog import FormatName
 from semask.data.dataset import SegmentationDataset
 from semask.data.loader import Samples, evaluation_loader
 from semask.data.progress import Track, untracked
-from semask.data.source import Data, sample_names
+from semask.data.source import SAMPLES, Data, sample_names
 from semask.engines.catalog import is_exported
 from semask.engines.runtime import Runtime
 from semask.evaluation.corruptions import Corrupted, Robustness, grid_of, require_images
@@ -333,7 +333,9 @@ def source_of(
     split: str | None,
     object_255: bool | None,
 ) -> Data:
-    """Data of the model's recipe with what was given instead; another format keeps nothing of the recipe's layout.
+    """Data of the model's recipe with what was given instead.
+
+    Another format keeps what the recipe says of the images, `SAMPLES`, and nothing of its layout.
 
     Raises:
         ValueError: If no folder is known.
@@ -342,7 +344,7 @@ def source_of(
     if isinstance(data, Data):
         settings = dataclasses.asdict(data)
     if format is not None and format != settings.get("format"):
-        settings = {"format": format}
+        settings = {name: settings[name] for name in SAMPLES if name in settings} | {"format": format}
     if data is not None and not isinstance(data, Data):
         settings["root"] = str(data)
     if split is not None:

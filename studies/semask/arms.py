@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from arm import Arm, layers
+from arm import SYNTHETIC, Arm, layers
 from torch import Tensor, nn
 
 from semask import SeMask
@@ -12,6 +12,9 @@ from semask.semantic.layer import SemanticLayer
 RECIPE = str(Path(__file__).parent / "recipe.yaml")
 SCRATCH = {"model.encoder": "swin_nano", "training.pretrained": None}
 PLAIN = {"model.semantic_depths": 0}
+MIT = {"model.encoder": "transformers/mit_b0", "training.pretrained": SYNTHETIC}
+MASKS = {"model.decoder": "mask2former", "model.queries": 20, "model.decoder_layers": 3}
+"""As small as in the recipe of the package for a CPU; the loss of masks has weights of its own, as published."""
 
 
 class OnlyNorm(SemanticLayer):
@@ -71,6 +74,10 @@ ARMS = {
     "semask-nano": Arm("Swin-nano from scratch, SeMask", {**SCRATCH, "model.residual": "normed"}, base="plain-nano"),
     "plain-upernet": Arm("UPerNet decoder, plain", {**PLAIN, "model.decoder": "upernet"}, base="plain-upernet"),
     "semask-upernet": Arm("UPerNet decoder, SeMask", {"model.decoder": "upernet"}, base="plain-upernet"),
+    "plain-mit": Arm("MiT-B0 pretrained on synthetic scenes, plain", {**MIT, **PLAIN}, base="plain-mit"),
+    "semask-mit": Arm("MiT-B0 pretrained on synthetic scenes, SeMask", MIT, base="plain-mit"),
+    "plain-masks": Arm("Mask2Former decoder, plain", {**MASKS, **PLAIN}, base="plain-masks"),
+    "semask-masks": Arm("Mask2Former decoder, SeMask", MASKS, base="plain-masks"),
     "plain-tenth": Arm("a tenth of the images, plain", PLAIN, base="plain-tenth", share=0.1),
     "semask-tenth": Arm("a tenth of the images, SeMask", base="plain-tenth", share=0.1),
 }

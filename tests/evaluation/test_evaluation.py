@@ -1,9 +1,11 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 
 import semask as package
 from semask import Data, Inference
+from semask.evaluation.evaluate import source_of
 from semask.files.reporter import Reporter
 
 
@@ -50,3 +52,15 @@ def test_no_data(trained):
     model.metadata["recipe"].pop("data")
     with pytest.raises(ValueError, match="which data\\? the checkpoint names none"):
         package.evaluate(model)
+
+
+@pytest.mark.parametrize("samples", [{"channels": 4, "bands": (4, 3, 2, 1)}, {"nodata": 7.0, "ignore_nodata": False}])
+def test_another_layout_of_the_same_kind_of_images(samples):
+    """What a model sees of an image does not depend on how its folder is laid out."""
+    recipe = {"data": {"root": "a", "image_dir": "left", "tolerance": 0, **samples}}
+    model = SimpleNamespace(metadata={"recipe": recipe})
+    found = source_of(model, "b", format="folders", split=None, object_255=None)
+    assert found == Data(root="b", format="folders", **samples)
+    recipe["data"] |= {"channels": 4, "bands": None}
+    with pytest.raises(ValueError, match=r"data.channels is for the format .*, not for ade20k: leave it out"):
+        source_of(model, "b", format="ade20k", split=None, object_255=None)
