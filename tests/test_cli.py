@@ -17,7 +17,7 @@ VERBS = commands()
 
 def test_help_names_every_verb(semask):
     assert list(VERBS) == [
-        *("compare", "convert", "demo", "doctor", "evaluate", "export", "info", "predict", "recipes", "train")
+        *("app", "compare", "convert", "demo", "doctor", "evaluate", "export", "info", "predict", "recipes", "train")
     ]
     shown = semask("--help").out
     for verb, help in VERBS.items():
@@ -145,7 +145,7 @@ HEAVY = {"torch", "torchvision", "timm", "accelerate", "rich"}
         (["train", "--help"], 0, None),
         *(
             (([verb, "--help"]), 0, ())
-            for verb in ("compare", "convert", "demo", "doctor", "evaluate", "export", "info", "predict")
+            for verb in ("app", "compare", "convert", "demo", "doctor", "evaluate", "export", "info", "predict")
         ),
     ],
     ids=str,

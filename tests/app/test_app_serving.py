@@ -8,6 +8,8 @@ import httpx
 import pytest
 from app_server import served
 
+pytest.importorskip("gradio", reason="needs the extra: pip install 'semask[app]'")
+
 from semask.app.gate import Rules, refused
 from semask.app.page import SESSIONS
 from semask.app.serving import Serving, find_password, is_local, listen

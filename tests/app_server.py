@@ -1,4 +1,4 @@
-"""An app that runs while a test looks at it."""
+"""The app as it runs while a test looks at it, and the models that it shows: the fixtures `street` and `both`."""
 
 import contextlib
 import os
@@ -9,7 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from semask.app.models import AppModel
+import pytest
+
+from semask.app.models import AppModel, open_models
 from semask.app.serving import Serving, running
 
 
@@ -23,7 +25,8 @@ class Served(NamedTuple):
 
 @contextlib.contextmanager
 def served(models: Sequence[AppModel], serving: Serving) -> Iterator[Served]:
-    """Serve the page on a port of its own."""
+    """Serve the page on a port of its own; skips where the extra is missing."""
+    pytest.importorskip("gradio", reason="needs the extra: pip install 'semask[app]'")
     with socket.create_server(("127.0.0.1", 0)) as listening, running(models, serving, intro="Model: test") as server:
         files = Path(os.environ["GRADIO_TEMP_DIR"])
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -36,3 +39,14 @@ def served(models: Sequence[AppModel], serving: Serving) -> Iterator[Served]:
         finally:
             server.should_exit = True
             thread.join()
+
+
+@pytest.fixture(scope="session")
+def street() -> list[AppModel]:
+    return open_models([])
+
+
+@pytest.fixture(scope="session")
+def both(trained: Path) -> list[AppModel]:
+    """Two models: one without semantic layers, and one with them."""
+    return open_models(["street", str(trained)])
