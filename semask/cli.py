@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         hint = "use a smaller --scale, --tile or batch, or --precision bf16"
         fail(f"there is not enough memory ({reason(error)}): {hint}")
     except KeyboardInterrupt:
-        print("semask: stopped; training goes on with --resume, tiles with the same command", file=sys.stderr)
+        print("semask: stopped; training goes on with --resume, tiles and films with the same command", file=sys.stderr)
         sys.exit(130)
 
 

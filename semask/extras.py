@@ -18,6 +18,7 @@ EXTRAS = {
     "onnxruntime": "export",
     "openvino": "export",
     "nncf": "export",
+    "av": "video",
     "imagecorruptions-imaug": "robustness",
     "gradio": "app",
 }

@@ -1,10 +1,11 @@
-"""Segment images."""
+"""Segment images and films."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semask.commands.console import ConsoleReporter, make_console
 from semask.files.text import one_line, shown
+from semask.settings.film import FilmOptions, film_settings
 from semask.settings.inference import Options
 from semask.settings.precision import Precision, tell
 
@@ -31,11 +32,12 @@ def predict(
     simplify: float = 0.0,
     tile: int | None = None,
     overlap: int = 128,
+    film: FilmOptions,
     device: str | None = None,
     precision: Precision = "auto",
     trust: bool = False,
 ) -> int:
-    """Segment images: files, folders or patterns.
+    """Segment images and films: files, folders or patterns.
 
     Writes for each image NAME.png, the class index of each pixel (a palette PNG at the image's size, turned as its EXIF
     orientation says), and NAME_overlay.jpg, or what --write names. The mask of a georeferenced TIFF is a GeoTIFF,
@@ -43,11 +45,15 @@ def predict(
     image that can't be segmented is listed at the end and does not stop the others. Processes that torchrun started
     share the images.
 
+    Of a film (.mp4, .mkv ...; needs the extra video) it writes NAME.mp4, the film with the colors over it and its
+    sound, and the folder NAME with the label map of each frame; --write takes mask, overlay, confidence and json then.
+    The same command goes on where a run was stopped. A folder stands for its images, or for its films if it has none.
+
     Args:
         weights: Checkpoint: a .safetensors file, the folder of a run, OWNER/NAME on the Hugging Face Hub, or the name
             of a published model; or an exported file, e.g. model.onnx. Left out, the model in the package is used,
             which knows 11 classes of street scenes.
-        images: Image files, folders (with all below them), or quoted patterns such as "photos/*.jpg".
+        images: Image files, films, folders (with all below them), or quoted patterns such as "photos/*.jpg".
         inference: How images are put through the model; what is not given is as the checkpoint's recipe says.
         out: Folder to write to.
         write: What to write, one or more of mask, overlay, confidence, priors, probabilities, json, coco, labelme,
@@ -62,6 +68,7 @@ def predict(
         tile: Side in pixels of the tiles in which images of any size are segmented, at their own size and with whatever
             ratios and flip the recipe has; null for the image in one piece.
         overlap: Pixels that tiles share with their neighbors and are blended in.
+        film: How films are segmented.
         device: Where to run, e.g. cpu or cuda; null for the GPU if there is one (an exported file: the CPU).
         precision: fp32, bf16 (less time and memory where the device computes in it), or auto: bf16 where the device
             computes in it, else fp32.
@@ -74,11 +81,12 @@ def predict(
         ValueError: If the checkpoint can't be read, no image is found, or the output can't be written.
     """
     from semask.checkpoints.places import DEFAULT, EMBEDDED
+    from semask.data.film_files import films_of
     from semask.engines.catalog import is_exported
-    from semask.prediction.files import find_images
+    from semask.prediction.files import find_images, left_out
     from semask.prediction.opening import open_predictor
     from semask.prediction.processes import all_or_none, gathered, joined
-    from semask.prediction.requested import Outputs, check_outputs
+    from semask.prediction.requested import Outputs, check_films, check_outputs
     from semask.prediction.results import finish, predict_images
 
     outputs = Outputs(
@@ -91,11 +99,16 @@ def predict(
         summary=summary,
         nodata=nodata,
         simplify=simplify,
+        film=film_settings(film),
     )
     named, images = named_model(weights, images or [])
     weights = named or str(EMBEDDED[DEFAULT])
     files = find_images(images)
+    films = films_of(files)
+    if film and not films:
+        raise ValueError(f"--{next(iter(film))} is of films, and there is none: leave it out, or give a film")
     check_outputs(outputs, out, inference)
+    check_films(outputs, out, films)
     if "priors" in outputs.kinds and is_exported(weights):
         raise ValueError(f"{weights}: an exported file gives no priors: give the checkpoint, or leave out --priors")
     with joined(device) as group:
@@ -129,6 +142,9 @@ def predict(
     if group.rank == 0:
         if group.world_size > 1:  # one alone has done so
             finish(everything, outputs, out, opened.predictor.classes)
+        reporter.warn(
+            [counted(left_out(images, files), "left out, a folder of images stands for these only: name the film")]
+        )
         print_summary(everything, out, reporter)
         if summary is not None:
             print_totals(everything, opened.predictor.classes)
@@ -153,6 +169,7 @@ def named_model(weights: str | None, images: list[str]) -> tuple[str | None, lis
     ((None, ['photo.jpg']), ('model.onnx', ['photo.jpg']))
     """
     from semask.checkpoints.places import IN_FOLDER
+    from semask.data.film_files import FILM_SUFFIXES
     from semask.data.images import IMAGE_SUFFIXES
 
     if weights is None:
@@ -162,7 +179,7 @@ def named_model(weights: str | None, images: list[str]) -> tuple[str | None, lis
     path = Path(weights)
     pattern = any(sign in weights for sign in "*?[") and not path.exists()
     pictures = path.is_dir() and not any((path / name).is_file() for name in IN_FOLDER)
-    if path.suffix.lower() in IMAGE_SUFFIXES or pattern or (pictures and not images):
+    if path.suffix.lower() in IMAGE_SUFFIXES + FILM_SUFFIXES or pattern or (pictures and not images):
         return None, [weights, *images]
     if not images and not path.exists():
         raise ValueError(
@@ -201,11 +218,28 @@ def print_summary(results: "list[Result]", out: str, reporter: ConsoleReporter) 
     failures = [result.failure for result in results if result.failure is not None]
     masks = any(result.mask is not None for result in results)
     what = "masks" if masks or len(failures) == len(results) else "images segmented, the results are"
+    films = [result.film is not None for result in results if result.failure is None]
+    if any(films):
+        what = f"{'' if all(films) else 'images and '}films segmented, the results are"
+        print_films(results, reporter)
     reporter.console.print(f"{len(results) - len(failures)} {what} in {shown(out)}", soft_wrap=True)
     if failures:
         reporter.console.print(f"{len(failures)} of {len(results)} images could not be segmented:", style="bold red")
         for failure in failures:
             reporter.console.print(f"  {shown(failure)}", soft_wrap=True)
+
+
+def print_films(results: "list[Result]", reporter: ConsoleReporter) -> None:
+    """Say what came of films."""
+    for result in results:
+        if result.film is None:
+            continue
+        reporter.warn(result.film.said)
+        share = result.film.flicker
+        flicker = (
+            "nothing stands still" if share is None else f"flicker {100 * share:.2f} % of the pixels that stand still"
+        )
+        reporter.note(f"{one_line(result.image)}: {result.film.frames:,} frames, {flicker}")
 
 
 def counted(files: list[Path], what: str) -> str | None:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from semask.data.film_files import FILM_SUFFIXES, film_format
 from semask.data.geo_files import NoImage
 from semask.data.images import IMAGE_SUFFIXES
 from semask.files.text import one_line
@@ -36,10 +37,12 @@ def has_world_file(path: Path) -> bool:
 
 
 def find_images(sources: Sequence[str | Path]) -> list[Path]:
-    """List the image files that files, folders and patterns stand for, each once, in order.
+    """List the files that files, folders and patterns stand for, each once, in order.
+
+    A folder stands for its images; one without images for its films.
 
     Raises:
-        ValueError: If a source stands for no image.
+        ValueError: If a source stands for no image and no film.
     """
     found: dict[Path, Path] = {}
     for source in sources:
@@ -48,6 +51,7 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
             raise ValueError("an image has an empty name: give a file, a folder (. for this one), or a pattern")
         if path.is_dir():
             files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            files = files or films_in(path)
         elif path.exists():
             files = [path]
         else:
@@ -55,11 +59,25 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
         if not files:
             endings = ", ".join(IMAGE_SUFFIXES)
             raise ValueError(
-                f"{one_line(source)}: no image there: give a file, a folder with images ({endings}), or a pattern"
+                f"{one_line(source)}: no image there: give a file, a folder with images ({endings}) or films, or a "
+                "pattern"
             )
         for file in files:
             found.setdefault(file.absolute(), file)
     return list(found.values())
+
+
+def films_in(folder: Path) -> list[Path]:
+    """Films in a folder and all below it: by their names and their first bytes, since .ts is of programs too."""
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in FILM_SUFFIXES and p.is_file())
+    return [file for file in files if film_format(file) is not None]
+
+
+def left_out(sources: Sequence[str | Path], files: Sequence[Path]) -> list[Path]:
+    """Films in folders that stand for their images."""
+    films = [film for source in sources if Path(source).is_dir() for film in films_in(Path(source))]
+    known = {file.absolute() for file in files}
+    return [film for film in films if film.absolute() not in known]
 
 
 def first_files(files: Sequence[Path], band_files: Sequence[str] | None) -> list[Path]:

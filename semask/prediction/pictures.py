@@ -42,17 +42,24 @@ def overlay(image: Image.Image, label: NDArray[np.uint8], classes: Classes, *, o
 
 def with_legend(picture: Image.Image, label: NDArray[np.uint8], classes: Classes) -> Image.Image:
     """Put the names of the classes that occur in a label map at the right, the most frequent first."""
-    shares = np.bincount(label.ravel(), minlength=IGNORE_INDEX + 1)[: len(classes)] / label.size
-    present = [int(i) for i in np.argsort(-shares, kind="stable") if shares[i] > 0]
-    font_size = max(12, min(28, picture.height // 30))
-    row, width = font_size + 6, LEGEND_WIDTH * font_size // 12
-    height = max(picture.height, 2 * MARGIN + row)
-    canvas = Image.new("RGB", (picture.width + width, height), "white")
+    strip = legend(picture.height, np.bincount(label.ravel(), minlength=IGNORE_INDEX + 1) / label.size, classes)
+    canvas = Image.new("RGB", (picture.width + strip.width, strip.height), "white")
     canvas.paste(picture, (0, 0))
+    canvas.paste(strip, (picture.width, 0))
+    return canvas
+
+
+def legend(height: int, shares: NDArray[np.float64], classes: Classes) -> Image.Image:
+    """Draw the names and shares [256] of the classes that occur, the most frequent first, as a column."""
+    shares = shares[: len(classes)]
+    present = [int(i) for i in np.argsort(-shares, kind="stable") if shares[i] > 0]
+    font_size = max(12, min(28, height // 30))
+    row, width = font_size + 6, LEGEND_WIDTH * font_size // 12
+    canvas = Image.new("RGB", (width, max(height, 2 * MARGIN + row)), "white")
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(font_size)
-    rows = (height - 2 * MARGIN) // row
+    rows = (canvas.height - 2 * MARGIN) // row
     for line, i in enumerate(present[:rows]):
-        x, y = picture.width + MARGIN, MARGIN + line * row
+        x, y = MARGIN, MARGIN + line * row
         if line == rows - 1 and len(present) > rows:
             draw.text((x, y), f"and {len(present) - line} more", fill="black", font=font)
             break

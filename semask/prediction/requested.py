@@ -1,18 +1,23 @@
 """What is asked for of each image, checked before a model is opened. Without torch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semask.extras import require
+from semask.files.text import one_line
 from semask.prediction.output import check
 from semask.prediction.polygons import MOST_SIMPLIFIED
+from semask.settings.film import FilmSettings
 from semask.settings.inference import Given
 
 if TYPE_CHECKING:
     from semask.prediction.array_predictor import ArrayPredictor
     from semask.prediction.predictor import Predictor
+
+FILM_KINDS = ("mask", "overlay", "confidence", "json")
+"""Outputs that films have."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Outputs:
         summary: CSV file for the area and the share of each class in all images; None for none.
         nodata: Value that says in all channels that a pixel is no data; None: as the file declares it.
         simplify: Pixels by which the borders of polygons may be simplified; 0: polygons are exact.
+        film: How films are segmented.
     """
 
     overlays: bool | None = None
@@ -41,6 +47,7 @@ class Outputs:
     summary: str | Path | None = None
     nodata: int | None = None
     simplify: float = 0.0
+    film: FilmSettings = field(default_factory=FilmSettings)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -88,6 +95,28 @@ def check_outputs(outputs: Outputs, out: str | Path | None, inference: Given) ->
     import_rasterio()
 
 
+def check_films(outputs: Outputs, out: str | Path | None, films: Sequence[Path]) -> None:
+    """Refuse what films do not have, before a model is opened.
+
+    Raises:
+        ValueError: If something is asked for that is of images only, or PyAV is missing.
+    """
+    if not films:
+        return
+    name = one_line(films[0])
+    others = [kind for kind in outputs.kinds if kind not in FILM_KINDS]
+    if others:
+        raise ValueError(
+            f"{name}: {others[0]} is of images, not of films: write {', '.join(FILM_KINDS)}, or leave out the film"
+        )
+    for option, given in (("tile", outputs.tile), ("nodata", outputs.nodata), ("simplify", outputs.simplify or None)):
+        if given is not None:
+            raise ValueError(f"{name}: --{option} is of images, not of films: leave it out, or the film")
+    if out is None:
+        raise ValueError(f"{name}: what comes of a film is written to files: give a folder as out")
+    require("av")
+
+
 def check_model(predictor: "Predictor | ArrayPredictor", outputs: Outputs) -> None:
     """Refuse what a model does not give.
 
@@ -100,6 +129,7 @@ def check_model(predictor: "Predictor | ArrayPredictor", outputs: Outputs) -> No
     if getattr(predictor.model, "makes_labels", False):
         refused: list[str] = [name for name in ("confidence", "probabilities") if name in outputs.kinds]
         refused += ["tile"] if outputs.tile is not None else []
+        refused += ["smoothing"] if outputs.film.smoothing > 0 else []
         if refused:
             raise ValueError(
                 f"a file exported with --outputs labels has no scores, which {refused[0]} needs: leave it out, or "

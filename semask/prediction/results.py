@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semask.data.classes import IGNORE_INDEX, Classes
+from semask.data.film_files import films_of, is_film
 from semask.data.images import Reach
 from semask.files.reporter import Reporter
 from semask.files.text import one_line, out_of_memory, reason
@@ -24,10 +25,11 @@ from semask.prediction.opening import open_predictor
 from semask.prediction.output import Written, find, join_all, write_all
 from semask.prediction.pictures import MOST_JPEG, confidence_map
 from semask.prediction.prediction import Prediction
-from semask.prediction.requested import Outputs, check_model, check_outputs
+from semask.prediction.requested import Outputs, check_films, check_model, check_outputs
 from semask.prediction.segmentation import Segmentation
 from semask.prediction.summary import Row, write_summary
 from semask.prediction.whole import Whole, read_whole
+from semask.settings.film import FilmGiven, film_settings
 from semask.settings.inference import Given
 from semask.settings.precision import Precision
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from semask.engines.runtime import Runtime
     from semask.model import SeMask
     from semask.prediction.array_predictor import ArrayPredictor
+    from semask.prediction.films.predict import FilmDone
     from semask.prediction.predictor import Predictor
 
 
@@ -53,6 +56,7 @@ class Result:
         stem: Path of the outputs without ending; None if nothing was written.
         skipped: Outputs that it does not have, because it is not georeferenced.
         areas: What each class covers; None if a summary was not asked for.
+        film: What came of a film; its `mask` is a folder of label maps.
     """
 
     image: Path
@@ -65,6 +69,7 @@ class Result:
     stem: Path | None = None
     skipped: tuple[str, ...] = ()
     areas: Areas | None = None
+    film: "FilmDone | None" = None
 
 
 def predict(
@@ -82,11 +87,12 @@ def predict(
     simplify: float = 0.0,
     tile: int | None = None,
     overlap: int = 128,
+    film: FilmGiven = None,
     device: str | None = None,
     precision: Precision = "auto",
     trust: bool = False,
 ) -> list[Result]:
-    """Segment image files.
+    """Segment image files and films.
 
     With `out`, files are written as `semask predict` does, and a result names its mask. Without, nothing is written,
     and a result has the prediction, image included: for more images than memory holds give `out`, or go through
@@ -95,7 +101,7 @@ def predict(
     Args:
         model: Checkpoint (a .safetensors file, the folder of a run, OWNER/NAME on the Hugging Face Hub, or the name of
             a published model), an exported file such as model.onnx, or a model that is loaded already.
-        images: Image file, folder (with all below it) or pattern such as "photos/*.jpg"; or several of these.
+        images: Image file, film, folder (with all below it) or pattern such as "photos/*.jpg"; or several of these.
         out: Folder to write to; None writes nothing.
         inference: How images are put through the model: an `Inference`, or only what differs from the model's recipe,
             e.g. {"flip": True}; None for the recipe's.
@@ -109,6 +115,7 @@ def predict(
         simplify: Pixels by which the borders of polygons may be simplified; 0: polygons are exact.
         tile: Side in pixels of the tiles in which images of any size are segmented, at their own size; needs `out`.
         overlap: Pixels that tiles share with their neighbors and are blended in.
+        film: How films are segmented: a `FilmSettings`, or some of its fields, e.g. {"every": 5}; they need `out`.
         device: Where to run, e.g. cpu or cuda; None for the GPU if there is one (an exported file: the CPU).
         precision: fp32, bf16 or auto: bf16 where the device computes in it, else fp32.
         trust: Open exported files that hold code too (.pt2, .engine): only those of your own making.
@@ -129,9 +136,11 @@ def predict(
         summary=summary,
         nodata=nodata,
         simplify=simplify,
+        film=film_settings(film),
     )
     files = find_images([images] if isinstance(images, str | Path) else images)
     check_outputs(outputs, out, inference)
+    check_films(outputs, out, films_of(files))
     opened = open_predictor(
         model, inference=inference, tiles=tile is not None, device=device, precision=precision, trust=trust
     )
@@ -149,19 +158,19 @@ def predict_images(
     reporter: Reporter | None = None,
     keep: bool = False,
 ) -> Iterator[Result]:
-    """Segment image files, one after another; one image is in memory at a time, in tiles not even one.
+    """Segment image files and films, one after another; one image is in memory at a time, in tiles not even one.
 
     An image that can't be read or segmented gives a result that says why, and does not stop the others.
 
     Args:
         predictor: Model, and how images are put through it.
-        files: Image files, see `find_images`.
+        files: Image files and films, see `find_images`.
         outputs: What is asked for of each image.
         out: Folder to write to; None writes nothing, and the results have the predictions.
         rank: This process among those that share the images; its images are rank, rank + world_size, ...
         world_size: Number of these processes.
-        reporter: Is told how far the tiles of an image are; None for nobody.
-        keep: Whether a result has the prediction too where files are written; in tiles it never has.
+        reporter: Is told how far the tiles of an image, or the frames of a film, are; None for nobody.
+        keep: Whether a result has the prediction too where files are written; in tiles and of a film it never has.
 
     Returns:
         The results, each computed when it is asked for. After the last one, what is of all images is written: the
@@ -173,10 +182,13 @@ def predict_images(
             can't be written.
     """
     outputs = outputs or Outputs()
+    films = films_of(files)
     check_outputs(outputs, out, None)
+    check_films(outputs, out, films)
     check_model(predictor, outputs)
     files = first_files(files, predictor.reading.band_files)
     endings = [ending for name in outputs.kinds for ending in find(name).endings]
+    endings += [".mp4"] if films and "overlay" in outputs.kinds else []
     names = output_names(list(files), endings)
     if out is not None:
         require_other_files(list(files), names, Path(out), endings)
@@ -230,6 +242,8 @@ def _predict_one(
 ) -> Result:
     """Segment one image; `stem` is the path of its outputs without ending."""
     try:
+        if is_film(file):
+            return _predict_film(predictor, file, outputs, stem, reporter)
         if outputs.tile is None or stem is None:
             return _predict_whole(predictor, file, outputs, stem, keep=keep)
         return _predict_tiles(predictor, file, outputs, stem, reporter)
@@ -241,6 +255,23 @@ def _predict_one(
         said = reason(error, longest=100)
         hint = "use a smaller --scale or --tile, or --precision bf16"
         return Result(file, failure=f"{one_line(file)}: there is not enough memory ({said}): {hint}")
+
+
+def _predict_film(
+    predictor: "Predictor | ArrayPredictor", file: Path, outputs: Outputs, stem: Path | None, reporter: Reporter | None
+) -> Result:
+    """Segment a film, and write what is asked for.
+
+    Raises:
+        Unreadable: If the film can't be read or segmented.
+        ValueError: If an output can't be written.
+    """
+    from semask.prediction.films.predict import predict_film
+
+    assert stem is not None
+    done = predict_film(predictor, file, stem, kinds=outputs.kinds, settings=outputs.film, reporter=reporter)
+    mask = stem if "mask" in outputs.kinds else None
+    return Result(file, mask, stem=stem, areas=done.areas if outputs.summary is not None else None, film=done)
 
 
 def _predict_tiles(

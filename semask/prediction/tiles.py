@@ -12,8 +12,6 @@ Files are read and written with rasterio (GDAL): the extra `geo`.
 import contextlib
 import hashlib
 import json
-import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -22,7 +20,6 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -33,9 +30,10 @@ from semask.data.geo_files import gdal
 from semask.data.images import Reach
 from semask.files.atomic import write_whole
 from semask.files.reporter import Reporter
-from semask.files.text import one_line, reason
+from semask.files.text import one_line
 from semask.prediction.areas import Areas
 from semask.prediction.blending import Span, blend, check_grid, spans
+from semask.prediction.claims import claim, remove
 from semask.prediction.files import Unreadable
 from semask.prediction.output import write_all
 from semask.prediction.predictor import Predictor
@@ -66,18 +64,7 @@ class Parts:
 
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
         self.folder = folder
-        self.lock = FileLock(folder / "lock", blocking=False)  # the system lets go of it when a run is killed
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self.lock.acquire()
-        except Timeout as error:
-            raise ValueError(
-                f"{one_line(folder)}: another run is writing this result: wait for it, or choose another --out"
-            ) from error
-        except OSError as error:
-            raise ValueError(
-                f"{one_line(folder)}: could not be written ({error.strerror or reason(error)}): choose another folder"
-            ) from error
+        self.lock = claim(folder)
         text, note = json.dumps(identity, indent=1), folder / "parts.json"
         known = note.is_file() and note.read_text(encoding="utf-8") == text
         if not known or not all(map(is_whole, folder.glob("*.safetensors"))):
@@ -121,10 +108,7 @@ class Parts:
 
     def remove(self) -> None:
         """Delete the folder, while no other run can begin to use it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.lock.release()
-        if sys.platform == "win32":  # where the lock's own file could not be deleted before
-            shutil.rmtree(self.folder, ignore_errors=True)
+        remove(self.folder, self.lock)
 
     def _row(self, row: int) -> Path:
         return self.folder / f"row-{row}.safetensors"
