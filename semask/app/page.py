@@ -5,6 +5,7 @@ import html
 import json
 import shutil
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
+from semask.app.film_page import Films, add_films
+from semask.app.filming import FilmLimits
 from semask.app.models import AppModel
 from semask.app.segmenting import Limits, segment
 from semask.checkpoints.places import PHOTOS
@@ -68,19 +71,27 @@ def style() -> str:
 
 
 def make_page(
-    models: Sequence[AppModel], limits: Limits, *, folder: Path, intro: str, kept: int, waiting: int
+    models: Sequence[AppModel],
+    limits: Limits,
+    *,
+    film: FilmLimits,
+    folder: Path,
+    intro: str,
+    kept: int,
+    waiting: int,
 ) -> gr.Blocks:
     """Build the page.
 
     Args:
         models: What photos are put through; of two or more, two at a time are compared.
         limits: Pixels and tiles.
-        folder: Ours, for the examples.
+        film: Frames of a film, and pixels of one.
+        folder: Ours, for the examples and for films.
         intro: A line that says which model is used.
         kept: Seconds after which an upload is deleted.
         waiting: Photos that may wait for their turn.
     """
-    examples = _copied(folder)
+    examples, turn = _copied(folder), threading.Lock()
 
     def example(event: gr.EventData) -> str:
         index: Any = getattr(event, "index", None)
@@ -93,36 +104,19 @@ def make_page(
             return None
         names = [model.name for model in models]
         chosen = [models[names.index(name)] for name in dict.fromkeys((left, right)) if name in names]
-        return _segmented(chosen or list(models[:2]), Path(path), limits)
+        with turn:
+            return _segmented(chosen or list(models[:2]), Path(path), limits)
+
+    def gone(request: gr.Request) -> None:
+        films.stop(request.session_hash)  # nobody is left to see it
 
     with gr.Blocks(title="SeMask", analytics_enabled=False, fill_width=True, delete_cache=(EVERY, kept)) as made:
         gr.HTML(f'<header class="semask-head"><h1>SeMask</h1><p>{html.escape(intro)}</p></header>', elem_id="head")
-        with gr.Row():
-            with gr.Column(scale=1, min_width=280):
-                photo = gr.Image(
-                    label="Photo",
-                    type="filepath",
-                    image_mode=None,
-                    sources=["upload", "clipboard", "webcam"],
-                    buttons=[],
-                    height=260,
-                    elem_id="photo",
-                    alt_text="The photo that was chosen",
-                    webcam_options=gr.WebcamOptions(mirror=False),
-                )
-                photo.preprocess = photo_path  # type: ignore[method-assign] # a subclass would get a file of Gradio's
-                choice = gr.HTML(
-                    _examples(examples), js_on_load=_text("examples.js"), apply_default_css=False, elem_id="examples"
-                )
-                sides = _sides(models)
-            with gr.Column(scale=3, min_width=320):
-                viewer = gr.HTML(
-                    None,
-                    html_template=_text("viewer.html"),
-                    js_on_load=_text("viewer.js"),
-                    apply_default_css=False,
-                    elem_id="viewer",
-                )
+        with gr.Tab("Photo"):
+            photo, choice, sides, viewer = _photo(models, examples)
+        with gr.Tab("Film"):
+            films = Films(models, film, folder / "files", turn, made.upload_file_set.add)
+            add_films(films, text=_text, json=_json, path_of=photo_path)
         common: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
         choice.click(example, None, photo, **common)
         gr.on(
@@ -135,11 +129,45 @@ def make_page(
             concurrency_id=TURN,
             **common,
         )
+        made.unload(gone)
     page: gr.Blocks = made
     page.has_launched = True  # else files are taken that were not uploaded: Gradio sets it in launch alone
     page.state_session_capacity = SESSIONS
     page.queue(max_size=waiting, default_concurrency_limit=1, api_open=False)
     return page
+
+
+def _photo(
+    models: Sequence[AppModel], examples: Sequence[Path]
+) -> tuple[gr.Image, gr.HTML, list[gr.Dropdown], gr.HTML]:
+    """Add the part for photos: the input, the examples, the choice of models, and the result."""
+    with gr.Row():
+        with gr.Column(scale=1, min_width=280):
+            photo = gr.Image(
+                label="Photo",
+                type="filepath",
+                image_mode=None,
+                sources=["upload", "clipboard", "webcam"],
+                buttons=[],
+                height=260,
+                elem_id="photo",
+                alt_text="The photo that was chosen",
+                webcam_options=gr.WebcamOptions(mirror=False),
+            )
+            photo.preprocess = photo_path  # type: ignore[method-assign] # a subclass would get a file of Gradio's
+            choice = gr.HTML(
+                _examples(examples), js_on_load=_text("examples.js"), apply_default_css=False, elem_id="examples"
+            )
+            sides = _sides(models)
+        with gr.Column(scale=3, min_width=320):
+            viewer = gr.HTML(
+                None,
+                html_template=_text("viewer.html"),
+                js_on_load=_text("viewer.js"),
+                apply_default_css=False,
+                elem_id="viewer",
+            )
+    return photo, choice, sides, viewer
 
 
 def _segmented(models: Sequence[AppModel], path: Path, limits: Limits) -> str:

@@ -34,6 +34,8 @@ SECONDS = 60
 """Of a minute."""
 LEAVING = 3
 """Seconds that open pages get when the server stops."""
+MOST = {"megabytes": 10_000, "megapixels": 10_000, "frames": 10**6, "minutes": 10_000, "waiting": 1000}
+"""Settings that are at least 1, and what they are at most."""
 LOCAL = frozenset(("127.0.0.1", "localhost", "::1"))
 ENVIRONMENT = {
     "GRADIO_ANALYTICS_ENABLED": "False",
@@ -56,6 +58,7 @@ class Serving:
         password: Password to log in with; None: there is none, on this machine only.
         megabytes: Size of an upload.
         megapixels: Size of an image.
+        frames: Frames of a film.
         minutes: Time after which an upload is deleted.
         waiting: Photos of all users that may wait for their turn.
         tile: Side of the tiles in which images are segmented; None for one piece.
@@ -68,6 +71,7 @@ class Serving:
     password: str | None = None
     megabytes: int = 50
     megapixels: int = 50
+    frames: int = 3000
     minutes: int = 60
     waiting: int = 16
     tile: int | None = None
@@ -75,7 +79,13 @@ class Serving:
 
     def __post_init__(self) -> None:
         """Refuse what is out of range, and other machines without a password."""
-        for name, most in (("megabytes", 10_000), ("megapixels", 10_000), ("minutes", 10_000), ("waiting", 1000)):
+        for name, most in (
+            ("megabytes", 10_000),
+            ("megapixels", 10_000),
+            ("frames", 10**6),
+            ("minutes", 10_000),
+            ("waiting", 1000),
+        ):
             value = getattr(self, name)
             if not 1 <= value <= most:
                 raise ValueError(f"{name} is {value}: give 1 to {most:,}")
@@ -169,12 +179,14 @@ def _server(models: Sequence[AppModel], serving: Serving, intro: str, folder: Pa
     import uvicorn
     from fastapi import FastAPI
 
+    from semask.app.filming import FilmLimits
     from semask.app.gate import Gate, Rules
     from semask.app.page import make_page, style, theme
 
     limits = Limits(serving.megapixels * 10**6, serving.tile, serving.overlap)
     kept = SECONDS * serving.minutes
-    page = make_page(models, limits, folder=folder, intro=intro, kept=kept, waiting=serving.waiting)
+    film = FilmLimits(serving.frames, limits.pixels)
+    page = make_page(models, limits, film=film, folder=folder, intro=intro, kept=kept, waiting=serving.waiting)
     shut: dict[str, Any] = {"docs_url": None, "redoc_url": None, "openapi_url": None}
     application = gr.mount_gradio_app(
         FastAPI(**shut),

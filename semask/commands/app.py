@@ -15,13 +15,14 @@ def app(
     overlap: int = 128,
     megabytes: int = 50,
     megapixels: int = 50,
+    frames: int = 3000,
     minutes: int = 60,
     waiting: int = 16,
     device: str | None = None,
     precision: Precision = "auto",
     trust: bool = False,
 ) -> None:
-    """Open a page in which one drops photos and sees what a model makes of them.
+    """Open a page in which one drops photos and films and sees what a model makes of them.
 
     The page shows the classes over the photo, their shares, the class and its probability under the pointer, and the
     prior of each stage if the model has semantic layers. Of two or more models it shows two side by side. Masks, areas
@@ -42,6 +43,7 @@ def app(
         overlap: Pixels that tiles share with their neighbors and are blended in.
         megabytes: Size of an upload, at most.
         megapixels: Size of an image, at most; a larger one is refused before it is decoded.
+        frames: Frames of a film, at most.
         minutes: Time after which an upload is deleted.
         waiting: Photos of all users that may wait for their turn.
         device: Where to run, e.g. cpu or cuda; null for the GPU if there is one (an exported file: the CPU).
@@ -69,6 +71,7 @@ def app(
         password=find_password(password_file),
         megabytes=megabytes,
         megapixels=megapixels,
+        frames=frames,
         minutes=minutes,
         waiting=waiting,
         tile=tile,
