@@ -72,6 +72,11 @@ class Films:
         if event is not None:
             event.set()
 
+    def stop_all(self) -> None:
+        """End all films: the server stops."""
+        for event in list(self.stops.values()):
+            event.set()
+
 
 def add_films(
     films: Films, *, text: Callable[[str], str], json: Callable[[dict[str, Any]], str], path_of: Callable[[Any], Any]
@@ -104,7 +109,7 @@ def add_films(
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
             film = gr.File(label="Film", file_types=list(FILM_SUFFIXES), type="filepath", height=150, elem_id="film")
-            film.preprocess = path_of  # type: ignore[method-assign]
+            film.preprocess = path_of  # type: ignore[method-assign, assignment]
             names = [model.name for model in films.models]
             choice = [gr.Dropdown(names, value=names[0], label="Model", filterable=False)] if len(names) > 1 else []
             begin = gr.Button("Segment the film", variant="primary")

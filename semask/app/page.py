@@ -79,7 +79,7 @@ def make_page(
     intro: str,
     kept: int,
     waiting: int,
-) -> gr.Blocks:
+) -> tuple[gr.Blocks, Films]:
     """Build the page.
 
     Args:
@@ -90,6 +90,9 @@ def make_page(
         intro: A line that says which model is used.
         kept: Seconds after which an upload is deleted.
         waiting: Photos that may wait for their turn.
+
+    Returns:
+        The page, and the films that are segmented for it.
     """
     examples, turn = _copied(folder), threading.Lock()
 
@@ -134,7 +137,7 @@ def make_page(
     page.has_launched = True  # else files are taken that were not uploaded: Gradio sets it in launch alone
     page.state_session_capacity = SESSIONS
     page.queue(max_size=waiting, default_concurrency_limit=1, api_open=False)
-    return page
+    return page, films
 
 
 def _photo(

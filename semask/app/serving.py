@@ -178,6 +178,7 @@ def _server(models: Sequence[AppModel], serving: Serving, intro: str, folder: Pa
     import gradio as gr
     import uvicorn
     from fastapi import FastAPI
+    from starlette.routing import Mount
 
     from semask.app.filming import FilmLimits
     from semask.app.gate import Gate, Rules
@@ -186,7 +187,7 @@ def _server(models: Sequence[AppModel], serving: Serving, intro: str, folder: Pa
     limits = Limits(serving.megapixels * 10**6, serving.tile, serving.overlap)
     kept = SECONDS * serving.minutes
     film = FilmLimits(serving.frames, limits.pixels)
-    page = make_page(models, limits, film=film, folder=folder, intro=intro, kept=kept, waiting=serving.waiting)
+    page, films = make_page(models, limits, film=film, folder=folder, intro=intro, kept=kept, waiting=serving.waiting)
     shut: dict[str, Any] = {"docs_url": None, "redoc_url": None, "openapi_url": None}
     application = gr.mount_gradio_app(
         FastAPI(**shut),
@@ -216,7 +217,19 @@ def _server(models: Sequence[AppModel], serving: Serving, intro: str, folder: Pa
         timeout_graceful_shutdown=LEAVING,
         ws="none",
     )
-    return uvicorn.Server(config)
+    inside: list[Any] = [route.app for route in application.routes if isinstance(route, Mount)]
+
+    class Server(uvicorn.Server):
+        """Ends what would go on for as long as a page is open."""
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            films.stop_all()
+            page.is_running = False
+            for inner in inside:
+                inner.stop_event.set()  # ends the answers that last as long as a page is open
+            await super().shutdown(sockets)
+
+    return Server(config)
 
 
 def _login(user: str, password: str) -> Callable[[str, str], Awaitable[bool]]:
