@@ -178,7 +178,6 @@ def _server(models: Sequence[AppModel], serving: Serving, intro: str, folder: Pa
     import gradio as gr
     import uvicorn
     from fastapi import FastAPI
-    from starlette.routing import Mount
 
     from semask.app.filming import FilmLimits
     from semask.app.gate import Gate, Rules
@@ -209,24 +208,22 @@ def _server(models: Sequence[AppModel], serving: Serving, intro: str, folder: Pa
         css=style(),
     )
     rules = Rules(folder / "files", serving.megabytes * 2**20, LOCAL if is_local(serving.host) else None)
+    gate = Gate(application, rules)
     config = uvicorn.Config(
-        Gate(application, rules),
+        gate,
         log_level="warning",
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=LEAVING,
         ws="none",
     )
-    inside: list[Any] = [route.app for route in application.routes if isinstance(route, Mount)]
 
     class Server(uvicorn.Server):
         """Ends what would go on for as long as a page is open."""
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             films.stop_all()
-            page.is_running = False
-            for inner in inside:
-                inner.stop_event.set()  # ends the answers that last as long as a page is open
+            gate.close()
             await super().shutdown(sockets)
 
     return Server(config)
