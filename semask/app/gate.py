@@ -3,6 +3,7 @@
 Gradio serves more than this app uses: API pages, a proxy, monitoring, recordings. What is not listed here is not found.
 """
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
@@ -74,6 +75,11 @@ class Gate:
 
     def __init__(self, application: Application, rules: Rules) -> None:
         self.application, self.rules = application, rules
+        self.closing = asyncio.Event()
+
+    def close(self) -> None:
+        """End the answers that last as long as a page is open: the server stops."""
+        self.closing.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; websockets are closed."""
@@ -93,9 +99,13 @@ class Gate:
                 await _answer(send, Refusal(403, "Only files that were uploaded can be used."))
                 return
             receive = _again(body, receive)
-        kept = scope["path"].startswith(READ_BELOW)
+        if scope["method"] == "GET":
+            receive = self._until_closed(receive)
+        kept, open_answer = scope["path"].startswith(READ_BELOW), False
 
         async def with_headers(message: Message) -> None:
+            nonlocal open_answer
+            open_answer = message["type"] == "http.response.start" or bool(message.get("more_body"))
             if message["type"] == "http.response.start":
                 extra = HEADERS if kept else (*HEADERS, (b"cache-control", b"no-store"))
                 names = {name for name, _ in extra}
@@ -103,6 +113,22 @@ class Gate:
             await send(message)
 
         await self.application(scope, receive, with_headers)
+        if open_answer and self.closing.is_set():
+            await send({"type": "http.response.body", "body": b""})
+
+    def _until_closed(self, receive: Receive) -> Receive:
+        """Say that the browser has gone as soon as the server stops."""
+
+        async def message() -> Message:
+            coming, closing = asyncio.ensure_future(receive()), asyncio.ensure_future(self.closing.wait())
+            try:
+                await asyncio.wait((coming, closing), return_when=asyncio.FIRST_COMPLETED)
+                return coming.result() if coming.done() else {"type": "http.disconnect"}
+            finally:
+                coming.cancel()
+                closing.cancel()
+
+        return message
 
 
 def refused(scope: Scope, rules: Rules) -> Refusal | None:

@@ -196,15 +196,24 @@ def _server(models: Sequence[AppModel], serving: Serving, intro: str, folder: Pa
         css=style(),
     )
     rules = Rules(folder / "files", serving.megabytes * 2**20, LOCAL if is_local(serving.host) else None)
+    gate = Gate(application, rules)
     config = uvicorn.Config(
-        Gate(application, rules),
+        gate,
         log_level="warning",
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=LEAVING,
         ws="none",
     )
-    return uvicorn.Server(config)
+
+    class Server(uvicorn.Server):
+        """Ends what would go on for as long as a page is open."""
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            gate.close()
+            await super().shutdown(sockets)
+
+    return Server(config)
 
 
 def _login(user: str, password: str) -> Callable[[str, str], Awaitable[bool]]:

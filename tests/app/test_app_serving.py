@@ -12,7 +12,7 @@ pytest.importorskip("gradio", reason="needs the extra: pip install 'semask[app]'
 
 from semask.app.gate import Rules, refused
 from semask.app.page import SESSIONS
-from semask.app.serving import Serving, find_password, is_local, listen
+from semask.app.serving import LEAVING, Serving, find_password, is_local, listen
 from semask.checkpoints.places import PHOTOS
 
 
@@ -268,3 +268,12 @@ def test_results_are_not_kept(street, monkeypatch):
 def sessions() -> int:
     gc.collect()
     return sum(type(x).__name__ == "SessionState" for x in gc.get_objects())
+
+
+def test_a_server_with_an_open_page_stops_at_once(street, caplog):
+    with served(street, Serving()) as found, httpx.Client(base_url=found.address) as client:
+        stream = client.stream("GET", "/gradio_api/heartbeat/page")
+        assert stream.__enter__().status_code == 200
+        start = time.monotonic()
+    assert time.monotonic() - start < LEAVING
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
