@@ -21,6 +21,7 @@ EXTRAS = {
     "av": "video",
     "imagecorruptions-imaug": "robustness",
     "matplotlib": "report",
+    "gradio": "app",
 }
 """For each package the extra that it comes with."""
 

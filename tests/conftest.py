@@ -5,13 +5,14 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from app_server import both, street
 from browser import browser_page, chromium
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from semask.cli import main
 from semask.synthetic.dataset import write_synthetic
 
-__all__ = ["browser_page", "chromium"]  # fixtures for every test
+__all__ = ["both", "browser_page", "chromium", "street"]  # fixtures for every test
 collect_ignore = ["goldens/version_0_1/write.py"]
 """Runs with the code of version 0.1 only."""
 collect_ignore_glob = ["data/formats/samples/write*.py"]

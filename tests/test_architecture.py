@@ -34,6 +34,7 @@ FLOORS: dict[str, int] = {
     "training": 6,
     "evaluation": 6,
     "reporting": 6,
+    "app": 6,
     "commands": 7,
     "cli": 7,
 }

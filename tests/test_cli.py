@@ -17,7 +17,7 @@ VERBS = commands()
 
 def test_help_names_every_verb(semask):
     assert list(VERBS) == [
-        *("compare", "convert", "demo", "doctor", "evaluate", "explain", "export", "info", "predict", "recipes"),
+        *("app", "compare", "convert", "demo", "doctor", "evaluate", "explain", "export", "info", "predict", "recipes"),
         *("report", "train"),
     ]
     shown = semask("--help").out
@@ -146,7 +146,20 @@ HEAVY = {"torch", "torchvision", "timm", "accelerate", "rich"}
         (["train", "--help"], 0, None),
         *(
             (([verb, "--help"]), 0, ())
-            for verb in ("compare", "convert", "demo", "doctor", "evaluate", "explain", "export", "info", "predict")
+            * (
+                "app",
+                "compare",
+                "convert",
+                "demo",
+                "doctor",
+                "evaluate",
+                "explain",
+                "export",
+                "info",
+                "predict",
+                "recipes",
+            ),
+            *("report", "train"),
         ),
     ],
     ids=str,

@@ -40,6 +40,10 @@ def test_training_without_tensorboard(recipe, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_the_app_without_gradio():
+    assert without("gradio", "app") == line("gradio")
+
+
 def test_packages_are_those_of_the_extras():
     text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
     for package, extra in EXTRAS.items():

@@ -49,7 +49,7 @@ class Result:
         image: Path of the image.
         mask: Path of the label map that was written; None if it failed, or none was to be written.
         failure: Why the image could not be segmented, one line; None if it was.
-        prediction: The prediction itself, where nothing was to be written.
+        prediction: The prediction itself, where nothing was to be written or it was to be kept.
         smaller_overlay: Whether the overlay was made smaller, because no JPEG has so many pixels in a row or column.
         unplaced: Whether the image is georeferenced and its mask is not, because rasterio is missing.
         reach: How much of their range the samples of an image of more than 8 bits use.
@@ -156,6 +156,7 @@ def predict_images(
     rank: int = 0,
     world_size: int = 1,
     reporter: Reporter | None = None,
+    keep: bool = False,
 ) -> Iterator[Result]:
     """Segment image files and films, one after another; one image is in memory at a time, in tiles not even one.
 
@@ -169,6 +170,7 @@ def predict_images(
         rank: This process among those that share the images; its images are rank, rank + world_size, ...
         world_size: Number of these processes.
         reporter: Is told how far the tiles of an image, or the frames of a film, are; None for nobody.
+        keep: Whether a result has the prediction too where files are written; in tiles and of a film it never has.
 
     Returns:
         The results, each computed when it is asked for. After the last one, what is of all images is written: the
@@ -191,7 +193,7 @@ def predict_images(
     if out is not None:
         require_other_files(list(files), names, Path(out), endings)
     results = (
-        _predict_one(predictor, file, outputs, None if out is None else Path(out) / names[file], reporter)
+        _predict_one(predictor, file, outputs, None if out is None else Path(out) / names[file], reporter, keep=keep)
         for file in files[rank::world_size]
     )
     return results if world_size > 1 else _finished(results, outputs, out, predictor.classes)
@@ -230,14 +232,20 @@ def finish(results: Sequence[Result], outputs: Outputs, out: str | Path | None, 
 
 
 def _predict_one(
-    predictor: "Predictor | ArrayPredictor", file: Path, outputs: Outputs, stem: Path | None, reporter: Reporter | None
+    predictor: "Predictor | ArrayPredictor",
+    file: Path,
+    outputs: Outputs,
+    stem: Path | None,
+    reporter: Reporter | None,
+    *,
+    keep: bool,
 ) -> Result:
     """Segment one image; `stem` is the path of its outputs without ending."""
     try:
         if is_film(file):
             return _predict_film(predictor, file, outputs, stem, reporter)
         if outputs.tile is None or stem is None:
-            return _predict_whole(predictor, file, outputs, stem)
+            return _predict_whole(predictor, file, outputs, stem, keep=keep)
         return _predict_tiles(predictor, file, outputs, stem, reporter)
     except Unreadable as error:
         return Result(file, failure=str(error))
@@ -297,7 +305,9 @@ def _predict_tiles(
     return Result(file, mask, reach=done.reach, stem=stem, skipped=done.skipped, areas=done.areas)
 
 
-def _predict_whole(predictor: "Predictor | ArrayPredictor", file: Path, outputs: Outputs, stem: Path | None) -> Result:
+def _predict_whole(
+    predictor: "Predictor | ArrayPredictor", file: Path, outputs: Outputs, stem: Path | None, *, keep: bool
+) -> Result:
     """Segment one image in one piece, and write what is asked for.
 
     Raises:
@@ -317,8 +327,10 @@ def _predict_whole(predictor: "Predictor | ArrayPredictor", file: Path, outputs:
     with tempfile.TemporaryDirectory() as scratch:
         done = _segmentation(whole, prediction, file, stem or Path(file.stem), outputs, Path(scratch))
         result = replace(result, areas=done.areas if outputs.summary is not None else None)
+        if stem is None or keep:
+            result = replace(result, prediction=prediction)
         if stem is None:
-            return replace(result, prediction=prediction)
+            return result
         skipped = write_all(done)
     smaller = "overlay" in kinds and max(whole.picture.size) > MOST_JPEG
     mask = done.path(".png" if whole.place is None else ".tif") if "mask" in kinds else None

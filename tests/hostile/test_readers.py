@@ -47,6 +47,11 @@ def readers() -> set[str]:
 
 
 READERS: dict[str, str] = {
+    "app/page.py:_text": "ours: a file in the package",
+    "app/segmenting.py:_files": "ours: just written",
+    "app/segmenting.py:_without_folders": "ours: just written",
+    "app/filming.py:segment_film": "ours: just written",
+    "app/serving.py:find_password": "app/test_app_serving.py",
     "checkpoints/download.py:is_checkpoint": "checkpoints/test_download.py",
     "checkpoints/hub.py:_write_card": "checkpoints/test_hub.py",
     "checkpoints/recipe_table.py:recipe_rows": "ours: a table in the package",

@@ -92,3 +92,14 @@ def test_what_predicting_with_a_checkpoint_imports(trained, photos, tmp_path):
     if slow and slow <= {"torch._dynamo", "torchvision.ops", "timm"}:
         pytest.xfail(f"imported by other rooms: {', '.join(sorted(slow))}")
     assert not slow
+
+
+def test_a_prediction_can_be_kept_next_to_its_files(trained, photos, tmp_path):
+    predictor, files = Predictor(load(trained)), find_images([photos])[:1]
+    (kept,) = predict_images(predictor, files, Outputs(write=["mask"], priors=True), out=tmp_path / "a", keep=True)
+    assert np.array_equal(kept.prediction.label, predictor(files[0]).label)
+    assert len(kept.prediction.priors) == 4
+    with Image.open(kept.mask) as mask:
+        assert np.array_equal(np.array(mask), kept.prediction.label)
+    (plain,) = predict_images(predictor, files, Outputs(write=["mask"]), out=tmp_path / "b")
+    assert plain.prediction is None
