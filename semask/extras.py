@@ -19,6 +19,9 @@ EXTRAS = {
     "openvino": "export",
     "nncf": "export",
     "imagecorruptions-imaug": "robustness",
+    "fastapi": "serve",
+    "uvicorn": "serve",
+    "prometheus_client": "serve",
 }
 """For each package the extra that it comes with."""
 
