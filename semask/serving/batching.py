@@ -1,7 +1,8 @@
 """A queue in front of a model: images of one size go together, none waits in vain, and no more wait than there is room.
 
 The model takes a batch when it is free. The oldest image decides which size; if fewer than a full batch are there, it
-waits a little for others that are being decoded. What nobody waits for any more, because its time is over or its client is gone, is left out.
+waits a little for others that are being decoded. What nobody waits for any more, because its time is over or its client
+is gone, is left out.
 """
 
 import asyncio

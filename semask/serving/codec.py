@@ -43,7 +43,7 @@ class Wrong(Exception):
 def codec_main(connection: Connection, limits: Limits) -> None:
     """Decode and encode until the server is gone; runs in a process of its own."""
     ignore_signals()
-    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ |= {"OMP_NUM_THREADS": "1", "SEMASK_MAX_PIXELS": str(limits.pixels)}
     preload()
     limit_memory(limits)
     with tempfile.TemporaryDirectory(prefix="semask-serve-") as folder:
@@ -112,21 +112,22 @@ def decode(head: dict[str, Any], parts: list[bytes], limits: Limits) -> tuple[di
     """
     import numpy as np
 
-    from semask.data.reading import read_picture_size
+    from semask.data.reading import is_photo, read_picture_size
     from semask.prediction.whole import read_whole
 
     reading, path = reading_of(head["reading"]), Path(FILE)
     path.write_bytes(parts[0])
     parts.clear()
     with explained(limits.pixels):
-        height, width = read_picture_size(path, reading)
-        require_pixels(height * width, limits.pixels)
+        if not is_photo(path, reading):  # of a photo Pillow is told the limit: to find its size may decode it
+            height, width = read_picture_size(path, reading)
+            require_pixels(height * width, limits.pixels)
         whole = read_whole(path, reading)
     pixels = np.ascontiguousarray(np.asarray(whole.image))
     pixels = pixels.reshape(*pixels.shape[:2], reading.channels)
-    holes = [] if whole.holes is None else [memoryview(np.packbits(whole.holes))]
+    holes = [] if whole.holes is None else [np.packbits(whole.holes).data]
     answer = {"shape": list(pixels.shape), "dtype": pixels.dtype.name}
-    return answer, [memoryview(pixels).cast("B"), *holes]
+    return answer, [pixels.data.cast("B"), *holes]
 
 
 def encode(head: dict[str, Any], parts: list[bytes]) -> tuple[dict[str, Any], Sequence[Block]]:

@@ -139,7 +139,7 @@ class Worker:
             log = None if known else "".join(traceback.format_exception(error))
             return {"error": "image" if known else "internal", "message": one_line(error, longest=1000), "log": log}, []
         seconds = time.perf_counter() - begin
-        return {"seconds": seconds}, [memoryview(np.ascontiguousarray(x)).cast("B") for x in labels]
+        return {"seconds": seconds}, [np.ascontiguousarray(x).data.cast("B") for x in labels]
 
     def _whole(self, images: "list[NDArray[Any]]") -> "list[NDArray[np.uint8]]":
         """Segment images in one piece."""

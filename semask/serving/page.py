@@ -1,6 +1,6 @@
 """The page that describes the addresses of a server: plain HTML, no script, nothing from elsewhere."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any
 
@@ -61,7 +61,7 @@ def addresses(described: dict[str, Any]) -> Iterator[str]:
             )
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Make a table."""
     first = "".join(f'<th scope="col">{escape(x)}</th>' for x in head)
     body = "".join("<tr>" + "".join(f"<td>{escape(str(x))}</td>" for x in row) + "</tr>" for row in rows)

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,7 +20,6 @@ from semask.serving.refusal import Refusal, late
 from semask.serving.version import Label, Version
 from semask.settings.serving import Serving
 
-T = TypeVar("T")
 LEAST_WORK = 65_536
 """Pixels that an image counts for at least, in the measured rate: a small one takes time too."""
 BYTES = {"uint8": 1, "float32": 4}
@@ -110,9 +109,8 @@ class Predicting:
         batcher = version.batcher
         assert batcher is not None
         with batcher.on_the_way():
-            decoded = await self._in_time(
-                self._codec({"task": "decode", "reading": reading}, [body], end, 4 * self._most_bytes(reading)), asked
-            )
+            task: dict[str, Any] = {"task": "decode", "reading": reading}
+            decoded = await self._codec(task, [body], asked, end, 4 * self._most_bytes(reading))
         del body
         share.shrink(size)
         shape, dtype = checked(decoded, reading["channels"], self.settings.max_pixels)
@@ -130,11 +128,10 @@ class Predicting:
             "batch": job.batch,
             "seconds": {stage: round(seconds, 6) for stage, seconds in timing.stages.items()},
         }
-        task = {"task": "encode", "format": asked.form, "size": shape[:2], "about": about}
+        classes = version.about["classes"]
+        task = {"task": "encode", "format": asked.form, "size": shape[:2], "classes": classes, "about": about}
         parts = [found.label, *decoded.parts[1:]]
-        answer = await self._in_time(
-            self._codec({**task, "classes": version.about["classes"]}, parts, end, MOST_ANSWER), asked
-        )
+        answer = await self._codec(task, parts, asked, end, MOST_ANSWER)
         timing.done("encode")
         request.state.facts |= {"height": shape[0], "width": shape[1], "batch": job.batch}
         response = Response(answer.parts[0], media_type=FORMS[asked.form].media)
@@ -150,12 +147,11 @@ class Predicting:
         work = size[0] * size[1] // (4 if scaled and tile is None else 1) + LEAST_WORK
         return Job(version.key(shape, dtype, tile), pixels, work, end, asked.seconds)
 
-    async def _codec(self, head: dict[str, Any], parts: Sequence[bytes], end: float, most: int) -> Message:
-        return await self.pool.ask(head, parts, end_in=end - time.monotonic(), most=most)
-
-    async def _in_time(self, step: Awaitable[T], asked: Asked) -> T:
+    async def _codec(
+        self, task: dict[str, Any], parts: Sequence[bytes], asked: Asked, end: float, most: int
+    ) -> Message:
         try:
-            return await step
+            return await self.pool.ask(task, parts, end_in=end - time.monotonic(), most=most)
         except TimeoutError:
             raise late(asked.seconds) from None
 
@@ -170,9 +166,10 @@ def checked(decoded: Message, channels: int, most: int) -> tuple[tuple[int, int,
         Refusal: 422 if what the process says can't be; it may have been taken over by an image.
     """
     shape, dtype, parts = decoded.head.get("shape"), decoded.head.get("dtype"), decoded.parts
-    right = isinstance(shape, list) and len(shape) == 3 and all(isinstance(x, int) and x > 0 for x in shape)
-    if right and dtype in BYTES and 1 <= len(parts) <= 2:
-        height, width, found = shape
+    if not (isinstance(shape, list) and len(shape) == 3 and all(isinstance(x, int) and x > 0 for x in shape)):
+        shape = [0, 0, 0]
+    height, width, found = shape
+    if height > 0 and dtype in BYTES and 1 <= len(parts) <= 2:
         pixels = height * width
         sizes = [pixels * found * BYTES[dtype], -(-pixels // 8)]
         if found == channels and pixels <= most and [len(part) for part in parts] == sizes[: len(parts)]:

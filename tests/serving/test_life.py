@@ -1,0 +1,264 @@
+"""Processes that are killed, models that are replaced, and the way a server stops."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from servers import TOKEN, picture, running
+
+from semask.builder import build
+from semask.checkpoints.saving import save
+
+HEADERS = {"Content-Type": "image/png"}
+ADDRESS = "/v1/models/mine/predict?format=npy"
+
+
+@pytest.fixture(scope="module")
+def model(trained, tmp_path_factory):
+    """A copy of the model that the tests may replace."""
+    path = tmp_path_factory.mktemp("model") / "mine.safetensors"
+    path.write_bytes((trained / "best.safetensors").read_bytes())
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(model):
+    with running({"mine": model}, tokens=(TOKEN,), watch_seconds=0.1) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server):
+    with server.client(headers=HEADERS | {"Authorization": f"Bearer {TOKEN}"}) as client:
+        yield client
+
+
+def worker(server) -> int:
+    return server.service.models["mine"].version.helper.process.pid
+
+
+def flood(client, images, count=4):
+    """Send images from several threads; gives the answers in their order."""
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(lambda image: client.post(ADDRESS, content=image), images))
+
+
+def test_a_killed_model_loses_no_request(server, client):
+    images = [picture((48, 64), seed=seed) for seed in range(24)]
+    expected = [answer.content for answer in flood(client, images)]
+    before = worker(server)
+    timer = threading.Timer(0.1, os.kill, (before, signal.SIGKILL))
+    timer.start()
+    answers = flood(client, images * 3)
+    timer.join()
+    assert [answer.status_code for answer in answers] == [200] * 72
+    assert [answer.content for answer in answers] == expected * 3
+    assert worker(server) != before
+
+
+def test_a_model_that_is_killed_again_and_again(server, client, monkeypatch):
+    """A request is computed again once; then it is told that the model is not available."""
+    version = server.service.models["mine"].version
+    ask = version.helper.ask
+
+    async def deadly(*arguments, **options):
+        os.kill(version.helper.process.pid, signal.SIGKILL)
+        return await ask(*arguments, **options)
+
+    monkeypatch.setattr(version.helper, "ask", deadly)
+    answer = client.post(ADDRESS, content=picture((48, 64)))
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "unavailable"
+    assert int(answer.headers["retry-after"]) >= 1
+    monkeypatch.undo()
+    assert client.post(ADDRESS, content=picture((48, 64))).status_code == 200
+
+
+def test_an_idle_model_that_is_killed_is_started_again(server, client):
+    before = worker(server)
+    os.kill(before, signal.SIGKILL)
+    for _ in range(200):
+        if client.get("/readyz").status_code == 503:
+            break
+        time.sleep(0.02)
+    assert client.get("/readyz").json() == {"status": "not ready", "models": {"mine": False}}
+    for _ in range(300):
+        if client.get("/readyz").status_code == 200:
+            break
+        time.sleep(0.1)
+    assert client.get("/readyz").status_code == 200
+    assert worker(server) != before
+
+
+def test_a_killed_decoder(server, client, monkeypatch):
+    (helper,) = server.service.pool.helpers
+    ask = helper.ask
+
+    async def deadly(*arguments, **options):
+        os.kill(helper.process.pid, signal.SIGKILL)
+        return await ask(*arguments, **options)
+
+    monkeypatch.setattr(helper, "ask", deadly)
+    answer = client.post(ADDRESS, content=picture((48, 64)))
+    assert answer.status_code == 422
+    assert answer.json()["error"]["code"] == "unreadable_image"
+    monkeypatch.undo()
+    assert client.post(ADDRESS, content=picture((48, 64))).status_code == 200
+
+
+def test_deadlines(server, client):
+    """A model that hangs does not make a request wait for longer than it has."""
+    pid = worker(server)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        begin = time.monotonic()
+        answer = client.post(f"{ADDRESS}&timeout=0.3", content=picture((48, 64)))
+        assert answer.status_code == 504
+        assert answer.json()["error"]["code"] == "deadline_exceeded"
+        assert time.monotonic() - begin < 5
+        late = client.post(ADDRESS, content=picture((48, 64)), headers={"X-Request-Timeout": "0.2"})
+        assert late.status_code == 504
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert client.post(ADDRESS, content=picture((48, 64))).status_code == 200
+
+
+def other(path):
+    """A model with other weights and other classes."""
+    torch.manual_seed(5)
+    model = build("swin_nano", num_classes=3, channels=16)
+    save(model, path)
+
+
+def test_a_model_that_is_replaced_loses_no_request(server, client, model):
+    versions, stop = set(), threading.Event()
+    statuses = []
+
+    def ask():
+        with server.client(headers=client.headers) as own:
+            while not stop.is_set():
+                answer = own.post(ADDRESS, content=picture((48, 64)))
+                statuses.append(answer.status_code)
+                versions.add(answer.headers.get("x-model-version"))
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    before = client.get("/v1/models/mine").json()
+    other(model)
+    for _ in range(300):
+        now = client.get("/v1/models/mine").json()
+        if now["version"] != before["version"]:
+            break
+        time.sleep(0.1)
+    time.sleep(0.3)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert set(statuses) == {200}
+    assert versions == {before["version"], now["version"]}
+    assert len(now["classes"]) == 3
+    assert len(client.post("/v1/models/mine/predict", content=picture((48, 64))).json()["classes"]) == 3
+
+
+def test_a_damaged_file_keeps_the_old_model(server, client, model):
+    before = client.get("/v1/models/mine").json()
+    whole = model.read_bytes()
+    model.write_bytes(whole[: len(whole) // 2])
+    answer = client.post("/v1/models/mine/reload")
+    assert answer.status_code == 409
+    error = answer.json()["error"]
+    assert error["code"] == "reload_failed"
+    assert str(model) not in error["message"]
+    assert "the old one stays" in error["message"]
+    now = client.get("/v1/models/mine").json()
+    assert now["version"] == before["version"]
+    assert now["fault"]
+    assert client.post(ADDRESS, content=picture((48, 64))).status_code == 200
+    model.write_bytes(whole)
+    answer = client.post("/v1/models/mine/reload")
+    while answer.json().get("error", {}).get("code") == "reloading":  # the server saw the file too
+        answer = client.post("/v1/models/mine/reload")
+    assert answer.status_code == 200
+    assert answer.json()["fault"] is None
+
+
+def start(*arguments, **environment):
+    command = [sys.executable, "-m", "semask.cli", "serve", *map(str, arguments)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment})
+
+
+def test_the_command_and_its_end(trained):
+    process = start(f"mine={trained}", "--port", "0", "--drain_seconds", "0.5", "--threads", "1", "--device", "cpu")
+    lines = []
+    for line in process.stderr:
+        lines.append(json.loads(line))
+        if lines[-1]["event"] == "listening":
+            break
+    address = f"http://127.0.0.1:{lines[-1]['port']}"
+    with httpx.Client(base_url=address, timeout=60, trust_env=False, headers=HEADERS) as client:
+        children = descendants(process.pid)
+        assert len(children) >= 3
+        assert client.get("/readyz").status_code == 200
+        large = picture((700, 900))
+        with ThreadPoolExecutor(8) as pool:
+            answers = [pool.submit(client.post, f"{ADDRESS}&tile=256", content=large) for _ in range(6)]
+            time.sleep(0.3)
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.1)
+            assert client.get("/readyz").status_code == 503
+            assert client.get("/healthz").status_code == 200
+            for answer in answers:
+                label = np.load(io.BytesIO(answer.result().content))
+                assert label.shape == (700, 900)
+    rest = [json.loads(line) for line in process.stderr]
+    assert process.wait(60) == 0
+    assert rest[-1]["event"] == "stopped"
+    assert [x["status"] for x in rest if x["event"] == "request" and x["method"] == "POST"] == [200] * 6
+    assert not any(os.path.exists(f"/proc/{child}") for child in children)
+
+
+def descendants(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return file.read().split()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--host", "0.0.0.0"], "SEMASK_TOKEN"),
+        (["--origins", '["*"]'], "origins has '*'"),
+        (["--queue", "0"], "queue"),
+        (["a=x", "a=y"], "two models are called a"),
+        (["nothing=nowhere.safetensors"], "nowhere.safetensors"),
+        (["model.pth=x.onnx"], "x.onnx"),
+    ],
+    ids=str,
+)
+def test_mistakes_on_the_line(semask, arguments, message, monkeypatch):
+    monkeypatch.delenv("SEMASK_TOKEN", raising=False)
+    assert message in semask.refused("serve", "--port", "0", *arguments)
+
+
+def test_a_port_that_is_taken(semask, served):
+    port = served.address.rpartition(":")[2]
+    assert f"port {port}" in semask.refused("serve", "--port", port)
+
+
+def test_the_server_itself_loads_no_torch():
+    from modules import imported
+
+    code = "import semask.serving.server, semask.commands.serve, semask.serving.client"
+    modules, status = imported(code)
+    assert status == 0
+    assert "torch" not in modules
