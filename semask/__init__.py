@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from semask.prediction.results import predict_images as predict_images
     from semask.semantic.attention import SemanticAttention as SemanticAttention
     from semask.semantic.layer import SemanticLayer as SemanticLayer
+    from semask.serving.client import Client as Client
     from semask.settings.inference import Inference as Inference
     from semask.settings.model import ModelSettings as ModelSettings
     from semask.settings.training import Training as Training
@@ -69,6 +70,7 @@ _HOMES = {
     "Backbone": "semask.encoders.backbone",
     "Callback": "semask.training.callbacks",
     "Classes": "semask.data.classes",
+    "Client": "semask.serving.client",
     "Comparison": "semask.evaluation.comparison",
     "ConfusionMatrix": "semask.metrics.confusion",
     "Data": "semask.data.source",

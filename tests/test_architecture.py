@@ -32,6 +32,7 @@ FLOORS: dict[str, int] = {
     "doctor": 6,
     "training": 6,
     "evaluation": 6,
+    "serving": 6,
     "commands": 7,
     "cli": 7,
 }

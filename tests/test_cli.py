@@ -17,7 +17,7 @@ VERBS = commands()
 
 def test_help_names_every_verb(semask):
     assert list(VERBS) == [
-        *("compare", "convert", "demo", "doctor", "evaluate", "export", "info", "predict", "recipes", "train")
+        *("compare", "convert", "demo", "doctor", "evaluate", "export", "info", "predict", "recipes", "serve", "train")
     ]
     shown = semask("--help").out
     for verb, help in VERBS.items():

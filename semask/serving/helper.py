@@ -115,6 +115,8 @@ class Helper:
         process = context.Process(target=self.main, args=(theirs, *self.arguments), name=self.name, daemon=True)
         process.start()
         theirs.close()  # so that its end is noticed
+        if self.closed:
+            process.kill()
         with self.lock:
             self.process, self.connection = process, ours
             self.starts += 1

@@ -42,16 +42,16 @@ class Model:
         self.version = Version(name, source, settings, metrics)
         self.fault: str | None = None
         self.reloading = asyncio.Lock()
-        self.leaving: set[asyncio.Task[None]] = set()
+        self.leaving: dict[asyncio.Task[None], Version] = {}
         self.seen: Stamp = ()
 
-    async def open(self) -> None:
+    async def load(self) -> None:
         """Open the model for the first time.
 
         Raises:
             ValueError: If it can't be opened.
         """
-        await self.version.open()
+        await self.version.load()
         self.seen = stamp(self.version.about["files"])
         about = self.version.about
         log("model loaded", model=self.name, version=about["version"], precision=about["remark"])
@@ -68,7 +68,7 @@ class Model:
             new = Version(self.name, self.source, self.settings, self.metrics)
             self.seen = stamp(self.version.about["files"])
             try:
-                await new.open()
+                await new.load()
             except ValueError as error:
                 self.metrics.reloads.labels(self.name, "failed").inc()
                 log("model not reloaded", model=self.name, level=logging.ERROR, reason=str(error))
@@ -79,8 +79,8 @@ class Model:
             self.metrics.reloads.labels(self.name, "done").inc()
             log("model reloaded", model=self.name, version=new.about["version"], before=old.about["version"])
             leaving = asyncio.create_task(old.close())
-            self.leaving.add(leaving)
-            leaving.add_done_callback(self.leaving.discard)
+            self.leaving[leaving] = old
+            leaving.add_done_callback(self.leaving.pop)
             return new
 
     async def watch(self, seconds: float) -> None:
@@ -99,6 +99,11 @@ class Model:
     async def close(self) -> None:
         """Finish what waits, and end."""
         await asyncio.gather(self.version.close(), *self.leaving)
+
+    def end(self) -> None:
+        """End the processes now."""
+        for version in (self.version, *self.leaving.values()):
+            version.end()
 
     def about(self) -> dict[str, Any]:
         """What clients may know."""

@@ -35,7 +35,7 @@ class Pool:
         self.jobs: set[asyncio.Task[Message]] = set()
         self.mending: set[asyncio.Task[None]] = set()
 
-    async def open(self) -> None:
+    async def start(self) -> None:
         """Start the processes.
 
         Raises:

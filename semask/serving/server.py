@@ -172,7 +172,7 @@ async def run(
     set_up()
     service = make_service(sources, settings, tokens)
     with contextlib.closing(opened):
-        await service.open()
+        await service.start()
         try:
             server = Server(config_of(service), lambda: setattr(service, "stopping", True), settings.drain_seconds)
             host, port = opened.getsockname()[:2]

@@ -40,7 +40,7 @@ class Service:
     def __post_init__(self) -> None:
         self.watching: list[asyncio.Task[None]] = []
 
-    async def open(self) -> None:
+    async def start(self) -> None:
         """Load the models and start the processes.
 
         Raises:
@@ -48,9 +48,9 @@ class Service:
         """
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self.pool.open())
+                group.create_task(self.pool.start())
                 for model in self.models.values():
-                    group.create_task(model.open())
+                    group.create_task(model.load())
         except* ValueError as errors:
             self.end()
             first: BaseException = errors
@@ -76,7 +76,7 @@ class Service:
     def end(self) -> None:
         """End all processes now."""
         for model in self.models.values():
-            model.version.end()
+            model.end()
         self.pool.close()
 
     def model(self, name: str) -> Model:

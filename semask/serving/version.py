@@ -62,7 +62,7 @@ class Version:
         self.batcher: Batcher | None = None
         self.mending: asyncio.Task[None] | None = None
 
-    async def open(self) -> None:
+    async def load(self) -> None:
         """Open the model.
 
         Raises:

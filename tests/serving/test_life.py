@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -137,7 +138,7 @@ def other(path):
     """A model with other weights and other classes."""
     torch.manual_seed(5)
     model = build("swin_nano", num_classes=3, channels=16)
-    save(model, path)
+    save(path, model, {"classes": {"classes": ["a", "b", "c"]}})
 
 
 def test_a_model_that_is_replaced_loses_no_request(server, client, model):
@@ -219,18 +220,24 @@ def test_the_command_and_its_end(trained):
             assert client.get("/readyz").status_code == 503
             assert client.get("/healthz").status_code == 200
             for answer in answers:
+                assert answer.result().status_code == 200, answer.result().text
                 label = np.load(io.BytesIO(answer.result().content))
                 assert label.shape == (700, 900)
     rest = [json.loads(line) for line in process.stderr]
     assert process.wait(60) == 0
     assert rest[-1]["event"] == "stopped"
     assert [x["status"] for x in rest if x["event"] == "request" and x["method"] == "POST"] == [200] * 6
-    assert not any(os.path.exists(f"/proc/{child}") for child in children)
+    for _ in range(100):
+        left = [child for child in children if os.path.exists(f"/proc/{child}")]
+        if not left:
+            break
+        time.sleep(0.1)
+    assert not left
 
 
 def descendants(pid):
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return file.read().split()
+    """Processes that a process started, from any of its threads."""
+    return [x for task in Path(f"/proc/{pid}/task").iterdir() for x in (task / "children").read_text().split()]
 
 
 @pytest.mark.parametrize(
