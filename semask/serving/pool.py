@@ -32,7 +32,7 @@ class Pool:
         limits = Limits(settings.max_pixels, settings.decode_megabytes * MEGABYTE, body)
         self.helpers = [Helper(codec_main, (limits,), name=f"codec-{number}") for number in range(settings.decoders)]
         self.free: asyncio.Queue[Helper] = asyncio.Queue()
-        self.jobs: set[asyncio.Task[Message]] = set()
+        self.jobs: set[asyncio.Task[Message | None]] = set()
         self.mending: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -62,12 +62,8 @@ class Pool:
             TimeoutError: If all processes are busy until then.
         """
         async with asyncio.timeout(max(end_in, 0)):
-            helper = await self.free.get()
-        job = asyncio.create_task(self._use(helper, head, parts, most))
-        self.jobs.add(job)
-        job.add_done_callback(self._done)
-        async with asyncio.timeout(max(end_in, 0)):
-            message = await asyncio.shield(job)  # the process goes on where the client does not wait
+            message = await self._once(head, parts, most, last=False) or await self._once(head, parts, most, last=True)
+        assert message is not None
         if "status" in message.head:
             if "log" in message.head:
                 log("codec", level=logging.WARNING, task=head["task"], reason=str(message.head["log"]))
@@ -76,12 +72,22 @@ class Pool:
             raise Refusal(status, str(head["message"])[:1000], code=str(head["code"])[:64])
         return message
 
-    def _done(self, job: "asyncio.Task[Message]") -> None:
+    async def _once(self, head: dict[str, Any], parts: Sequence[Block], most: int, *, last: bool) -> Message | None:
+        """Let a process that is free work; None if it died and this was not the last attempt."""
+        helper = await self.free.get()
+        job = asyncio.create_task(self._use(helper, head, parts, most, last=last))
+        self.jobs.add(job)
+        job.add_done_callback(self._done)
+        return await asyncio.shield(job)  # the process goes on where the client does not wait
+
+    def _done(self, job: "asyncio.Task[Message | None]") -> None:
         self.jobs.discard(job)
         if not job.cancelled():
             job.exception()  # nobody may have waited for it
 
-    async def _use(self, helper: Helper, head: dict[str, Any], parts: Sequence[Block], most: int) -> Message:
+    async def _use(
+        self, helper: Helper, head: dict[str, Any], parts: Sequence[Block], most: int, *, last: bool
+    ) -> Message | None:
         """Let a process work, and give it back."""
         kept = False
         try:
@@ -90,6 +96,8 @@ class Pool:
             return message
         except (Died, TooSlow) as error:
             log("codec process ended", level=logging.WARNING, task=head["task"], reason=str(error))
+            if isinstance(error, Died) and not last:
+                return None
             said = f"takes more than {self.settings.decode_seconds:g} s" if isinstance(error, TooSlow) else "is damaged"
             if head["task"] == "decode":
                 raise Refusal(422, f"the image {said}, or needs too much memory", code="unreadable_image") from error

@@ -1,10 +1,12 @@
 """All that a server consists of, but for the network."""
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from semask.files.schema import quoted
+from semask.serving.logs import log
 from semask.serving.metrics import Metrics
 from semask.serving.model_process import Source
 from semask.serving.models import Model
@@ -74,10 +76,12 @@ class Service:
             self.end()
 
     def end(self) -> None:
-        """End all processes now."""
-        for model in self.models.values():
-            model.end()
-        self.pool.close()
+        """End all processes now; Python would wait for ever for one that is left."""
+        for end in (*(model.end for model in self.models.values()), self.pool.close):
+            try:
+                end()
+            except Exception as error:
+                log("a process was not ended", level=logging.ERROR, error=error)
 
     def model(self, name: str) -> Model:
         """Find a model.

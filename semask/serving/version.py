@@ -17,8 +17,10 @@ from semask.settings.serving import Serving
 
 START_SECONDS = 600.0
 """Seconds in which a model has to be open; a published one may be downloaded first."""
+STARTS = 3
+"""How often a process is started that dies before it is ready."""
 PAUSE = 5.0
-"""Seconds between two attempts to start a process that can't begin."""
+"""Seconds until a process that can't begin is started again."""
 
 
 class Key(NamedTuple):
@@ -115,24 +117,28 @@ class Version:
                     await self._restart()
 
     async def _restart(self) -> bool:
-        """Start the process again, unless that was tried just before; says whether it runs."""
+        """Start the process again; says whether it runs. A model that can't be opened is not tried again at once."""
         if self.helper.alive:
             return True
         self.ready = False
         if time.monotonic() - self.tried < PAUSE:
             return False
+        for _ in range(STARTS):
+            self.metrics.restarts.labels("model").inc()
+            log("model process restarts", model=self.name, level=logging.WARNING)
+            try:
+                about = await self.helper.start(limit=START_SECONDS)
+            except (Died, TooSlow, Failed) as error:
+                log("model process does not start", model=self.name, level=logging.ERROR, reason=str(error))
+                if isinstance(error, Failed):
+                    break
+                continue
+            if about["version"] != self.about["version"]:
+                log("model was replaced", model=self.name, level=logging.WARNING, version=about["version"])
+            self.about, self.ready = about, True
+            return True
         self.tried = time.monotonic()
-        self.metrics.restarts.labels("model").inc()
-        log("model process restarts", model=self.name, level=logging.WARNING)
-        try:
-            about = await self.helper.start(limit=START_SECONDS)
-        except (Died, TooSlow, Failed) as error:
-            log("model process does not start", model=self.name, level=logging.ERROR, reason=str(error))
-            return False
-        if about["reading"] != self.about["reading"] or about["classes"] != self.about["classes"]:
-            log("model was replaced", model=self.name, level=logging.WARNING)
-        self.about, self.ready, self.tried = about, True, -PAUSE
-        return True
+        return False
 
     async def _run(self, jobs: Sequence[Job]) -> None:
         """Compute jobs of one key together; if the process dies, each once more, alone."""

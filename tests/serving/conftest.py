@@ -4,6 +4,7 @@ from typing import Any
 
 import httpx
 import pytest
+from exported_files import described, write_onnx
 from servers import Running, picture, running
 
 
@@ -12,6 +13,13 @@ def served(trained: Path) -> Iterator[Running]:
     """A server with a model called mine, for tests that leave it as it is."""
     with running({"mine": trained / "best.safetensors"}) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported file of next to nothing, whose process starts without torch."""
+    path: Path = write_onnx(tmp_path_factory.mktemp("small") / "mine.onnx", described())
+    return path
 
 
 @pytest.fixture

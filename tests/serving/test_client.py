@@ -123,9 +123,8 @@ def test_it_follows_no_redirect_with_the_token(busy):
     assert len(Busy.seen) == 1
 
 
-def test_several_models_and_a_token(trained, photo):
-    path = trained / "best.safetensors"
-    with running({"one": path, "two": path}, tokens=(TOKEN,)) as server:
+def test_several_models_and_a_token(small, photo):
+    with running({"one": small, "two": small}, tokens=(TOKEN,)) as server:
         with pytest.raises(ServerError, match="401"):
             Client(server.address).predict(photo)
         client = Client(server.address, token=TOKEN)

@@ -169,9 +169,9 @@ def test_what_is_no_http(served, text):
         assert connection.recv(200)[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 405")
 
 
-def test_slow_clients(trained, photo, monkeypatch):
+def test_slow_clients(small, photo, monkeypatch):
     monkeypatch.setattr("semask.serving.server.HEAD_SECONDS", 0.5)
-    with running({"mine": trained / "best.safetensors"}, upload_seconds=0.5, connections=8) as server:
+    with running({"mine": small}, upload_seconds=0.5, connections=8) as server:
         head = b"POST /v1/models/mine/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
         with connect(server) as body, connect(server) as headers, connect(server) as nothing:
             body.sendall(head + b"Content-Length: 1000\r\n\r\nabc")

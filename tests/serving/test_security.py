@@ -10,10 +10,8 @@ from semask.settings.serving import Serving
 
 
 @pytest.fixture(scope="module")
-def protected(trained):
-    with running(
-        {"mine": trained / "best.safetensors"}, tokens=(TOKEN, "a-second-token-of-another"), origins=("https://a.org",)
-    ) as server:
+def protected(small):
+    with running({"mine": small}, tokens=(TOKEN, "a-second-token-of-another"), origins=("https://a.org",)) as server:
         yield server
 
 
