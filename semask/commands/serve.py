@@ -48,7 +48,7 @@ def serve(
     check_origins(settings.origins)
     tokens = read_tokens(settings)
     sources = {
-        name: Source(source, inference, device, precision, trust, settings.threads)
+        name: Source(source, inference, device, precision, trust, settings.threads, settings.max_batch)
         for name, source in named(models or [DEFAULT]).items()
     }
     from semask.serving.server import run

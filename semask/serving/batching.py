@@ -121,8 +121,9 @@ class Batcher:
         except TimeoutError:
             raise late(job.seconds) from None
         finally:
-            if not job.answer.cancel() and not job.answer.cancelled():  # it may still wait, and nobody else does
-                job.answer.exception()
+            if not job.answer.cancel():  # it may still wait, and nobody else does
+                with contextlib.suppress(asyncio.CancelledError):
+                    job.answer.exception()
 
     async def close(self) -> None:
         """Finish what waits, and end."""

@@ -6,7 +6,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -35,6 +35,8 @@ class Source(NamedTuple):
     precision: Any
     trust: bool
     threads: int | None
+    batch: int = 1
+    """Images of one size that go through it at once, where it takes them in one piece."""
 
 
 class Late(Exception):
@@ -101,6 +103,9 @@ class Worker:
             trust=source.trust,
         )
         self.predictor: Predictor | ArrayPredictor = opened.predictor
+        inference = self.predictor.inference
+        if inference.mode == "whole" and "window_batch" not in source.inference:
+            self.predictor.inference = replace(inference, window_batch=max(inference.window_batch, source.batch))
         self.precision = opened.choice
         if self.predictor.reading.band_files is not None:
             raise ValueError(f"{source.source}: takes images in several files, which a request does not have")

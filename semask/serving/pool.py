@@ -1,6 +1,7 @@
 """The processes that decode and encode: as many at work as there are, and a new one for each that dies."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -82,7 +83,7 @@ class Pool:
 
     def _done(self, job: "asyncio.Task[Message | None]") -> None:
         self.jobs.discard(job)
-        if not job.cancelled():
+        with contextlib.suppress(asyncio.CancelledError):
             job.exception()  # nobody may have waited for it
 
     async def _use(

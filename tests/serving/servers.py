@@ -44,7 +44,7 @@ def running(models: dict[str, Path], *, tokens: tuple[str, ...] = (), **settings
     values = Serving(**{"port": 0, "drain_seconds": 0.0, "decoders": 1, "threads": 1, "watch_seconds": 0.0, **settings})
     exported = (".onnx", ".xml")
     sources = {
-        name: Source(str(path), {}, None, "auto" if path.suffix in exported else "fp32", False, 1)
+        name: Source(str(path), {}, None, "auto" if path.suffix in exported else "fp32", False, 1, 8)
         for name, path in models.items()
     }
 
