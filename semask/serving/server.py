@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import logging
 import signal
 import socket
@@ -17,6 +18,7 @@ from semask.files.text import reason
 from semask.serving.app import make_app
 from semask.serving.logs import log, set_up
 from semask.serving.model_process import Source
+from semask.serving.refusal import error_body
 from semask.serving.service import Service, make_service
 from semask.settings.serving import Serving
 
@@ -26,6 +28,13 @@ IDLE_SECONDS = 30
 """Seconds that a connection is kept after an answer."""
 MOST_HEAD = 32_768
 """Bytes of the head of a request."""
+
+_SAID = json.dumps(error_body("unavailable", "too many connections: try again", "")).encode()
+CROWDED = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n"
+    b"Content-Length: %d\r\n\r\n%b" % (len(_SAID), _SAID)
+)
+"""What a connection too many gets."""
 
 
 def protocol_of(most: int) -> type[H11Protocol]:
@@ -37,6 +46,7 @@ def protocol_of(most: int) -> type[H11Protocol]:
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             if len(self.connections) > most:
+                transport.write(CROWDED)
                 transport.close()
                 return
             self._wait_for_head()
@@ -116,10 +126,14 @@ def listen(settings: Serving) -> socket.socket:
         ValueError: If it can't be.
     """
     try:
-        family, kind, _, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host,
+            settings.port,
+            type=socket.SOCK_STREAM,
+            proto=socket.IPPROTO_TCP,
+            flags=socket.AI_PASSIVE,
         )[0]
-        opened = socket.socket(family, kind)
+        opened = socket.socket(family, kind, protocol)  # asyncio turns Nagle's waiting off only where TCP is named
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind(address)
         opened.listen(min(settings.connections, 2048))

@@ -182,6 +182,7 @@ def test_slow_clients(small, photo, monkeypatch):
             assert nothing.recv(200) == b""
         crowd = [connect(server) for _ in range(20)]
         time.sleep(0.2)
+        assert crowd[-1].recv(200).startswith(b"HTTP/1.1 503")
         assert len(server.server.server_state.connections) <= 8
         for connection in crowd:
             connection.close()

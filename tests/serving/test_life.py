@@ -4,6 +4,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -119,6 +120,14 @@ def test_a_killed_decoder(server, client, monkeypatch):
     assert answer.json()["error"]["code"] == "unreadable_image"
     monkeypatch.undo()
     assert client.post(ADDRESS, content=picture((48, 64))).status_code == 200
+
+
+def test_answers_do_not_wait_for_the_network(server, client):
+    """With Nagle's algorithm each answer would come 40 ms late."""
+    client.get("/healthz")
+    for connection in server.server.server_state.connections:
+        used = connection.transport.get_extra_info("socket")
+        assert used.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_deadlines(server, client):
