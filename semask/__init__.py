@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from semask.reporting.report import report as report
     from semask.semantic.attention import SemanticAttention as SemanticAttention
     from semask.semantic.layer import SemanticLayer as SemanticLayer
+    from semask.serving.client import Client as Client
     from semask.settings.inference import Inference as Inference
     from semask.settings.model import ModelSettings as ModelSettings
     from semask.settings.training import Training as Training
@@ -71,6 +72,7 @@ _HOMES = {
     "Backbone": "semask.encoders.backbone",
     "Callback": "semask.training.callbacks",
     "Classes": "semask.data.classes",
+    "Client": "semask.serving.client",
     "Comparison": "semask.evaluation.comparison",
     "ConfusionMatrix": "semask.metrics.confusion",
     "Data": "semask.data.source",

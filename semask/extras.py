@@ -22,6 +22,9 @@ EXTRAS = {
     "imagecorruptions-imaug": "robustness",
     "matplotlib": "report",
     "gradio": "app",
+    "fastapi": "serve",
+    "uvicorn": "serve",
+    "prometheus_client": "serve",
 }
 """For each package the extra that it comes with."""
 

@@ -13,6 +13,7 @@ PUBLIC = [
     "Backbone",
     "Callback",
     "Classes",
+    "Client",
     "Comparison",
     "ConfusionMatrix",
     "Data",

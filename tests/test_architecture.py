@@ -35,6 +35,7 @@ FLOORS: dict[str, int] = {
     "evaluation": 6,
     "reporting": 6,
     "app": 6,
+    "serving": 6,
     "commands": 7,
     "cli": 7,
 }

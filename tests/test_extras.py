@@ -44,6 +44,11 @@ def test_the_app_without_gradio():
     assert without("gradio", "app") == line("gradio")
 
 
+def test_serving_without_its_packages():
+    for package in ("fastapi", "uvicorn", "prometheus_client"):
+        assert without(package, "serve", "--port", "0") == line(package)
+
+
 def test_packages_are_those_of_the_extras():
     text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
     for package, extra in EXTRAS.items():

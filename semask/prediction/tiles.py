@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -44,6 +44,20 @@ from semask.prediction.segmentation import Segmentation
 
 STRIP = 2048
 """Rows whose polygons are made at once; those of a region that goes on below are cut there."""
+
+
+class Readable(Protocol):
+    """An image whose rows are read from top to bottom: a file (`Raster`), or one in memory."""
+
+    path: Path
+    height: int
+    width: int
+
+    def windows(self, windows: Sequence[range]) -> Iterator[NDArray[Any]]:
+        """Give windows [C, rows, W] of as many rows each."""
+
+    def invalid(self, rows: range) -> NDArray[np.bool_] | None:
+        """Which pixels [n, W] are no data; None: none."""
 
 
 class Parts:
@@ -263,7 +277,7 @@ def predict_tiles(
 
 def segment(
     predictor: Predictor,
-    image: Raster,
+    image: Readable,
     parts: Parts,
     *,
     tile: int,
@@ -284,7 +298,7 @@ def segment(
 
 def _segmented(
     predictor: Predictor,
-    image: Raster,
+    image: Readable,
     parts: Parts,
     rows: Sequence[Span],
     columns: Sequence[Span],

@@ -8,8 +8,11 @@ import json
 import os
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from semask.data.annotations import IGNORED_LABEL
-from semask.data.classes import IGNORE_INDEX
+from semask.data.classes import IGNORE_INDEX, Classes
 from semask.files.atomic import write_whole
 from semask.prediction.output import Output
 from semask.prediction.polygons import regions
@@ -22,10 +25,25 @@ VERSION = "5.5.0"
 
 def write(segmentation: Segmentation) -> None:
     """Write the polygons of an image."""
-    names = dict(enumerate(segmentation.classes.names)) | {IGNORE_INDEX: IGNORED_LABEL}
-    found = sorted(regions(segmentation.label(), segmentation.simplify), key=lambda x: -x.outline_area)
     target = segmentation.stem.parent / FOLDER / f"{segmentation.stem.name}.json"
-    content: dict[str, Any] = {
+    image = _path_from(target.parent, segmentation)
+    write_whole(target, json.dumps(content(segmentation.label(), segmentation.classes, image, segmentation.simplify)))
+
+
+def content(
+    label: NDArray[np.uint8], classes: Classes, image: str | None = None, simplify: float = 0.0
+) -> dict[str, Any]:
+    """Make the file of an image.
+
+    Args:
+        label: Its label map [H, W].
+        classes: Names of the classes.
+        image: Path of the image, from the folder of the file.
+        simplify: Pixels by which borders may be simplified.
+    """
+    names = dict(enumerate(classes.names)) | {IGNORE_INDEX: IGNORED_LABEL}
+    found = sorted(regions(label, simplify), key=lambda x: -x.outline_area)
+    return {
         "version": VERSION,
         "flags": {},
         "shapes": [
@@ -40,12 +58,11 @@ def write(segmentation: Segmentation) -> None:
             }
             for region in found
         ],
-        "imagePath": _path_from(target.parent, segmentation),
+        "imagePath": image,
         "imageData": None,
-        "imageHeight": segmentation.size[0],
-        "imageWidth": segmentation.size[1],
+        "imageHeight": label.shape[0],
+        "imageWidth": label.shape[1],
     }
-    write_whole(target, json.dumps(content))
 
 
 def _path_from(folder: os.PathLike[str], segmentation: Segmentation) -> str:

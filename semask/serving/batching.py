@@ -1,0 +1,194 @@
+"""A queue in front of a model: images of one size go together, none waits in vain, and no more wait than there is room.
+
+The model takes a batch when it is free. The oldest image decides which size; if fewer than a full batch are there, it
+waits a little for others that are being decoded. What nobody waits for any more, because its time is over or its client
+is gone, is left out.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from semask.serving.refusal import Refusal, late
+
+SMOOTHING = 0.2
+"""Weight of the newest batch in the measured rate."""
+
+
+@dataclass
+class Job:
+    """An image that waits.
+
+    Attributes:
+        key: Images with the same go together.
+        payload: What is handed to the model.
+        work: How much there is to do, in pixels.
+        end: When its time is over, by `time.monotonic`.
+        seconds: Seconds that it was given, for the message.
+        answer: What came of it.
+        arrived: When it came.
+        waited: Seconds in the queue.
+        batch: Images that went together with it, itself included.
+    """
+
+    key: Hashable
+    payload: Any
+    work: int
+    end: float
+    seconds: float
+    answer: "asyncio.Future[Any]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    arrived: float = field(default_factory=time.monotonic)
+    waited: float = 0.0
+    batch: int = 0
+
+
+Run = Callable[[Sequence[Job]], Awaitable[None]]
+"""Computes jobs together; sets the answer of each."""
+
+
+class Batcher:
+    """The queue of one model.
+
+    Args:
+        run: Computes jobs of one key.
+        most: Jobs that go together.
+        wait: Seconds that a job waits for others that are on the way, while nothing is computed.
+        room: Jobs that wait, at most.
+        alone: Whether jobs of a key go one by one.
+    """
+
+    def __init__(
+        self, run: Run, *, most: int, wait: float, room: int, alone: Callable[[Hashable], bool] = lambda key: False
+    ) -> None:
+        self.run, self.most, self.wait, self.room, self.alone = run, most, wait, room, alone
+        self.waiting: deque[Job] = deque()
+        self.running: Sequence[Job] = ()
+        self.seconds_per_work: float | None = None
+        self.come = asyncio.Event()
+        self.closing = False
+        self.coming = 0
+        self.task = asyncio.create_task(self._loop())
+
+    @property
+    def expected(self) -> float:
+        """Seconds until what is here is done, by the measured rate; 0 before anything was measured."""
+        work = sum(job.work for job in (*self.waiting, *self.running))
+        return work * (self.seconds_per_work or 0.0)
+
+    @property
+    def retry_after(self) -> int:
+        """Seconds after which there should be room again."""
+        return min(max(round(self.expected + 0.5), 1), 600)
+
+    def require_room(self, end: float, work: int = 0) -> None:
+        """Refuse a job that would not be done in time, or for which there is no room.
+
+        Raises:
+            Refusal: 429, with the seconds after which to try again.
+        """
+        full = len(self.waiting) >= self.room
+        behind = self.waiting and time.monotonic() + self.expected + work * (self.seconds_per_work or 0.0) > end
+        if full or behind:
+            after = self.retry_after
+            why = "too many requests are waiting" if full else "the requests that wait take longer than this one has"
+            raise Refusal(429, f"{why}: try again in {after} s", headers={"Retry-After": str(after)})
+
+    @contextlib.contextmanager
+    def on_the_way(self) -> Iterator[None]:
+        """Let jobs that wait know of one that will be submitted soon."""
+        self.coming += 1
+        try:
+            yield
+        finally:
+            self.coming -= 1
+            self.come.set()
+
+    async def submit(self, job: Job) -> Any:
+        """Wait for the answer to a job.
+
+        Raises:
+            Refusal: 429 if there is no room, 504 if its time is over; or what the model says.
+        """
+        self.require_room(job.end, job.work)
+        self.waiting.append(job)
+        self.come.set()
+        try:
+            return await asyncio.wait_for(asyncio.shield(job.answer), job.end - time.monotonic())
+        except TimeoutError:
+            raise late(job.seconds) from None
+        finally:
+            if not job.answer.cancel():  # it may still wait, and nobody else does
+                with contextlib.suppress(asyncio.CancelledError):
+                    job.answer.exception()
+
+    async def close(self) -> None:
+        """Finish what waits, and end."""
+        self.closing = True
+        self.come.set()
+        await self.task
+
+    async def _loop(self) -> None:
+        while True:
+            self._drop()
+            if not self.waiting:
+                if self.closing:
+                    return
+                self.come.clear()
+                await self.come.wait()
+                continue
+            await self._gather()
+            self._drop()
+            if not self.waiting:
+                continue
+            jobs = self._take()
+            begin = time.monotonic()
+            for job in jobs:
+                job.waited, job.batch = begin - job.arrived, len(jobs)
+            self.running = jobs
+            try:
+                await self.run(jobs)
+            finally:
+                self.running = ()
+            self._measure(time.monotonic() - begin, sum(job.work for job in jobs))
+
+    async def _gather(self) -> None:
+        """Wait until a batch is full, nothing is on the way, or its oldest has waited long enough."""
+        while self.coming and self.waiting and len(self._fitting()) < self._limit():
+            left = self.waiting[0].arrived + self.wait - time.monotonic()
+            if left <= 0:
+                return
+            self.come.clear()
+            try:
+                await asyncio.wait_for(self.come.wait(), left)
+            except TimeoutError:
+                return
+
+    def _limit(self) -> int:
+        return 1 if self.alone(self.waiting[0].key) else self.most
+
+    def _fitting(self) -> list[Job]:
+        """Jobs that go with the oldest."""
+        return [job for job in self.waiting if job.key == self.waiting[0].key][: self._limit()]
+
+    def _take(self) -> list[Job]:
+        jobs = self._fitting()
+        taken = set(map(id, jobs))
+        self.waiting = deque(job for job in self.waiting if id(job) not in taken)
+        return jobs
+
+    def _drop(self) -> None:
+        """Leave out what nobody waits for any more."""
+        now = time.monotonic()
+        for job in self.waiting:
+            if not job.answer.done() and now >= job.end:
+                job.answer.set_exception(late(job.seconds))
+        self.waiting = deque(job for job in self.waiting if not job.answer.done())
+
+    def _measure(self, seconds: float, work: int) -> None:
+        now = seconds / max(work, 1)
+        before = self.seconds_per_work
+        self.seconds_per_work = now if before is None else before + SMOOTHING * (now - before)

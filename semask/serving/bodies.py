@@ -1,0 +1,140 @@
+"""Reading the body of a request within limits of bytes and time; memory that all requests share."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterator
+
+from starlette.requests import ClientDisconnect, Request
+
+from semask.serving.metrics import Metrics
+from semask.serving.refusal import Refusal, late
+from semask.settings.serving import Serving
+
+MEGABYTE = 1_000_000
+
+
+class Budget:
+    """Memory that bodies and decoded images may take, all together.
+
+    Args:
+        most: Bytes.
+        metrics: Where it is shown.
+    """
+
+    def __init__(self, most: int, metrics: Metrics) -> None:
+        self.most, self.metrics, self.held = most, metrics, 0
+
+    def take(self, count: int) -> None:
+        """Take some of it.
+
+        Raises:
+            Refusal: 429 if there is not so much left.
+        """
+        if self.held + count > self.most:
+            message = "the server holds as many images as it has memory for: try again in 1 s"
+            raise Refusal(429, message, headers={"Retry-After": "1"})
+        self._change(count)
+
+    def give(self, count: int) -> None:
+        """Give some of it back."""
+        self._change(-count)
+
+    def _change(self, count: int) -> None:
+        self.held += count
+        self.metrics.memory.set(self.held)
+
+
+class Share:
+    """What one request has taken of a budget.
+
+    Args:
+        budget: The budget.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget, self.held = budget, 0
+
+    def grow(self, count: int) -> None:
+        """Take more.
+
+        Raises:
+            Refusal: 429 if there is not so much left.
+        """
+        self.budget.take(count)
+        self.held += count
+
+    def shrink(self, count: int) -> None:
+        """Give some back."""
+        self.budget.give(count)
+        self.held -= count
+
+    def close(self) -> None:
+        """Give all back."""
+        self.shrink(self.held)
+
+
+@contextlib.contextmanager
+def share_of(budget: Budget) -> Iterator[Share]:
+    """Give a request a share that it fills, and take it back in the end."""
+    share = Share(budget)
+    try:
+        yield share
+    finally:
+        share.close()
+
+
+async def read_body(request: Request, share: Share, settings: Serving, *, end: float, seconds: float) -> bytes:
+    """Read the image that a request sends.
+
+    Args:
+        request: The request.
+        share: Memory that it takes.
+        settings: Limits.
+        end: When its time is over, by `time.monotonic`.
+        seconds: Seconds that it was given, for the message.
+
+    Raises:
+        Refusal: 400, 408, 413, 415, 429 or 504.
+    """
+    require_media(request)
+    most = settings.max_megabytes * MEGABYTE
+    large = Refusal(
+        413, f"the body has more than {settings.max_megabytes} MB: send a smaller file", code="body_too_large"
+    )
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and (len(declared) > 15 or int(declared) > most):
+        raise large
+    body = bytearray()
+    limit = min(time.monotonic() + settings.upload_seconds, end)
+    try:
+        async with asyncio.timeout(limit - time.monotonic()):
+            async for chunk in request.stream():
+                if len(body) + len(chunk) > most:
+                    raise large
+                share.grow(len(chunk))
+                body += chunk
+    except TimeoutError:
+        if time.monotonic() >= end:
+            raise late(seconds) from None
+        raise Refusal(408, f"the body did not come within {settings.upload_seconds:g} s: send it faster") from None
+    except ClientDisconnect:
+        raise Refusal(400, "the client went away") from None
+    if not body:
+        raise Refusal(400, "the body is empty: send the bytes of an image file", code="empty_body")
+    return bytes(body)
+
+
+def require_media(request: Request) -> None:
+    """Refuse bodies that are no plain image file; forms too, so that no web page can send one unasked.
+
+    Raises:
+        Refusal: 415.
+    """
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not (media.startswith("image/") or media == "application/octet-stream"):
+        said = "send the bytes of the file with its Content-Type, e.g. image/jpeg, or application/octet-stream"
+        raise Refusal(415, f"the body is no image by its Content-Type: {said}")
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("", "identity"):
+        raise Refusal(415, "the body has a Content-Encoding: send the file as it is")
