@@ -85,7 +85,9 @@ def predict_film(
     identity = identity_of(predictor, path) | {"settings": asdict(settings), "confidence": confidence}
     with (
         _readable(path),
-        FilmState(stem.with_name(f".{stem.name}.film"), path, identity, predictor.classes) as state,
+        FilmState(
+            stem.with_name(f".{stem.name}.film"), path, identity, predictor.classes, confidence=confidence
+        ) as state,
     ):
         try:
             done, shares = _segmented(predictor, path, state, settings, confidence=confidence, reporter=reporter)

@@ -33,6 +33,7 @@ class FilmState:
         film: The film, for messages.
         identity: What the label maps belong to, as JSON.
         classes: Names and colors of the classes.
+        confidence: Whether the probability of the chosen class is kept too.
 
     Attributes:
         done: Frames that are done, from the first that is to be segmented.
@@ -41,7 +42,9 @@ class FilmState:
         ValueError: If the folder can't be written, or another run is using it.
     """
 
-    def __init__(self, folder: Path, film: Path, identity: dict[str, Any], classes: Classes) -> None:
+    def __init__(
+        self, folder: Path, film: Path, identity: dict[str, Any], classes: Classes, *, confidence: bool
+    ) -> None:
         self.folder, self.film, self.classes = folder, film, classes
         self.lock = claim(folder)
         self.labels, self.confidence = folder / "labels", folder / "confidence"
@@ -53,7 +56,9 @@ class FilmState:
                 elif entry.name != "lock":
                     entry.unlink()
             write_whole(note, text)
-        self.done = sum(1 for _ in self.labels.glob("*.png"))
+        folders = [self.labels, *([self.confidence] if confidence else [])]
+        # A kill while results are moved to their places leaves one folder here without the other: begin anew.
+        self.done = min(sum(1 for _ in folder.glob("*.png")) for folder in folders)
 
     def __enter__(self) -> Self:
         return self

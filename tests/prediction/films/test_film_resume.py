@@ -9,7 +9,7 @@ import pytest
 from film_samples import content_of, run_film, times_of, write_film
 
 from semask.prediction.claims import claim
-from semask.prediction.films import segmenting
+from semask.prediction.films import predict, segmenting
 from semask.settings.film import FilmSettings
 
 FRAMES = 20
@@ -81,6 +81,25 @@ def test_stopped_after_the_last_frame(clip, tmp_path, monkeypatch, step):
             run_film(clip, tmp_path / "out" / "clip", PLAIN)
     assert len(list((tmp_path / "out" / "clip").glob("*.png"))) == FRAMES // 5
     assert run_film(clip, tmp_path / "out" / "clip", PLAIN).seen == FRAMES % 3  # the last group was not a full one
+    assert content_of(tmp_path / "out") == expected
+
+
+def test_stopped_between_the_moves_of_two_folders(clip, tmp_path, monkeypatch):
+    expected = whole(clip, tmp_path / "whole", SMOOTH)
+    real, moved = predict.move, []
+
+    def once(folder, target):
+        if moved:
+            raise KeyboardInterrupt
+        moved.append(target)
+        real(folder, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(predict, "move", once)
+        with pytest.raises(KeyboardInterrupt):
+            run_film(clip, tmp_path / "out" / "clip", SMOOTH)
+    assert moved
+    run_film(clip, tmp_path / "out" / "clip", SMOOTH)
     assert content_of(tmp_path / "out") == expected
 
 
