@@ -73,13 +73,18 @@ def weights(accept: str) -> dict[str, float]:
 def seconds_of(query: float | None, header: str | None, settings: Serving) -> float:
     """Seconds that a request has.
 
+    Args:
+        query: What the request asks for.
+        header: What its client waits for; more than it may be counts as that.
+        settings: What it may be.
+
     Raises:
-        Refusal: 422 if it is no number, or more than it may be.
+        Refusal: 422 if it is no number, 0, or what is asked for more than it may be.
     """
     if query is None and header is not None:
         if not NUMBER.fullmatch(header.strip()):
             raise Refusal(422, "X-Request-Timeout is no number of seconds: give one such as 2.5")
-        query = float(header)
+        query = min(float(header), settings.max_deadline)
     if query is None:
         return settings.deadline
     if not 0 < query <= settings.max_deadline:

@@ -126,7 +126,7 @@ class Batcher:
                     job.answer.exception()
 
     async def close(self) -> None:
-        """Finish what waits, and end."""
+        """Finish what waits and what is on the way, and end."""
         self.closing = True
         self.come.set()
         await self.task
@@ -135,7 +135,7 @@ class Batcher:
         while True:
             self._drop()
             if not self.waiting:
-                if self.closing:
+                if self.closing and not self.coming:
                     return
                 self.come.clear()
                 await self.come.wait()

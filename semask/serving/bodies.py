@@ -29,8 +29,10 @@ class Budget:
         """Take some of it.
 
         Raises:
-            Refusal: 429 if there is not so much left.
+            Refusal: 429 if there is not so much left, 413 if there never is.
         """
+        if count > self.most:
+            raise Refusal(413, "the decoded image needs more memory than the server has for all: make it smaller")
         if self.held + count > self.most:
             message = "the server holds as many images as it has memory for: try again in 1 s"
             raise Refusal(429, message, headers={"Retry-After": "1"})

@@ -189,7 +189,9 @@ class Client:
             self.connection.sock.settimeout(left)
         self.connection.request(method, self.prefix + path, body=body, headers=dict(headers))
         response = self.connection.getresponse()
-        content = response.read(MOST_ANSWER)
+        if (response.length or 0) > MOST_ANSWER:
+            raise http.client.HTTPException("the answer is too large")
+        content = response.read()
         if response.will_close:
             self.close()
         return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, content)

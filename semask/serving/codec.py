@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from semask.files.atomic import temporary_folder
 from semask.files.text import one_line, out_of_memory, reason
 from semask.serving.formats import FORMS
 from semask.serving.helper import ignore_signals, serve_messages
@@ -46,7 +47,7 @@ def codec_main(connection: Connection, limits: Limits) -> None:
     os.environ |= {"OMP_NUM_THREADS": "1", "SEMASK_MAX_PIXELS": str(limits.pixels)}
     preload()
     limit_memory(limits)
-    with tempfile.TemporaryDirectory(prefix="semask-serve-") as folder:
+    with temporary_folder() as folder:  # which removes those of processes that were killed
         os.chdir(folder)  # so that messages about the file say no path
         send(connection, {"ready": {}})
 

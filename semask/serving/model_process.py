@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import tempfile
 import time
 import traceback
 from collections.abc import Iterable, Sequence
@@ -11,6 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from semask.files.atomic import temporary_folder
 from semask.files.reporter import Reporter
 from semask.files.text import one_line, out_of_memory, reason
 from semask.serving.helper import ignore_signals, serve_messages
@@ -155,13 +155,13 @@ class Worker:
         """Segment an image in tiles."""
         from semask.prediction.array_tiles import label_in_tiles
 
-        with tempfile.TemporaryDirectory(prefix="semask-serve-") as scratch:
+        with temporary_folder() as scratch:  # which removes those of processes that were killed
             return label_in_tiles(
                 self._for_tiles(),
                 image,
                 tile=head["tile"],
                 overlap=head["overlap"],
-                scratch=Path(scratch),
+                scratch=scratch,
                 reporter=Until(head["limit"]),
             )
 

@@ -7,14 +7,16 @@ from typing import Any
 from semask.serving.formats import FORMS
 
 STYLE = """
-:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
+:root { color-scheme: light dark; background: Canvas; color: CanvasText; font: 16px/1.5 system-ui, sans-serif }
 body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 code, pre { font-family: ui-monospace, monospace; font-size: .9em }
 pre { overflow-x: auto; padding: .75rem; border: 1px solid #8886; border-radius: .4rem }
 table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; vertical-align: top; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid #8884 }
+td { overflow-wrap: anywhere; min-width: 6em }
 .table { overflow-x: auto }
 h2 { margin-top: 2.5rem }
+a { color: light-dark(#0645ad, #8ab4f8) }
 """
 EXAMPLE = """curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg'{token} \\
      -H 'Accept: image/png' http://localhost:8000/v1/models/NAME/predict --output mask.png"""
@@ -32,7 +34,7 @@ def page_of(described: dict[str, Any], *, protected: bool) -> str:
     parts = [
         f"<h1>{escape(info['title'])} {escape(info['version'])}</h1>",
         f"<p>{escape(info['description'])}</p>",
-        f"<pre>{escape(EXAMPLE.format(token=token))}</pre>",
+        f'<pre tabindex="0">{escape(EXAMPLE.format(token=token))}</pre>',
         '<p>The same for programs: <a href="openapi.json">openapi.json</a></p>',
         "<h2>Forms of answers</h2>",
         table(("format", "Accept", "content"), [(name, form.media, form.says) for name, form in FORMS.items()]),
@@ -65,4 +67,5 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Make a table."""
     first = "".join(f'<th scope="col">{escape(x)}</th>' for x in head)
     body = "".join("<tr>" + "".join(f"<td>{escape(str(x))}</td>" for x in row) + "</tr>" for row in rows)
-    return f'<div class="table"><table><thead><tr>{first}</tr></thead><tbody>{body}</tbody></table></div>'
+    whole = f"<table><thead><tr>{first}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="table" tabindex="0">{whole}</div>'

@@ -125,6 +125,18 @@ def test_what_is_late_in_the_queue_is_not_computed():
     assert model.batches == [["first"], ["last"]]
 
 
+def test_closing_waits_for_those_on_the_way():
+    async def scenario(batcher):
+        with batcher.on_the_way():
+            closing = asyncio.create_task(batcher.close())
+            await asyncio.sleep(0.02)
+            assert not closing.done()
+        assert await batcher.submit(job("late")) == "late"
+        await closing
+
+    run(scenario, Model())
+
+
 def test_closing_finishes_what_waits():
     async def scenario(batcher):
         jobs = [asyncio.create_task(batcher.submit(job(i))) for i in range(9)]

@@ -126,7 +126,7 @@ def test_names_with_tricks(client, name):
         ({"timeout": "1e9"}, {}),
         ({}, {"X-Request-Timeout": "soon"}),
         ({}, {"X-Request-Timeout": "-1"}),
-        ({}, {"X-Request-Timeout": "9999"}),
+        ({}, {"X-Request-Timeout": "0"}),
     ],
     ids=str,
 )

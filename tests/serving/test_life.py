@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -103,23 +104,26 @@ def test_a_killed_decoder(server, client, monkeypatch):
     (helper,) = server.service.pool.helpers
     ask = helper.ask
 
-    times = []
+    killed = []
 
     async def deadly(*arguments, **options):
-        if len(times) < most:
-            times.append(os.kill(helper.process.pid, signal.SIGKILL))
+        if len(killed) < most:
+            killed.append(helper.process.pid)
+            os.kill(killed[-1], signal.SIGKILL)
         return await ask(*arguments, **options)
 
     monkeypatch.setattr(helper, "ask", deadly)
     most = 1
     assert client.post(ADDRESS, content=picture((48, 64))).status_code == 200  # by another process
-    times.clear()
-    most = 2
+    most = 3
     answer = client.post(ADDRESS, content=picture((48, 64)))
     assert answer.status_code == 422
     assert answer.json()["error"]["code"] == "unreadable_image"
     monkeypatch.undo()
     assert client.post(ADDRESS, content=picture((48, 64))).status_code == 200
+    assert len(killed) == 3
+    left = [path.name for path in Path(tempfile.gettempdir()).glob("semask-*")]
+    assert not any(f"-{pid}-" in name for name in left for pid in killed)
 
 
 def test_answers_do_not_wait_for_the_network(server, client):
