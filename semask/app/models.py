@@ -56,7 +56,7 @@ def open_models(
     models = []
     for source, name in zip(named, names, strict=True):
         opened = open_predictor(
-            str(EMBEDDED.get(source, source)),
+            source if sources else str(EMBEDDED[DEFAULT]),
             tiles=tile is not None,
             device=device,
             precision=precision,

@@ -34,7 +34,7 @@ def serve(
     """
     import asyncio
 
-    from semask.checkpoints.places import DEFAULT
+    from semask.checkpoints.places import DEFAULT, EMBEDDED
     from semask.extras import require
     from semask.files.schema import from_plain
     from semask.serving.model_process import Source
@@ -49,7 +49,7 @@ def serve(
     tokens = read_tokens(settings)
     sources = {
         name: Source(source, inference, device, precision, trust, settings.threads, settings.max_batch)
-        for name, source in named(models or [DEFAULT]).items()
+        for name, source in (named(models) if models else {DEFAULT: str(EMBEDDED[DEFAULT])}).items()
     }
     from semask.serving.server import run
 

@@ -24,3 +24,11 @@ def test_a_model_that_is_no_model_is_refused(tmp_path):
 
 def test_one_that_is_named_twice_is_opened_once():
     assert len(open_models(["street", "street"])) == 1
+
+
+def test_a_folder_called_as_the_model_in_the_package_counts_where_it_is_named(tmp_path, monkeypatch):
+    (tmp_path / "street").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert open_models([])[0].name == "street"
+    with pytest.raises(ValueError, match="in this folder"):
+        open_models(["street"])
