@@ -3,6 +3,8 @@ from collections.abc import Iterator
 
 import pytest
 
+collect_ignore = ["conftest.py"]
+"""As in serving/conftest.py."""
 SECONDS = 240
 """What never ends is stopped after so long; on a busy machine the slowest test takes a fraction of it."""
 

@@ -7,6 +7,9 @@ import pytest
 from exported_files import described, write_onnx
 from servers import Running, picture, running
 
+collect_ignore = ["conftest.py"]
+"""Or a run of this folder and of another with a conftest of its own would look for doctests in both, as one."""
+
 
 @pytest.fixture(scope="session")
 def served(trained: Path) -> Iterator[Running]:
