@@ -9,14 +9,25 @@ from semask.data.dataset import SegmentationDataset
 from semask.evaluation.evaluate import Evaluation
 from semask.files.atomic import write_whole
 from semask.prediction.predictor import Predictor
+from semask.reporting.charts import require_matplotlib
 from semask.reporting.page import page
-from semask.reporting.pictures import chosen_of, picture_groups, samples_over_time
+from semask.reporting.pictures import chosen_of, picture_groups
 from semask.reporting.reading import named, read_run
-from semask.reporting.report import NAME, require_replaceable
+from semask.reporting.report import NAME, require_replaceable, samples
 from semask.reporting.values import part
 
 PICTURES_AT_END = 6
 """Worst images of the page of a finished run."""
+
+
+def require_possible(folder: Path) -> None:
+    """Refuse a run whose page can't be written.
+
+    Raises:
+        ValueError: If matplotlib is missing, or a file of this name is not of ours.
+    """
+    require_matplotlib()
+    require_replaceable(folder / NAME)
 
 
 def write_run_report(
@@ -38,21 +49,18 @@ def write_run_report(
         predictor: The model.
         dataset: Validation images.
         about: Hardware and precision.
-        pictures: How many of the worst images to show, and half as many of the best; 0 for a page without pictures.
+        pictures: How many of the worst images to show, and half as many of the best; 0 for the samples alone.
 
     Raises:
-        ValueError: If it can't be written, or a file of this name is not of ours.
+        ValueError: If it can't be written, matplotlib is missing, or a file of this name is not of ours.
     """
-    path = folder / NAME
-    require_replaceable(path)
+    require_possible(folder)
     found = {**part(part(description, "recipe"), "data"), "name": dataset.name, "images": result.images}
     scores = {**part(description, "metrics"), **about, "data": found}
     read = replace(read_run(folder), description=description, scores=scores, counts=result.counts)
     (subject,) = named([read])
-    shown = ""
+    shown = samples(subject)
     if pictures and result.counts is not None:
-        shown = samples_over_time(folder)
-        shown = f"<h3>Samples over the steps of training</h3>{shown}" if shown else ""
         places = {name: index for index, name in enumerate(result.counts.names)}
         shown += picture_groups(chosen_of(result.counts, pictures), predictor, dataset, places)
-    write_whole(path, page([subject], shown))
+    write_whole(folder / NAME, page([subject], shown))

@@ -3,10 +3,13 @@
 import base64
 import hashlib
 from collections.abc import Sequence
+from datetime import datetime
 
+from semask import __version__
 from semask.reporting.curves import curves
+from semask.reporting.data import data
 from semask.reporting.differences import differences
-from semask.reporting.facts import data, origin, recipe
+from semask.reporting.facts import origin, recipe
 from semask.reporting.reading import Subject
 from semask.reporting.scores import calibration, classes, confusion, corruptions, means, note_of_intervals
 from semask.reporting.style import SCRIPT, STYLE
@@ -37,7 +40,7 @@ def page(subjects: Sequence[Subject], pictures: str) -> str:
             _each(subjects, [corruptions(x, of=y) for x, y in zip(subjects, of, strict=True)]),
         ),
         ("pictures", "Pictures", pictures),
-        ("data", "Data", _each(subjects, [data(x) for x in subjects])),
+        ("data", "Data", _data(subjects, of)),
         ("recipe", "Recipe", recipe(subjects)),
         ("origin", "Weights, versions, hardware", _each(subjects, [origin(x) for x in subjects])),
     ]
@@ -54,7 +57,8 @@ def page(subjects: Sequence[Subject], pictures: str) -> str:
 <meta http-equiv="Content-Security-Policy" content="{policy()}">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>{escaped(title)}: report</title>
 <style>{STYLE}</style></head>
-<body><a class="skip" href="#main">Go to the content</a><header><h1>{escaped(title, longest=400)}</h1>{notes}
+<body><a class="skip" href="#main">Go to the content</a><header><h1>{escaped(title, longest=400)}</h1>
+<p class="soft">Made by semask {escaped(__version__)} on {datetime.now().astimezone():%Y-%m-%d %H:%M %Z}</p>{notes}
 <nav aria-label="Parts"><ul>{links}</ul></nav></header>
 <main id="main">
 {sections}
@@ -67,6 +71,13 @@ def policy() -> str:
     digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
     inline = f"style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     return f"default-src 'none'; img-src data:; {inline}; base-uri 'none'; form-action 'none'"
+
+
+def _data(subjects: Sequence[Subject], of: Sequence[str]) -> str:
+    """The data of all subjects; once if they have the same."""
+    if len({data(x) for x in subjects}) == 1:
+        return data(subjects[0])
+    return _each(subjects, [data(x, of=y) for x, y in zip(subjects, of, strict=True)])
 
 
 def _each(subjects: Sequence[Subject], parts: Sequence[str]) -> str:

@@ -86,8 +86,8 @@ def _classes_of(subject: Subject) -> str:
         cells += [score(share(size.get(name, {}).get("iou"))) for _, size in of_sizes]
         if sure:
             cells += [score(share(sure.get(name, {}).get(key))) for key in ("precision", "confidence")]
-        rows.append([*cells, score(None if pixels is None or not total else pixels / total, digits=2), count(pixels)])
-    return table("Classes", [*heads, "share of the pixels %", "labeled pixels"], rows)
+        rows.append([*cells, score(None if pixels is None or not total else pixels / total, digits=2)])
+    return table("Classes", [*heads, "share of the pixels %"], rows)
 
 
 def _classes_between(subjects: Sequence[Subject]) -> str:

@@ -4,8 +4,8 @@ STYLE = """
 :root { color-scheme: light dark; --back: #fff; --text: #1b1d21; --soft: #565b63; --line: #c6cad1; --card: #f4f6f8;
  --link: #1d5ca8; --hit: #2b8a57; --miss: #c4382d; --c0: #1f5fbf; --c1: #b3470b; --c2: #1a7a4c;
  --c3: #8a3fa0; --c4: #a01f4f; --c5: #5f5a00 }
-@media (prefers-color-scheme: dark) { :root { --back: #15171a; --text: #e6e8eb; --soft: #a9b0ba; --line: #474d56;
- --card: #1f2226; --link: #8cbcf2; --hit: #1f7a49; --miss: #b03a30; --c0: #7fb2ff; --c1: #ffa266;
+@media screen and (prefers-color-scheme: dark) { :root { --back: #15171a; --text: #e6e8eb; --soft: #a9b0ba;
+ --line: #474d56; --card: #1f2226; --link: #8cbcf2; --hit: #1f7a49; --miss: #b03a30; --c0: #7fb2ff; --c1: #ffa266;
  --c2: #6fd6a0; --c3: #d9a5ee; --c4: #ff8fb3; --c5: #d8d46c } }
 * { box-sizing: border-box }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 1180px; padding: 1.2em; background: var(--back);
@@ -56,7 +56,8 @@ summary { cursor: pointer; padding: .4em 0; color: var(--link) }
 .slider { display: flex; gap: .6em; align-items: center; margin: .3em 0 } .slider input { flex: 1; min-width: 0 }
 .slider output { min-width: 8.5em; font-size: 14px }
 .stack:not(.live) .slider { display: none } .stack.wide { margin: 1em 0 }
-@media print { body { max-width: none; font-size: 11pt; padding: 0 } nav, .slider, .skip { display: none !important }
+@media print { :root { color-scheme: light } body { max-width: none; font-size: 11pt; padding: 0 }
+ nav, .slider, .skip { display: none !important }
  .scroll { overflow: visible } tr { break-inside: avoid } .bar i { print-color-adjust: exact }
  .live .layers { display: flex } .live .layer { opacity: 1 !important } .live .layer small { display: inline }
  thead button::after { content: none } table { font-size: 9pt } th, td { padding: 2px 5px } }
@@ -94,6 +95,13 @@ for (const stack of document.querySelectorAll(".stack")) {
     slider.setAttribute("aria-valuetext", names[near]);
   };
   slider.addEventListener("input", show);
+  slider.addEventListener("keydown", event => {
+    const by = {ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1}[event.key];
+    if (!by) return;
+    event.preventDefault();
+    slider.value = (by > 0 ? Math.floor : Math.ceil)(slider.value) + by;
+    show();
+  });
   stack.classList.add("live");
   show();
 }

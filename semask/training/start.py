@@ -30,7 +30,6 @@ from semask.files.text import one_line, reason
 from semask.losses.mask import MaskLoss
 from semask.losses.pixel import PixelLoss
 from semask.model import SeMask
-from semask.reporting.charts import require_matplotlib
 from semask.settings.precision import Asked, Choice
 from semask.settings.training import Training
 from semask.training.callbacks import Callback
@@ -83,8 +82,6 @@ def make_accelerator(training: Training, out: str, *, skips_maps: bool = False) 
     if training.precision == "fp16" and on_cpu:
         raise ValueError("training.precision is fp16, which needs a GPU: use bf16 or fp32 on a CPU")
     require_trackers(training.log_with)
-    if training.report:
-        require_matplotlib()
     logging.getLogger("accelerate").setLevel(logging.ERROR)
     AcceleratorState._reset_state(reset_partial_state=True)  # it would keep the precision of an earlier run's process
     accelerator = Accelerator(
@@ -237,6 +234,7 @@ def start(run: Run, *, resume: bool, resume_changed: bool = False) -> None:
         run.resume(changed=resume_changed)
     else:
         run.begin()
+    run.check_report()
     accelerator = run.accelerator
     try:
         accelerator.log_with = make_trackers(run.training.log_with, run.out, first_step=run.step + 1)
