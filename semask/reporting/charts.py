@@ -19,7 +19,7 @@ DASHES: tuple[tuple[str, str], ...] = (("-", ""), ("--", "6 3"), (":", "2 3"), (
 """Dashes of lines as matplotlib and as SVG call them."""
 MOST_POINTS = 600
 """Points of a line: more are not seen."""
-SIZE = (5.6, 3.1)
+SIZE = (4.9, 2.9)
 """Width and height in units of 72 points."""
 _TEXT, _GRID = "#00ff01", "#00ff02"
 _SERIES = "#0000f{}"

@@ -84,4 +84,5 @@ def _each(subjects: Sequence[Subject], parts: Sequence[str]) -> str:
     """The parts of all subjects that have one, under their names if there are several subjects."""
     if len(subjects) == 1:
         return parts[0]
-    return "".join(f"<h3>{escaped(x.name)}</h3>{part}" for x, part in zip(subjects, parts, strict=True) if part)
+    found = [f"<div><h3>{escaped(x.name)}</h3>{part}</div>" for x, part in zip(subjects, parts, strict=True) if part]
+    return f'<div class="each">{"".join(found)}</div>' if found else ""

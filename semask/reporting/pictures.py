@@ -28,6 +28,7 @@ MOST_PICTURES = 50
 MOST_PLACES, MOST_STEPS = 4, 6
 MOST_FILES = 100_000
 SAMPLE = re.compile(r"(\d{1,9})_step(\d{1,12})\.png")
+TOGETHER = '<label class="together"><input type="checkbox" checked> Move all sliders together</label>'
 Layer = tuple[str, str]
 """Title of a picture, and its data URL."""
 
@@ -105,7 +106,7 @@ def picture_groups(
         dataset: The data.
         places: Place of each image in the data, by name.
     """
-    parts = [class_legend(dataset.classes)]
+    parts = [class_legend(dataset.classes), TOGETHER]
     for title, images in groups.items():
         figures = [
             stack(one.name, one.said, image_layers(predictor, dataset, places[one.name]))

@@ -19,17 +19,23 @@ a { color: var(--link) } nav ul { padding: 0; display: flex; flex-wrap: wrap; ga
 caption { text-align: left; font-weight: 600; padding: 4px 0 }
 th, td { padding: 4px 10px; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top;
  font-variant-numeric: tabular-nums; overflow-wrap: normal; min-width: 3.2em }
-th[scope=row], td.left { text-align: left; overflow-wrap: break-word; min-width: 7em; max-width: 30em }
+th[scope=row], td.left { text-align: left; overflow-wrap: break-word; min-width: 8.5em; max-width: 30em }
+tbody th, tfoot th { position: sticky; left: 0; z-index: 1; background: var(--back) }
 th[scope=row] { font-weight: 500 } thead th { vertical-align: bottom; max-width: 16em; overflow-wrap: break-word }
 thead th:first-child { text-align: left } tfoot tr:first-child > * { border-top: 2px solid var(--soft) }
 thead button { font: inherit; font-weight: 600; color: inherit; background: none; border: 0; padding: 0;
  cursor: pointer; text-align: inherit } thead button::after { content: "\\a0\\2195"; color: var(--soft) }
 th[aria-sort=ascending] button::after { content: "\\a0\\2191" }
 th[aria-sort=descending] button::after { content: "\\a0\\2193" }
-.bar { display: block; position: relative; height: 6px; min-width: 90px; background: var(--card); margin-top: 3px }
-.bar i { position: absolute; top: 0; left: 0; height: 6px; background: var(--c0) }
-.bar .whisker { top: 2px; height: 2px; min-width: 2px; background: var(--text); outline: 1px solid var(--back) }
-.between { color: var(--soft); font-size: 12px; white-space: nowrap } .sure { font-weight: 700 }
+.barred { display: flex; align-items: center; justify-content: flex-end; gap: 8px; white-space: nowrap }
+.barred > :nth-child(2) { min-width: 2.4em }
+.bar { position: relative; height: 10px; flex: 0 0 90px; background: var(--card) }
+.bar i { position: absolute; top: 0; left: 0; height: 10px; background: var(--c0); opacity: .75 }
+.bar .whisker { top: 4px; height: 2px; min-width: 2px; background: var(--text); opacity: 1;
+ outline: 1px solid var(--back) }
+.between { color: var(--soft); font-size: 12px; min-width: 6.8em } .sure { font-weight: 700 }
+.each { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)); gap: 0 2em }
+.each > div { min-width: 0 }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 440px), 1fr)); gap: 1em }
 figure { margin: 0; break-inside: avoid } .charts figcaption { font-weight: 600 }
 .charts svg { width: 100%; display: block }
@@ -40,7 +46,7 @@ figure { margin: 0; break-inside: avoid } .charts figcaption { font-weight: 600 
 .color { display: inline-block; width: 13px; height: 13px; margin-right: 6px; border: 1px solid var(--soft);
  vertical-align: -2px; print-color-adjust: exact }
 .matrix td { text-align: center; padding: 3px 4px; min-width: 2.6em; border: 1px solid var(--back);
- print-color-adjust: exact } .matrix th[scope=row] { white-space: nowrap; padding-left: 0 }
+ print-color-adjust: exact } .matrix th[scope=row] { white-space: nowrap; padding-left: 0; min-width: 0 }
 .matrix thead th span { writing-mode: vertical-rl; transform: rotate(180deg); font-weight: 500; white-space: nowrap }
 .matrix thead th { text-align: center; padding: 3px } .matrix thead td { border: 0 }
 td.hit { background: color-mix(in srgb, var(--hit) var(--s), transparent) }
@@ -55,15 +61,22 @@ summary { cursor: pointer; padding: .4em 0; color: var(--link) }
 .live .layers { display: grid } .live .layer { grid-area: 1 / 1 } .live .layer small { display: none }
 .slider { display: flex; gap: .6em; align-items: center; margin: .3em 0 } .slider input { flex: 1; min-width: 0 }
 .slider output { min-width: 8.5em; font-size: 14px }
-.stack:not(.live) .slider { display: none } .stack.wide { margin: 1em 0 }
+.stack:not(.live) .slider, .together { display: none }
+.scripted .together { display: inline-block } .stack.wide { margin: 1em 0 }
+@page { margin: 14mm }
 @media print { :root { color-scheme: light } body { max-width: none; font-size: 11pt; padding: 0 }
- nav, .slider, .skip { display: none !important }
- .scroll { overflow: visible } tr { break-inside: avoid } .bar i { print-color-adjust: exact }
+ nav, .slider, .skip, .together { display: none !important } h2, h3, caption, summary { break-after: avoid }
+ section > p { break-after: avoid } dl div { break-inside: avoid } h2 { margin-top: 1em }
+ .charts { grid-template-columns: 1fr 1fr } .pictures { display: block } .stack { margin-bottom: 1em }
+ .layer { flex: 0 0 calc(25% - 6px) } .wide .layer { flex-basis: 100% }
+ .columns .scroll { columns: 2 } .columns caption { column-span: all }
+ .scroll { overflow: visible } tr { break-inside: avoid } .bar, .bar i { print-color-adjust: exact }
  .live .layers { display: flex } .live .layer { opacity: 1 !important } .live .layer small { display: inline }
  thead button::after { content: none } table { font-size: 9pt } th, td { padding: 2px 5px } }
 """
 SCRIPT = """
 "use strict";
+document.body.classList.add("scripted");
 for (const table of document.querySelectorAll("table[data-sorts]")) {
   const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
   heads.forEach((head, place) => head.firstElementChild.addEventListener("click", () => {
@@ -80,6 +93,8 @@ for (const table of document.querySelectorAll("table[data-sorts]")) {
     body.append(...[...body.rows].sort(compare));
   }));
 }
+const together = document.querySelector(".together input");
+const stacks = [];
 for (const stack of document.querySelectorAll(".stack")) {
   const slider = stack.querySelector("input"), said = stack.querySelector("output");
   if (!slider) continue;
@@ -94,13 +109,21 @@ for (const stack of document.querySelectorAll(".stack")) {
     said.textContent = names[near];
     slider.setAttribute("aria-valuetext", names[near]);
   };
-  slider.addEventListener("input", show);
+  const move = () => {
+    const all = together && together.checked && !stack.classList.contains("wide");
+    for (const one of all ? stacks : [{slider, show}]) {
+      one.slider.value = slider.value;
+      one.show();
+    }
+  };
+  if (!stack.classList.contains("wide")) stacks.push({slider, show});
+  slider.addEventListener("input", move);
   slider.addEventListener("keydown", event => {
     const by = {ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1}[event.key];
     if (!by) return;
     event.preventDefault();
     slider.value = (by > 0 ? Math.floor : Math.ceil)(slider.value) + by;
-    show();
+    move();
   });
   stack.classList.add("live");
   show();
