@@ -49,13 +49,13 @@ def recipe(subjects: Sequence[Subject]) -> str:
         return ""
     heads = ["setting", *(x.name for x in subjects)] if len(subjects) > 1 else ["setting", "value"]
 
-    def columns(shown: str) -> str:
-        return f'<div class="columns">{shown}</div>' if len(subjects) == 1 else shown
-
     def rows(title: str, chosen: Sequence[str]) -> str:
         return table(title, heads, [[words(x), *(words(one.get(x, NONE)) for one in flat)] for x in chosen])
 
-    everything = f"<details><summary>All {len(names)} settings</summary>{columns(rows('Settings', names))}</details>"
+    kind = "columns" if len(subjects) == 1 else "folded"  # in two columns on paper, or not on paper
+    everything = (
+        f'<details class="{kind}"><summary>All {len(names)} settings</summary>{rows("Settings", names)}</details>'
+    )
     if len(subjects) == 1:
         return everything
     other = [name for name in names if len({one.get(name) for one in flat}) > 1]

@@ -18,6 +18,8 @@ from semask.reporting.values import escaped
 MARK = '<meta name="generator" content="semask report">'
 """What a page of ours begins with, in its first bytes: only such a file is replaced without being asked."""
 
+TOGETHER = '<label class="together"><input type="checkbox" checked> Move all sliders together</label>'
+
 
 def page(subjects: Sequence[Subject], pictures: str) -> str:
     """Make the page.
@@ -39,7 +41,7 @@ def page(subjects: Sequence[Subject], pictures: str) -> str:
             "Corrupted images",
             _each(subjects, [corruptions(x, of=y) for x, y in zip(subjects, of, strict=True)]),
         ),
-        ("pictures", "Pictures", pictures),
+        ("pictures", "Pictures", (TOGETHER if pictures.count('<figure class="stack">') > 1 else "") + pictures),
         ("data", "Data", _data(subjects, of)),
         ("recipe", "Recipe", recipe(subjects)),
         ("origin", "Weights, versions, hardware", _each(subjects, [origin(x) for x in subjects])),

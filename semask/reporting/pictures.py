@@ -28,7 +28,6 @@ MOST_PICTURES = 50
 MOST_PLACES, MOST_STEPS = 4, 6
 MOST_FILES = 100_000
 SAMPLE = re.compile(r"(\d{1,9})_step(\d{1,12})\.png")
-TOGETHER = '<label class="together"><input type="checkbox" checked> Move all sliders together</label>'
 Layer = tuple[str, str]
 """Title of a picture, and its data URL."""
 
@@ -106,7 +105,7 @@ def picture_groups(
         dataset: The data.
         places: Place of each image in the data, by name.
     """
-    parts = [class_legend(dataset.classes), TOGETHER]
+    parts = [class_legend(dataset.classes)]
     for title, images in groups.items():
         figures = [
             stack(one.name, one.said, image_layers(predictor, dataset, places[one.name]))

@@ -47,7 +47,7 @@ def _means_of(subject: Subject) -> str:
         ends = between[stage - 1] if stage <= len(between) else {}
         rows.append([words(f"mIoU of prior {stage}"), bar(share(value), *_ends(ends), room=room)])
     if calibration := part(details, "calibration"):
-        rows.append([words("calibration error"), bar(share(calibration.get("ece")), room=room)])
+        rows.append([words("calibration error"), bar(share(calibration.get("ece")), digits=2, room=room)])
     return table("Means", ["score", "%"], rows, sorts=False)
 
 
@@ -56,9 +56,8 @@ def _means_between(subjects: Sequence[Subject]) -> str:
     heads = ["name", "mIoU %", "mean accuracy %", "pixel accuracy %"]
     boundary = any(part(part(x.scores, "details"), "boundary") for x in subjects)
     calibration = any(part(part(x.scores, "details"), "calibration") for x in subjects)
-    stages = max((len(items(x.scores, "prior_miou")) for x in subjects), default=0)
     heads += ["boundary mIoU %"] * boundary + [f"{name} objects %" for name in sizes]
-    heads += ["calibration error %"] * calibration + [f"prior {stage} mIoU %" for stage in range(1, stages + 1)]
+    heads += ["calibration error %"] * calibration
     rows = []
     for subject in subjects:
         found, details = subject.scores, part(subject.scores, "details")
@@ -70,25 +69,36 @@ def _means_between(subjects: Sequence[Subject]) -> str:
         of_sizes = {name_of(x): share(x.get("miou")) for x in entries(details, "sizes")}
         row += [score(of_sizes.get(name)) for name in sizes]
         row += [score(share(part(details, "calibration").get("ece")), digits=2)] * calibration
-        priors = [share(x) for x in items(found, "prior_miou")]
-        row += [score(priors[i] if i < len(priors) else None) for i in range(stages)]
         rows.append(row)
-    return table("Means", heads, rows)
+    return table("Means", heads, rows) + _priors(subjects)
+
+
+def _priors(subjects: Sequence[Subject]) -> str:
+    """A table of the priors of several subjects, as far as they have some."""
+    found = [(x, [share(value) for value in items(x.scores, "prior_miou")]) for x in subjects]
+    stages = max(len(values) for _, values in found)
+    rows = [
+        [words(x.name, longest=120), *(score(values[i] if i < len(values) else None) for i in range(stages))]
+        for x, values in found
+        if values
+    ]
+    return table("mIoU of the priors", ["name", *(f"stage {i} %" for i in range(1, stages + 1))], rows)
 
 
 def note_of_intervals(subjects: Sequence[Subject]) -> str:
     """Where the intervals come from."""
-    lines = []
+    lines = {}
     for subject in subjects:
         found = part(subject.scores, "intervals")
         units = number(found.get("units"))
         if units is not None:
-            name = f"{escaped(subject.name)}: intervals" if len(subjects) > 1 else "Intervals"
             grouped = "groups of images" if found.get("groups") else "images"
-            lines.append(
-                f"<p>{name} of 95 %: what other data of this kind would give, from {units:,.0f} {grouped}.</p>"
+            lines[subject.name] = (
+                f"Intervals of 95 %: what other data of this kind would give, from {units:,.0f} {grouped}."
             )
-    return "".join(lines)
+    if len(set(lines.values())) == 1:
+        return f"<p>{next(iter(lines.values()))}</p>"
+    return "".join(f"<p>{escaped(name)}: {line}</p>" for name, line in lines.items())
 
 
 def classes(subjects: Sequence[Subject]) -> str:
@@ -193,11 +203,12 @@ def _drawn(matrix: NDArray[np.float64], names: Sequence[str], of: str) -> str:
             text = percent(float(value), digits=0) if value >= 0.005 else "·"
             cells.append(f'<td class="{kind}" style="--s:{DARKEST * float(value):.0f}%">{text}</td>')
         rows.append(f'<tr><th scope="row">{escaped(name, longest=40)}</th>{"".join(cells)}</tr>')
+    caption = escaped(f"Confusion matrix{of}")
     return (
         "<p>Of the pixels of a label (row), how many percent are predicted as each class (column).</p>"
-        f'<div class="scroll" role="region" tabindex="0" aria-label="Confusion matrix{escaped(of)}">'
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{caption}">'
         f'<table class="matrix">'
-        f"<caption>Confusion matrix{escaped(of)}</caption><thead><tr><td></td>{heads}</tr></thead>"
+        f"<caption>{caption}</caption><thead><tr><td></td>{heads}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>{more}"
     )
 
@@ -254,7 +265,7 @@ def corruptions(subject: Subject, *, of: str = "") -> str:
         values = [values[i] if i < len(values) else None for i in range(len(strengths))]
         rows.append([words(name_of(x)), *map(score, values), score(share(x.get("mean_miou")))])
     heads = ["corruption", *(f"strength {0 if x is None else x:g}" for x in strengths), "mean"]
-    return table(f"mIoU on corrupted images, %{of}", heads, rows)
+    return table(f"mIoU % on corrupted images{of}", heads, rows)
 
 
 def _interval_bar(found: Row, name: str) -> Cell:

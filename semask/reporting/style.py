@@ -19,6 +19,7 @@ a { color: var(--link) } nav ul { padding: 0; display: flex; flex-wrap: wrap; ga
 caption { text-align: left; font-weight: 600; padding: 4px 0 }
 th, td { padding: 4px 10px; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top;
  font-variant-numeric: tabular-nums; overflow-wrap: normal; min-width: 3.2em }
+td { white-space: nowrap } td.left { white-space: normal }
 th[scope=row], td.left { text-align: left; overflow-wrap: break-word; min-width: 8.5em; max-width: 30em }
 tbody th, tfoot th { position: sticky; left: 0; z-index: 1; background: var(--back) }
 th[scope=row] { font-weight: 500 } thead th { vertical-align: bottom; max-width: 16em; overflow-wrap: break-word }
@@ -45,7 +46,7 @@ figure { margin: 0; break-inside: avoid } .charts figcaption { font-weight: 600 
 .charts .legend svg { width: 28px; height: 8px; display: inline-block; margin-right: 6px; vertical-align: middle }
 .color { display: inline-block; width: 13px; height: 13px; margin-right: 6px; border: 1px solid var(--soft);
  vertical-align: -2px; print-color-adjust: exact }
-.matrix td { text-align: center; padding: 3px 4px; min-width: 2.6em; border: 1px solid var(--back);
+.matrix td { text-align: center; padding: 3px 2px; min-width: 2.3em; border: 1px solid var(--back);
  print-color-adjust: exact } .matrix th[scope=row] { white-space: nowrap; padding-left: 0; min-width: 0 }
 .matrix thead th span { writing-mode: vertical-rl; transform: rotate(180deg); font-weight: 500; white-space: nowrap }
 .matrix thead th { text-align: center; padding: 3px } .matrix thead td { border: 0 }
@@ -65,12 +66,13 @@ summary { cursor: pointer; padding: .4em 0; color: var(--link) }
 .scripted .together { display: inline-block } .stack.wide { margin: 1em 0 }
 @page { margin: 14mm }
 @media print { :root { color-scheme: light } body { max-width: none; font-size: 11pt; padding: 0 }
- nav, .slider, .skip, .together { display: none !important } h2, h3, caption, summary { break-after: avoid }
+ nav, .slider, .skip, .together, .folded { display: none !important } h2, h3, caption, summary { break-after: avoid }
  section > p { break-after: avoid } dl div { break-inside: avoid } h2 { margin-top: 1em }
  .charts { grid-template-columns: 1fr 1fr } .pictures { display: block } .stack { margin-bottom: 1em }
  .layer { flex: 0 0 calc(25% - 6px) } .wide .layer { flex-basis: 100% }
- .columns .scroll { columns: 2 } .columns caption { column-span: all }
- .scroll { overflow: visible } tr { break-inside: avoid } .bar, .bar i { print-color-adjust: exact }
+ .columns .scroll { columns: 2; break-inside: auto } .columns caption { column-span: all }
+ .scroll { overflow: visible; break-inside: avoid } tr { break-inside: avoid }
+ .bar, .bar i { print-color-adjust: exact }
  .live .layers { display: flex } .live .layer { opacity: 1 !important } .live .layer small { display: inline }
  thead button::after { content: none } table { font-size: 9pt } th, td { padding: 2px 5px } }
 """

@@ -36,8 +36,18 @@ def score(value: float | None, *, digits: int = 1) -> Cell:
     return Cell(percent(value, digits=digits), value)
 
 
-def bar(value: float | None, low: float | None = None, high: float | None = None, *, room: bool = False) -> Cell:
-    """A cell with a share in percent, a bar, and the ends of its interval; `room`: with its place, if there is none."""
+def bar(
+    value: float | None, low: float | None = None, high: float | None = None, *, digits: int = 1, room: bool = False
+) -> Cell:
+    """A cell with a share in percent, a bar, and the ends of its interval.
+
+    Args:
+        value: The share.
+        low: Lower end.
+        high: Upper end.
+        digits: Digits after the point.
+        room: Whether an interval that is missing keeps its place, so that numbers stand below each other.
+    """
     if value is None:
         return Cell(NONE, None)
     between = '<span class="between"></span>' if room else ""
@@ -47,7 +57,7 @@ def bar(value: float | None, low: float | None = None, high: float | None = None
         whisker = f'<i class="whisker" style="left:{100 * low:.2f}%;width:{100 * (high - low):.2f}%"></i>'
     shown = max(0.0, min(1.0, value))
     drawn = f'<span class="bar" aria-hidden="true"><i style="width:{100 * shown:.2f}%"></i>{whisker}</span>'
-    return Cell(f'<span class="barred">{drawn}<span>{percent(value)}</span>{between}</span>', value)
+    return Cell(f'<span class="barred">{drawn}<span>{percent(value, digits=digits)}</span>{between}</span>', value)
 
 
 def table(
