@@ -11,13 +11,15 @@ from semask.files.atomic import write_whole
 from semask.prediction.predictor import Predictor
 from semask.reporting.charts import require_matplotlib
 from semask.reporting.page import page
-from semask.reporting.pictures import chosen_of, picture_groups
+from semask.reporting.pictures import MOST_STEPS, chosen_of, picture_groups
 from semask.reporting.reading import named, read_run
 from semask.reporting.report import NAME, require_replaceable, samples
 from semask.reporting.values import part
 
 PICTURES_AT_END = 6
 """Worst images of the page of a finished run."""
+STEPS_BEFORE = 2
+"""Steps of which the samples are on the page of a run that goes on: every picture more takes time of the training."""
 
 
 def require_possible(folder: Path) -> None:
@@ -59,7 +61,7 @@ def write_run_report(
     scores = {**part(description, "metrics"), **about, "data": found}
     read = replace(read_run(folder), description=description, scores=scores, counts=result.counts)
     (subject,) = named([read])
-    shown = samples(subject)
+    shown = samples(subject, most=MOST_STEPS if pictures else STEPS_BEFORE)
     if pictures and result.counts is not None:
         places = {name: index for index, name in enumerate(result.counts.names)}
         shown += picture_groups(chosen_of(result.counts, pictures), predictor, dataset, places)

@@ -9,7 +9,7 @@ from semask.files.reading import require_file
 from semask.files.text import one_line
 from semask.reporting.charts import require_matplotlib
 from semask.reporting.page import MARK, page
-from semask.reporting.pictures import reopened_pictures, samples_over_time
+from semask.reporting.pictures import MOST_STEPS, reopened_pictures, samples_over_time
 from semask.reporting.reading import Subject, joined, named, read_subject
 from semask.reporting.values import escaped
 
@@ -73,9 +73,9 @@ def require_replaceable(path: Path, *, overwrite: bool = False) -> None:
             raise ValueError(f"{one_line(path)}: already exists and is no report; give another --out, or --overwrite")
 
 
-def samples(subject: Subject) -> str:
-    """The sample predictions of a run under their heading; nothing without any."""
-    found = samples_over_time(subject.folder) if subject.folder is not None else ""
+def samples(subject: Subject, *, most: int = MOST_STEPS) -> str:
+    """The sample predictions of a run under their heading, at so many steps at most; nothing without any."""
+    found = samples_over_time(subject.folder, most=most) if subject.folder is not None else ""
     return f"<h3>Samples over the steps of training</h3>{found}" if found else ""
 
 

@@ -49,7 +49,7 @@ figure { margin: 0; break-inside: avoid } .charts figcaption { font-weight: 600 
 .matrix td { text-align: center; padding: 3px 2px; min-width: 2.3em; border: 1px solid var(--back);
  print-color-adjust: exact } .matrix th[scope=row] { white-space: nowrap; padding-left: 0; min-width: 0 }
 .matrix thead th span { writing-mode: vertical-rl; transform: rotate(180deg); font-weight: 500; white-space: nowrap }
-.matrix thead th { text-align: center; padding: 3px } .matrix thead td { border: 0 }
+.matrix thead th { text-align: center; padding: 3px; min-width: 0 } .matrix thead td { border: 0 }
 td.hit { background: color-mix(in srgb, var(--hit) var(--s), transparent) }
 td.miss { background: color-mix(in srgb, var(--miss) var(--s), transparent) }
 dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); gap: .3em 1.5em }
