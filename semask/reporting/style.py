@@ -67,7 +67,7 @@ summary { cursor: pointer; padding: .4em 0; color: var(--link) }
 @page { margin: 14mm }
 @media print { :root { color-scheme: light } body { max-width: none; font-size: 11pt; padding: 0 }
  nav, .slider, .skip, .together, .folded { display: none !important } h2, h3, caption, summary { break-after: avoid }
- section > p { break-after: avoid } dl div { break-inside: avoid } h2 { margin-top: 1em }
+ section p { break-after: avoid; break-inside: avoid } dl div { break-inside: avoid } h2 { margin-top: 1em }
  .charts { grid-template-columns: 1fr 1fr } .pictures { display: block } .stack { margin-bottom: 1em }
  .layer { flex: 0 0 calc(25% - 6px) } .wide .layer { flex-basis: 100% }
  .columns .scroll { columns: 2; break-inside: auto } .columns caption { column-span: all }
@@ -130,5 +130,10 @@ for (const stack of document.querySelectorAll(".stack")) {
   stack.classList.add("live");
   show();
 }
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach(one => { one.open = true; }));
+let folded = [];
+addEventListener("beforeprint", () => {
+  folded = [...document.querySelectorAll("details:not([open])")];
+  for (const one of folded) one.open = true;
+});
+addEventListener("afterprint", () => { for (const one of folded) one.open = false; });
 """

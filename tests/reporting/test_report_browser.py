@@ -103,7 +103,17 @@ def test_print_shows_all_layers_and_no_controls(browser_page, pictured):
         assert layer.evaluate("x => getComputedStyle(x).opacity") == "1"
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.locator("nav").is_hidden()
+    closed = page.locator("details:not([open])").count()
+    assert closed
     assert page.pdf().startswith(b"%PDF")
+    assert page.locator("details:not([open])").count() == closed
+
+
+def test_print_opens_what_is_folded(browser_page, pictured):
+    page = browser_page(pictured)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("details").count()
+    assert page.locator("details:not([open])").count() == 0
 
 
 def test_hostile_texts_run_nothing(browser_page, tmp_path):
