@@ -64,6 +64,7 @@ summary { cursor: pointer; padding: .4em 0; color: var(--link) }
 .slider output { min-width: 8.5em; font-size: 14px }
 .stack:not(.live) .slider, .together { display: none }
 .scripted .together { display: inline-block } .stack.wide { margin: 1em 0 }
+@media (max-width: 480px) { .bar { flex-basis: 50px } th, td { padding: 4px 6px } body { padding: .9em } }
 @page { margin: 14mm }
 @media print { :root { color-scheme: light } body { max-width: none; font-size: 11pt; padding: 0 }
  nav, .slider, .skip, .together, .folded { display: none !important } h2, h3, caption, summary { break-after: avoid }
