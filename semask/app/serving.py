@@ -79,13 +79,7 @@ class Serving:
 
     def __post_init__(self) -> None:
         """Refuse what is out of range, and other machines without a password."""
-        for name, most in (
-            ("megabytes", 10_000),
-            ("megapixels", 10_000),
-            ("frames", 10**6),
-            ("minutes", 10_000),
-            ("waiting", 1000),
-        ):
+        for name, most in MOST.items():
             value = getattr(self, name)
             if not 1 <= value <= most:
                 raise ValueError(f"{name} is {value}: give 1 to {most:,}")
