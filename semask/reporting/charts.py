@@ -19,7 +19,7 @@ DASHES: tuple[tuple[str, str], ...] = (("-", ""), ("--", "6 3"), (":", "2 3"), (
 """Dashes of lines as matplotlib and as SVG call them."""
 MOST_POINTS = 600
 """Points of a line: more are not seen."""
-SIZE = (5.6, 3.1)
+SIZE = (4.9, 2.9)
 """Width and height in units of 72 points."""
 _TEXT, _GRID = "#00ff01", "#00ff02"
 _SERIES = "#0000f{}"
@@ -96,11 +96,14 @@ def line_chart(
         return ""
 
     def draw(axes: "Axes") -> None:
-        from matplotlib.ticker import LogLocator
+        from matplotlib.ticker import LogLocator, MaxNLocator
 
         if diagonal:
             axes.plot([0, 1], [0, 1], color=_GRID, linewidth=1)
             axes.set(xlim=(0, 1), ylim=(0, 1))
+        else:  # steps: whole numbers, and room for a million of them
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         for line in drawn:
             xs, ys = thinned(line.x, line.y)
             marker = "o" if line.markers or len(xs) == 1 else None

@@ -1,11 +1,12 @@
 """The part of a page with what happened over the steps: scores, losses, learning rate, speed."""
 
+import bisect
 from collections.abc import Sequence
 
 from semask.reporting.charts import COLORS, Line, line_chart
 from semask.reporting.reading import Log, Subject
-from semask.reporting.tables import bar, count, score, table
-from semask.reporting.values import escaped, number, part, percent
+from semask.reporting.tables import Cell, bar, count, score, table
+from semask.reporting.values import NONE, escaped, number, part, percent
 
 SCORES = {"miou": "mIoU", "mean_accuracy": "mean accuracy", "overall_accuracy": "pixel accuracy"}
 LOSSES = {"loss": "loss", "main": "masks", "prior": "priors"}
@@ -90,11 +91,22 @@ def _priors(log: Log) -> list[str]:
 def _table(subject: Subject, *, many: bool) -> str:
     log = subject.evaluations
     columns = [*(name for name in SCORES if name in log.columns), *_priors(log)]
-    start = max(0, len(log.steps) - MOST_ROWS)
-    rows = [
-        [count(step), *(bar(log.columns[c][i]) if c == "miou" else score(log.columns[c][i]) for c in columns)]
-        for i, step in enumerate(log.steps)
-        if i >= start
-    ]
+    logged = [(name, *subject.log.points(name)) for name in ("loss", "lr") if name in subject.log.columns]
+    rows = []
+    for i in range(max(0, len(log.steps) - MOST_ROWS), len(log.steps)):
+        cells = [bar(log.columns[c][i]) if c == "miou" else score(log.columns[c][i]) for c in columns]
+        cells += [_number(_at(log.steps[i], steps, values)) for _, steps, values in logged]
+        rows.append([count(log.steps[i]), *cells])
     heads = ["step", *(f"{SCORES.get(c, c.replace('_', ' '))} %" for c in columns)]
+    heads += ["learning rate" if name == "lr" else name for name, *_ in logged]
     return table(f"Evaluations of {subject.name}" if many else "Evaluations", heads, rows)
+
+
+def _at(step: int, steps: Sequence[int], values: Sequence[float]) -> float | None:
+    """What was logged last before the end of a step; None before the first line."""
+    place = bisect.bisect_right(steps, step) - 1
+    return values[place] if place >= 0 else None
+
+
+def _number(value: float | None) -> Cell:
+    return Cell(NONE if value is None else f"{value:.4g}", value)

@@ -1,4 +1,4 @@
-"""The part of a page with what a result was made with: data, recipe, versions, hardware."""
+"""The part of a page with what a result was made with: recipe, versions, hardware."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,49 +6,39 @@ from typing import Any
 
 from semask.reporting.reading import Subject
 from semask.reporting.tables import definitions, table, words
-from semask.reporting.values import MOST_ENTRIES, NONE, entries, items, number, part
+from semask.reporting.values import MOST_ENTRIES, NONE, number, part
 
 DEEPEST = 4
 
 
-def data(subject: Subject) -> str:
-    """What the data is."""
-    found = part(subject.scores, "data") or part(part(subject.description, "recipe"), "data")
-    names = items(part(subject.description, "classes"), "classes") or entries(subject.scores, "classes")
-    pixels = sum(number(row.get("pixels")) or 0 for row in entries(subject.scores, "classes"))
-    return definitions(
-        [
-            ("data set", _text(found.get("name"))),
-            ("folder", _text(found.get("root"))),
-            ("format", _text(found.get("format"))),
-            ("split", _text(found.get("val_split"))),
-            ("images evaluated", _count(found.get("images"))),
-            ("classes", len(names) or None),
-            ("labeled pixels evaluated", f"{pixels:,.0f}" if pixels else None),
-        ]
-    )
-
-
 def origin(subject: Subject) -> str:
     """Weights, versions and hardware."""
-    found, versions = subject.scores, part(subject.scores, "versions") or part(subject.description, "versions")
+    found, trained = subject.scores, subject.description
     weights = part(found, "weights")
     published = part(found, "published")
-    step = number(weights.get("step")) or number(subject.description.get("step"))
+    step = number(weights.get("step")) or number(trained.get("step"))
     return definitions(
         [
             ("report of", subject.source),
-            ("weights", _text(weights.get("file"))),
-            ("SHA-256 of the weights", _text(weights.get("sha256"))),
-            ("step", _count(step)),
-            ("hardware", _text(found.get("machine")) or "not noted"),
-            ("precision", _text(found.get("precision"))),
-            ("processes", _count(found.get("processes"))),
-            ("published as", _text(published.get("name"))),
-            *((f"version of {name}", _text(value)) for name, value in list(versions.items())[:20]),
-            ("ended early", _text(part(subject.description, "ended").get("why"))),
+            ("weights", text_of(weights.get("file"))),
+            ("SHA-256 of the weights", text_of(weights.get("sha256"))),
+            ("step", count_of(step)),
+            ("published as", text_of(published.get("name"))),
+            ("ended early", text_of(part(trained, "ended").get("why"))),
+            ("hardware of the training", (text_of(trained.get("machine")) or "not noted") if trained else None),
+            ("hardware of the evaluation", text_of(found.get("machine"))),
+            ("precision of the training", text_of(part(part(trained, "recipe"), "training").get("precision"))),
+            ("precision of the evaluation", text_of(found.get("precision"))),
+            ("processes", count_of(found.get("processes"))),
+            ("versions of the training", _versions(trained)),
+            ("versions of the evaluation", _versions(found)),
         ]
     )
+
+
+def _versions(values: Mapping[str, Any]) -> str | None:
+    found = [f"{name} {value}" for name, value in list(part(values, "versions").items())[:20] if text_of(value)]
+    return ", ".join(found) or None
 
 
 def recipe(subjects: Sequence[Subject]) -> str:
@@ -62,7 +52,10 @@ def recipe(subjects: Sequence[Subject]) -> str:
     def rows(title: str, chosen: Sequence[str]) -> str:
         return table(title, heads, [[words(x), *(words(one.get(x, NONE)) for one in flat)] for x in chosen])
 
-    everything = f"<details><summary>All {len(names)} settings</summary>{rows('Settings', names)}</details>"
+    kind = "columns" if len(subjects) == 1 else "folded"  # in two columns on paper, or not on paper
+    everything = (
+        f'<details class="{kind}"><summary>All {len(names)} settings</summary>{rows("Settings", names)}</details>'
+    )
     if len(subjects) == 1:
         return everything
     other = [name for name in names if len({one.get(name) for one in flat}) > 1]
@@ -99,10 +92,12 @@ def _json(value: Any) -> str:
         return NONE
 
 
-def _text(value: Any) -> str | None:
+def text_of(value: Any) -> str | None:
+    """A text that is not empty, or None."""
     return value if isinstance(value, str) and value else None
 
 
-def _count(value: Any) -> str | None:
+def count_of(value: Any) -> str | None:
+    """A number written as a count, or None."""
     found = number(value)
     return None if found is None else f"{found:,.0f}"

@@ -10,13 +10,15 @@ from semask.evaluation.evaluate import Evaluation
 from semask.files.atomic import write_whole
 from semask.prediction.predictor import Predictor
 from semask.reporting.page import page
-from semask.reporting.pictures import chosen_of, picture_groups, samples_over_time
+from semask.reporting.pictures import MOST_STEPS, chosen_of, picture_groups
 from semask.reporting.reading import named, read_run
-from semask.reporting.report import NAME, require_replaceable
+from semask.reporting.report import NAME, require_replaceable, samples
 from semask.reporting.values import part
 
 PICTURES_AT_END = 6
 """Worst images of the page of a finished run."""
+STEPS_BEFORE = 2
+"""Steps of which the samples are on the page of a run that goes on: every picture more takes time of the training."""
 
 
 def write_run_report(
@@ -38,21 +40,18 @@ def write_run_report(
         predictor: The model.
         dataset: Validation images.
         about: Hardware and precision.
-        pictures: How many of the worst images to show, and half as many of the best; 0 for a page without pictures.
+        pictures: How many of the worst images to show, and half as many of the best; 0 for the samples alone.
 
     Raises:
         ValueError: If it can't be written, or a file of this name is not of ours.
     """
-    path = folder / NAME
-    require_replaceable(path)
+    require_replaceable(folder / NAME)
     found = {**part(part(description, "recipe"), "data"), "name": dataset.name, "images": result.images}
     scores = {**part(description, "metrics"), **about, "data": found}
     read = replace(read_run(folder), description=description, scores=scores, counts=result.counts)
     (subject,) = named([read])
-    shown = ""
+    shown = samples(subject, most=MOST_STEPS if pictures else STEPS_BEFORE)
     if pictures and result.counts is not None:
-        shown = samples_over_time(folder)
-        shown = f"<h3>Samples over the steps of training</h3>{shown}" if shown else ""
         places = {name: index for index, name in enumerate(result.counts.names)}
         shown += picture_groups(chosen_of(result.counts, pictures), predictor, dataset, places)
-    write_whole(path, page([subject], shown))
+    write_whole(folder / NAME, page([subject], shown))

@@ -3,10 +3,13 @@
 import base64
 import hashlib
 from collections.abc import Sequence
+from datetime import datetime
 
+from semask import __version__
 from semask.reporting.curves import curves
+from semask.reporting.data import data
 from semask.reporting.differences import differences
-from semask.reporting.facts import data, origin, recipe
+from semask.reporting.facts import origin, recipe
 from semask.reporting.reading import Subject
 from semask.reporting.scores import calibration, classes, confusion, corruptions, means, note_of_intervals
 from semask.reporting.style import SCRIPT, STYLE
@@ -14,6 +17,8 @@ from semask.reporting.values import escaped
 
 MARK = '<meta name="generator" content="semask report">'
 """What a page of ours begins with, in its first bytes: only such a file is replaced without being asked."""
+
+TOGETHER = '<label class="together"><input type="checkbox" checked> Move all sliders together</label>'
 
 
 def page(subjects: Sequence[Subject], pictures: str) -> str:
@@ -36,8 +41,8 @@ def page(subjects: Sequence[Subject], pictures: str) -> str:
             "Corrupted images",
             _each(subjects, [corruptions(x, of=y) for x, y in zip(subjects, of, strict=True)]),
         ),
-        ("pictures", "Pictures", pictures),
-        ("data", "Data", _each(subjects, [data(x) for x in subjects])),
+        ("pictures", "Pictures", (TOGETHER if pictures.count('<figure class="stack">') > 1 else "") + pictures),
+        ("data", "Data", _data(subjects, of)),
         ("recipe", "Recipe", recipe(subjects)),
         ("origin", "Weights, versions, hardware", _each(subjects, [origin(x) for x in subjects])),
     ]
@@ -54,7 +59,8 @@ def page(subjects: Sequence[Subject], pictures: str) -> str:
 <meta http-equiv="Content-Security-Policy" content="{policy()}">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>{escaped(title)}: report</title>
 <style>{STYLE}</style></head>
-<body><a class="skip" href="#main">Go to the content</a><header><h1>{escaped(title, longest=400)}</h1>{notes}
+<body><a class="skip" href="#main">Go to the content</a><header><h1>{escaped(title, longest=400)}</h1>
+<p class="soft">Made by semask {escaped(__version__)} on {datetime.now().astimezone():%Y-%m-%d %H:%M %Z}</p>{notes}
 <nav aria-label="Parts"><ul>{links}</ul></nav></header>
 <main id="main">
 {sections}
@@ -69,8 +75,16 @@ def policy() -> str:
     return f"default-src 'none'; img-src data:; {inline}; base-uri 'none'; form-action 'none'"
 
 
+def _data(subjects: Sequence[Subject], of: Sequence[str]) -> str:
+    """The data of all subjects; once if they have the same."""
+    if len({data(x) for x in subjects}) == 1:
+        return data(subjects[0])
+    return _each(subjects, [data(x, of=y) for x, y in zip(subjects, of, strict=True)])
+
+
 def _each(subjects: Sequence[Subject], parts: Sequence[str]) -> str:
     """The parts of all subjects that have one, under their names if there are several subjects."""
     if len(subjects) == 1:
         return parts[0]
-    return "".join(f"<h3>{escaped(x.name)}</h3>{part}" for x, part in zip(subjects, parts, strict=True) if part)
+    found = [f"<div><h3>{escaped(x.name)}</h3>{part}</div>" for x, part in zip(subjects, parts, strict=True) if part]
+    return f'<div class="each">{"".join(found)}</div>' if found else ""

@@ -136,8 +136,13 @@ def image_layers(predictor: Predictor, dataset: SegmentationDataset, index: int)
     return layers
 
 
-def samples_over_time(folder: Path) -> str:
-    """The sample predictions of a run under a slider over the steps; nothing without any."""
+def samples_over_time(folder: Path, *, most: int = MOST_STEPS) -> str:
+    """The sample predictions of a run under a slider over the steps; nothing without any.
+
+    Args:
+        folder: Folder of the run.
+        most: Steps of each image that are shown: the first, the last, and some between.
+    """
     found: dict[int, dict[int, Path]] = {}
     try:
         paths = [path for _, path in zip(range(MOST_FILES), (folder / "samples").iterdir(), strict=False)]
@@ -148,7 +153,7 @@ def samples_over_time(folder: Path) -> str:
             found.setdefault(int(named[1]), {})[int(named[2])] = path
     figures = []
     for place, steps in sorted(found.items())[:MOST_PLACES]:
-        kept = [sorted(steps)[int(i)] for i in np.linspace(0, len(steps) - 1, min(MOST_STEPS, len(steps)))]
+        kept = [sorted(steps)[int(i)] for i in np.linspace(0, len(steps) - 1, min(most, len(steps)))]
         layers = []
         for step in kept:
             try:

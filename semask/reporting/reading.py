@@ -74,7 +74,7 @@ def read_subject(source: str | Path) -> Subject:
         ValueError: If it is none of these. A file of a run that is damaged is a note, and the rest is read.
     """
     path = Path(source).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):  # False too for a name that no file can have
         return read_run(path)
     if path.suffix == SUFFIX:
         counts = read_counts(path)

@@ -1,5 +1,6 @@
 """`report`: what lies on the disk of runs and evaluations -> one HTML file."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from semask.files.reading import require_file
 from semask.files.text import one_line
 from semask.reporting.charts import require_matplotlib
 from semask.reporting.page import MARK, page
-from semask.reporting.pictures import reopened_pictures, samples_over_time
+from semask.reporting.pictures import MOST_STEPS, reopened_pictures, samples_over_time
 from semask.reporting.reading import Subject, joined, named, read_subject
 from semask.reporting.values import escaped
 
@@ -56,7 +57,7 @@ def default_path(sources: Sequence[str | Path]) -> Path:
     first = Path(sources[0]).expanduser()
     if len(sources) > 1:
         return Path(NAME)
-    return first / NAME if first.is_dir() else first.with_suffix(".html")
+    return first / NAME if os.path.isdir(first) else first.with_suffix(".html")
 
 
 def require_replaceable(path: Path, *, overwrite: bool = False) -> None:
@@ -65,20 +66,24 @@ def require_replaceable(path: Path, *, overwrite: bool = False) -> None:
     Raises:
         ValueError: If there is one.
     """
-    if overwrite or not path.exists():
+    if overwrite or not os.path.exists(path):
         return
     with open(require_file(path, otherwise="give another --out"), "rb") as file:
         if MARK.encode() not in file.read(1000):
             raise ValueError(f"{one_line(path)}: already exists and is no report; give another --out, or --overwrite")
 
 
+def samples(subject: Subject, *, most: int = MOST_STEPS) -> str:
+    """The sample predictions of a run under their heading, at so many steps at most; nothing without any."""
+    found = samples_over_time(subject.folder, most=most) if subject.folder is not None else ""
+    return f"<h3>Samples over the steps of training</h3>{found}" if found else ""
+
+
 def shown_pictures(subjects: Sequence[Subject], count: int, device: str | None) -> str:
     """Samples of runs, and the worst and best images of evaluations."""
     parts = []
     for subject in subjects:
-        found = samples_over_time(subject.folder) if subject.folder is not None else ""
-        if found:
-            found = f"<h3>Samples over the steps of training</h3>{found}"
+        found = samples(subject)
         if count > 0 and subject.scores.get("weights") is not None:
             found += reopened_pictures(subject, count, device)
         if found and len(subjects) > 1:

@@ -13,20 +13,51 @@ from semask.reporting.values import MOST_ENTRIES, entries, escaped, items, name_
 
 MOST_MATRIX = 40
 """Classes of a confusion matrix that is drawn."""
+BESIDE = 12
+"""Classes of a confusion matrix with room for a table at its side."""
 DARKEST = 75
 """Percent of color of a cell that holds all pixels: text in it stays readable."""
 Row = Mapping[str, Any]
 
 
 def means(subjects: Sequence[Subject]) -> str:
-    """A table of the means, a row for each run or evaluation."""
+    """A table of the means: a row for each of one subject, a row for each subject of several."""
+    return _means_of(subjects[0]) if len(subjects) == 1 else _means_between(subjects)
+
+
+def _means_of(subject: Subject) -> str:
+    found, details = subject.scores, part(subject.scores, "details")
+    if share(found.get("miou")) is None:
+        return ""
+    room = bool(part(found, "intervals"))
+    rows = [
+        [words(name), bar(share(found.get(key)), *_ends(part(part(found, "intervals"), key)), room=room)]
+        for key, name in (
+            ("miou", "mIoU"),
+            ("mean_accuracy", "mean accuracy"),
+            ("overall_accuracy", "pixel accuracy"),
+        )
+    ]
+    if boundary := part(details, "boundary"):
+        rows.append([words("boundary mIoU"), bar(share(boundary.get("miou")), room=room)])
+    for x in entries(details, "sizes")[:8]:
+        rows.append([words(f"mIoU, {name_of(x)} objects"), bar(share(x.get("miou")), room=room)])
+    between = entries(part(found, "intervals"), "prior_miou")
+    for stage, value in enumerate(items(found, "prior_miou"), start=1):
+        ends = between[stage - 1] if stage <= len(between) else {}
+        rows.append([words(f"mIoU of prior {stage}"), bar(share(value), *_ends(ends), room=room)])
+    if calibration := part(details, "calibration"):
+        rows.append([words("calibration error"), bar(share(calibration.get("ece")), digits=2, room=room)])
+    return table("Means", ["score", "%"], rows, sorts=False)
+
+
+def _means_between(subjects: Sequence[Subject]) -> str:
     sizes = _size_names(subjects)
     heads = ["name", "mIoU %", "mean accuracy %", "pixel accuracy %"]
     boundary = any(part(part(x.scores, "details"), "boundary") for x in subjects)
     calibration = any(part(part(x.scores, "details"), "calibration") for x in subjects)
-    stages = max((len(items(x.scores, "prior_miou")) for x in subjects), default=0)
     heads += ["boundary mIoU %"] * boundary + [f"{name} objects %" for name in sizes]
-    heads += ["calibration error %"] * calibration + [f"prior {stage} mIoU %" for stage in range(1, stages + 1)]
+    heads += ["calibration error %"] * calibration
     rows = []
     for subject in subjects:
         found, details = subject.scores, part(subject.scores, "details")
@@ -38,25 +69,36 @@ def means(subjects: Sequence[Subject]) -> str:
         of_sizes = {name_of(x): share(x.get("miou")) for x in entries(details, "sizes")}
         row += [score(of_sizes.get(name)) for name in sizes]
         row += [score(share(part(details, "calibration").get("ece")), digits=2)] * calibration
-        priors = [share(x) for x in items(found, "prior_miou")]
-        row += [score(priors[i] if i < len(priors) else None) for i in range(stages)]
         rows.append(row)
-    return table("Means", heads, rows)
+    return table("Means", heads, rows) + _priors(subjects)
+
+
+def _priors(subjects: Sequence[Subject]) -> str:
+    """A table of the priors of several subjects, as far as they have some."""
+    found = [(x, [share(value) for value in items(x.scores, "prior_miou")]) for x in subjects]
+    stages = max(len(values) for _, values in found)
+    rows = [
+        [words(x.name, longest=120), *(score(values[i] if i < len(values) else None) for i in range(stages))]
+        for x, values in found
+        if values
+    ]
+    return table("mIoU of the priors", ["name", *(f"stage {i} %" for i in range(1, stages + 1))], rows)
 
 
 def note_of_intervals(subjects: Sequence[Subject]) -> str:
     """Where the intervals come from."""
-    lines = []
+    lines = {}
     for subject in subjects:
         found = part(subject.scores, "intervals")
         units = number(found.get("units"))
         if units is not None:
-            name = f"{escaped(subject.name)}: intervals" if len(subjects) > 1 else "Intervals"
             grouped = "groups of images" if found.get("groups") else "images"
-            lines.append(
-                f"<p>{name} of 95 %: what other data of this kind would give, from {units:,.0f} {grouped}.</p>"
+            lines[subject.name] = (
+                f"Intervals of 95 %: what other data of this kind would give, from {units:,.0f} {grouped}."
             )
-    return "".join(lines)
+    if len(set(lines.values())) == 1:
+        return f"<p>{next(iter(lines.values()))}</p>"
+    return "".join(f"<p>{escaped(name)}: {line}</p>" for name, line in lines.items())
 
 
 def classes(subjects: Sequence[Subject]) -> str:
@@ -80,14 +122,14 @@ def _classes_of(subject: Subject) -> str:
     for row in rows_of:
         name, pixels = name_of(row), number(row.get("pixels"))
         between = intervals.get(name, {})
-        cells = [words(name), bar(share(row.get("iou")), share(between.get("low")), share(between.get("high")))]
+        cells = [words(name), bar(share(row.get("iou")), *_ends(between))]
         cells.append(score(share(row.get("accuracy"))))
         cells += [score(share(boundary.get(name, {}).get("iou")))] * bool(boundary)
         cells += [score(share(size.get(name, {}).get("iou"))) for _, size in of_sizes]
         if sure:
             cells += [score(share(sure.get(name, {}).get(key))) for key in ("precision", "confidence")]
-        rows.append([*cells, score(None if pixels is None or not total else pixels / total, digits=2), count(pixels)])
-    return table("Classes", [*heads, "share of the pixels %", "labeled pixels"], rows)
+        rows.append([*cells, score(None if pixels is None or not total else pixels / total, digits=2)])
+    return table("Classes", [*heads, "share of the pixels %"], rows)
 
 
 def _classes_between(subjects: Sequence[Subject]) -> str:
@@ -97,7 +139,7 @@ def _classes_between(subjects: Sequence[Subject]) -> str:
     for name in list(dict.fromkeys(name for found in of_each for name in found))[:MOST_ENTRIES]:
         ious = [share(found.get(name, {}).get("iou")) for found in of_each]
         ends = [found.get(name, {}) for found in intervals]
-        cells = [bar(iou, share(x.get("low")), share(x.get("high"))) for iou, x in zip(ious, ends, strict=True)]
+        cells = [bar(iou, *_ends(x)) for iou, x in zip(ious, ends, strict=True)]
         known = [x for x in ious if x is not None]
         rows.append([words(name), *cells, score(max(known) - min(known) if len(known) > 1 else None)])
     heads = ["class", *(f"IoU %, {x.name}" for x in subjects), "largest difference, points"]
@@ -123,7 +165,11 @@ def confusion(subject: Subject, *, of: str = "") -> str:
         for x in entries(subject.scores, "confused")
     ]
     listed = table(f"Most frequent confusions{of}", ["label", "predicted as", "share of the label %", "pixels"], pairs)
-    return (_drawn(matrix, names, of) if matrix is not None else "") + listed
+    if matrix is None:
+        return listed
+    if len(names) > BESIDE:
+        return _drawn(matrix, names, of) + listed
+    return f'<div class="each"><div>{_drawn(matrix, names, of)}</div><div>{listed}</div></div>'
 
 
 def _matrix(subject: Subject, size: int) -> NDArray[np.float64] | None:
@@ -157,13 +203,13 @@ def _drawn(matrix: NDArray[np.float64], names: Sequence[str], of: str) -> str:
             text = percent(float(value), digits=0) if value >= 0.005 else "·"
             cells.append(f'<td class="{kind}" style="--s:{DARKEST * float(value):.0f}%">{text}</td>')
         rows.append(f'<tr><th scope="row">{escaped(name, longest=40)}</th>{"".join(cells)}</tr>')
-    caption = (
-        "Confusion matrix: of the pixels of a label (row), the share in percent that is predicted as a class (column)"
-    )
+    caption = escaped(f"Confusion matrix{of}")
     return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="Confusion matrix{escaped(of)}">'
+        "<p>Of the pixels of a label (row), how many percent are predicted as each class (column).</p>"
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{caption}">'
         f'<table class="matrix">'
-        f"<caption>{caption}</caption><thead><tr><td></td>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>{more}"
+        f"<caption>{caption}</caption><thead><tr><td></td>{heads}</tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>{more}"
     )
 
 
@@ -183,7 +229,7 @@ def calibration(subjects: Sequence[Subject]) -> str:
             Line(subject.name, [x for x, _ in known], [y for _, y in known], place, place // COLORS, markers=True)
         )
         rows += [
-            [words(subject.name), score(sure), score(right), count(pixels)]
+            [*([words(subject.name)] if len(subjects) > 1 else []), score(sure), score(right), count(pixels)]
             for sure, right, pixels in bins
             if sure is not None
         ]
@@ -196,7 +242,7 @@ def calibration(subjects: Sequence[Subject]) -> str:
     chart = line_chart(
         "Right at each confidence", said, lines, x="confidence", y="share that is right", key="k", diagonal=True
     )
-    heads = ["name", "confidence %", "right %", "pixels"]
+    heads = [*(["name"] if len(subjects) > 1 else []), "confidence %", "right %", "pixels"]
     shown = table("Bins of confidence", heads, rows)
     return (
         "<p>On the straight line, a confidence of 80 % is right in 80 % of the pixels. Below it, the model is too sure."
@@ -219,12 +265,15 @@ def corruptions(subject: Subject, *, of: str = "") -> str:
         values = [values[i] if i < len(values) else None for i in range(len(strengths))]
         rows.append([words(name_of(x)), *map(score, values), score(share(x.get("mean_miou")))])
     heads = ["corruption", *(f"strength {0 if x is None else x:g}" for x in strengths), "mean"]
-    return table(f"mIoU on corrupted images, %{of}", heads, rows)
+    return table(f"mIoU % on corrupted images{of}", heads, rows)
 
 
 def _interval_bar(found: Row, name: str) -> Cell:
-    between = part(part(found, "intervals"), name)
-    return bar(share(found.get(name)), share(between.get("low")), share(between.get("high")))
+    return bar(share(found.get(name)), *_ends(part(part(found, "intervals"), name)))
+
+
+def _ends(between: Row) -> tuple[float | None, float | None]:
+    return share(between.get("low")), share(between.get("high"))
 
 
 def _by_name(found: Row) -> dict[str, Row]:

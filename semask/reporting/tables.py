@@ -36,21 +36,37 @@ def score(value: float | None, *, digits: int = 1) -> Cell:
     return Cell(percent(value, digits=digits), value)
 
 
-def bar(value: float | None, low: float | None = None, high: float | None = None) -> Cell:
-    """A cell with a share in percent, a bar, and the ends of its interval."""
+def bar(
+    value: float | None, low: float | None = None, high: float | None = None, *, digits: int = 1, room: bool = False
+) -> Cell:
+    """A cell with a share in percent, a bar, and the ends of its interval.
+
+    Args:
+        value: The share.
+        low: Lower end.
+        high: Upper end.
+        digits: Digits after the point.
+        room: Whether an interval that is missing keeps its place, so that numbers stand below each other.
+    """
     if value is None:
         return Cell(NONE, None)
-    between = whisker = ""
+    between = '<span class="between"></span>' if room else ""
+    whisker = ""
     if low is not None and high is not None and 0 <= low <= high <= 1:
-        between = f' <span class="between">{percent(low)} to {percent(high)}</span>'
+        between = f'<span class="between">{percent(low)} to {percent(high)}</span>'
         whisker = f'<i class="whisker" style="left:{100 * low:.2f}%;width:{100 * (high - low):.2f}%"></i>'
     shown = max(0.0, min(1.0, value))
     drawn = f'<span class="bar" aria-hidden="true"><i style="width:{100 * shown:.2f}%"></i>{whisker}</span>'
-    return Cell(f"{percent(value)}{between}{drawn}", value)
+    return Cell(f'<span class="barred">{drawn}<span>{percent(value, digits=digits)}</span>{between}</span>', value)
 
 
 def table(
-    caption: str, heads: Sequence[str], rows: Sequence[Sequence[Cell]], *, feet: Sequence[Sequence[Cell]] = ()
+    caption: str,
+    heads: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    *,
+    feet: Sequence[Sequence[Cell]] = (),
+    sorts: bool = True,
 ) -> str:
     """A table whose first column names the rows; nothing without rows.
 
@@ -59,10 +75,11 @@ def table(
         heads: Names of the columns.
         rows: Cells of each row.
         feet: Rows that stay at the end: means.
+        sorts: Whether it can be sorted, if it has more than one row.
     """
     if not rows and not feet:
         return ""
-    sorts = len(rows) > 1
+    sorts = sorts and len(rows) > 1
     of_heads = "".join(
         f'<th scope="col"{" aria-sort=none" if sorts else ""}>'
         + (f'<button type="button">{escaped(head)}</button></th>' if sorts else f"{escaped(head)}</th>")

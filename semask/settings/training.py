@@ -60,8 +60,9 @@ class Training:
         best_by: Score that decides which checkpoint is the best: miou, mean_accuracy, overall_accuracy, or iou:NAME for
             the IoU of one class.
         samples: Validation images that every evaluation draws: always the same ones.
-        report: Write report.html into the folder of the run at every evaluation: curves, scores and confusion matrix;
-            at the end with pictures of the worst and the best validation images. Needs the extra "report".
+        report: Write report.html into the folder of the run at every evaluation: curves, scores, confusion matrix and
+            samples; at the end with the worst and the best validation images. Needs the extra "report". If the
+            page can't be written, the run warns and goes on.
         log_with: Trackers that get curves: tensorboard, wandb, mlflow, comet_ml, aim, clearml, dvclive, swanlab,
             trackio.
         cpu: Train on the CPU even if there is a GPU.

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from semask.acceleration.cross_entropy import accelerate_loss
+from semask.acceleration.devices import machine
 from semask.data.dataset import SegmentationDataset
 from semask.data.loader import Batch, training_loader
 from semask.data.normalization import Normalization
@@ -126,6 +127,7 @@ def train(
     model.metadata = {
         "classes": train_set.classes.as_dict(),
         "recipe": {"model": model.config, **{name: dataclasses.asdict(value) for name, value in settings.items()}},
+        "machine": machine(accelerator.device),
     }
     run = prepare(
         model,

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from accelerate.utils import broadcast_object_list
 
-from semask.acceleration.devices import machine
 from semask.checkpoints.saving import require_finite, save, versions
 from semask.data.dataset import SegmentationDataset
 from semask.data.images import encoded
@@ -20,6 +19,7 @@ from semask.losses.pixel import Losses
 from semask.metrics.confusion import percent
 from semask.prediction.predictor import Predictor
 from semask.reporting.of_run import PICTURES_AT_END, write_run_report
+from semask.reporting.report import NAME, require_replaceable
 from semask.settings.inference import Inference
 from semask.training.callbacks import Callback, Progress, StopTraining
 from semask.training.kept import Ended, KeptRun
@@ -49,6 +49,7 @@ class Run(KeptRun):
         self.evaluated_step = -1
         self.lr = 0.0
         self.last_losses: list[Losses] = []
+        self.report_fault: str | None = None
         self.restart_clock()
 
     def finished(self) -> bool:
@@ -121,11 +122,13 @@ class Run(KeptRun):
         """Seconds that the rest of the run takes with its evaluations and saves; None before it can be told."""
         steps = self.training.steps if self.ended is None else self.step
         before = max(self.step - 1, 0)  # what is due after this step may be still to come
+        evaluations = times_due(
+            self.training.evaluate_every, self.step if self.evaluated_step == self.step else before, steps
+        )
         counts = {
             "step": steps - self.step,
-            "evaluation": times_due(
-                self.training.evaluate_every, self.step if self.evaluated_step == self.step else before, steps
-            ),
+            "evaluation": evaluations,
+            "report": evaluations,
             "save": times_due(self.training.save_every, self.step if self.saved_step == self.step else before, steps),
         }
         return self.pace.left(counts)
@@ -135,7 +138,7 @@ class Run(KeptRun):
         minutes = self.training.minutes
         if minutes is None or self.finished():
             return
-        next_ = sum(self.pace.mean(kind) or 0.0 for kind in ("step", "evaluation", "save"))
+        next_ = sum(self.pace.mean(kind) or 0.0 for kind in ("step", "evaluation", "report", "save"))
         if self.told_by_first(self.pace.elapsed() + next_ >= 60 * minutes):
             self.end(f"the time of {minutes:g} minutes is over")
 
@@ -252,6 +255,7 @@ class Run(KeptRun):
                 save(self.out / "best.safetensors", self.trained, self.model.metadata)
         self.pace.done("evaluation")
         self._end_after_evaluation()
+        self.pace.restart()
         self._write_report(predictor, dataset)
         self.train_mode()
         self.restart_clock()
@@ -276,11 +280,25 @@ class Run(KeptRun):
                     with self._writing_events():
                         tracker.log_images({f"sample/{place}": pixels}, step=self.step, **shape)
 
+    def check_report(self) -> None:
+        """Say before the first step why there can be no page of the run, if it is to have one."""
+        if self.training.report and self.accelerator.is_main_process:
+            try:
+                require_replaceable(self.out / NAME)
+            except ValueError as error:
+                self._warn_of_report(error)
+
+    def _warn_of_report(self, error: Exception) -> None:
+        """Say why there is no page, but not again and again."""
+        if (fault := reason(error)) != self.report_fault:
+            self.report_fault = fault
+            self.reporter.warn([f"no report, the training goes on without: {fault}"])
+
     def _write_report(self, predictor: Predictor, dataset: SegmentationDataset) -> None:
-        """Write the page of the run, at the end with pictures; what goes wrong there does not end a run."""
+        """Write the page of the run, at the end with the worst images; what goes wrong there does not end a run."""
         if not self.training.report or not self.accelerator.is_main_process or self.evaluated is None:
             return
-        about = {"machine": machine(self.accelerator.device), "processes": self.accelerator.num_processes}
+        about = {"machine": self.model.metadata.get("machine"), "processes": self.accelerator.num_processes}
         try:
             write_run_report(
                 self.out,
@@ -291,8 +309,13 @@ class Run(KeptRun):
                 about={**about, "precision": self.training.precision},
                 pictures=PICTURES_AT_END if self.finished() else 0,
             )
-        except ValueError as error:
-            self.reporter.warn([f"no report: {reason(error)}"])
+        except Exception as error:  # a page is not worth a run, whatever goes wrong in a library that draws
+            self._warn_of_report(error)
+            return
+        first = self.pace.mean("report") is None
+        self.pace.done("report")
+        if first:
+            self.reporter.note(f"report: {self.out / NAME} (written in {self.pace.mean('report') or 0:.1f} s)")
 
     def _track(self, group: str, row: Mapping[str, float]) -> None:
         """Add points to the curves of the trackers."""

@@ -237,6 +237,7 @@ def start(run: Run, *, resume: bool, resume_changed: bool = False) -> None:
         run.resume(changed=resume_changed)
     else:
         run.begin()
+    run.check_report()
     accelerator = run.accelerator
     try:
         accelerator.log_with = make_trackers(run.training.log_with, run.out, first_step=run.step + 1)

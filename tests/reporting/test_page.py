@@ -268,8 +268,40 @@ def test_what_cannot_be_read_is_refused(tmp_path, semask):
         "not.npz": "no file of counts",
         "empty": "no run",
         "missing": "no such file",
+        "a" * 300: "cannot be opened: File name too long",
+        "log.csv/x": "no such file",
     }.items():
         assert said in semask.refused("report", tmp_path / name)
+
+
+def test_statistics_of_the_data(tmp_path):
+    cells = [(0, 0, 0, 60), (0, 0, 1, 20), (0, 0, 4, 20), (1, 0, 0, 100), (2, 0, 0, 50), (2, 0, 4, 50)]
+    names = ("a", "b", "c")
+    matrix = [{"name": x, "iou": 0.5, "accuracy": 0.5, "pixels": n} for x, n in zip(CLASSES, (230, 70, 0), strict=True)]
+    about = evaluation(classes=matrix)
+    ImageCounts(names, CLASSES, np.array(cells, np.int64), report=about).save(tmp_path / "a.npz")
+    text = report(tmp_path / "a.npz").read_text()
+    found = next(x for x in text.split("<table") if "<caption>Classes in the" in x)
+    assert [re.findall(r'data-v="([^"]*)"', row) for row in found.split("<tr")[2:]] == [
+        ["road", str(230 / 300), "230.0", "3", "1.0", "0.8"],
+        ["pole", str(70 / 300), "70.0", "2", str(2 / 3), str((0.2 + 0.5) / 2)],
+        ["sky", "0.0", "0.0", "0", "0.0"],
+    ]
+
+
+def test_data_that_is_the_same_is_shown_once(tmp_path):
+    for name, other in (("a", {}), ("b", {}), ("c", {"data": {"root": "elsewhere"}})):
+        written(tmp_path / f"{name}.json", evaluation(**other))
+    for names, many in (("ab", 1), ("ac", 2)):
+        text = report(*(tmp_path / f"{x}.json" for x in names), out=tmp_path / "x.html", overwrite=True).read_text()
+        assert text.count("<caption>Classes in the evaluated images") == many
+
+
+def test_the_table_of_evaluations_has_loss_and_learning_rate(tmp_path):
+    text = report(run_folder(tmp_path / "mine", lines=15)).read_text()
+    table = next(x for x in text.split("<table") if "<caption>Evaluations" in x)
+    assert re.findall(r">([^<>]*)</td></tr>", table) == ["0.0001", "6.667e-05", "6.667e-05"]  # of 100, of 150, of 150
+    assert re.findall(r">([^<>]*)</td><td[^>]*>[^<]*</td></tr>", table) == ["0.2", "0.1333", "0.1333"]
 
 
 def test_another_file_is_not_replaced(tmp_path, semask):

@@ -25,6 +25,12 @@ def pictured(trained, scenes, tmp_path_factory):
     return report(file, pictures=1, device="cpu")
 
 
+@pytest.fixture(scope="module")
+def several_pictures(pictured):
+    """The same with more images."""
+    return report(pictured.with_name("a.npz"), pictures=2, device="cpu", out=pictured.with_name("b.html"))
+
+
 @pytest.mark.parametrize(("size", "scheme"), VIEWS)
 @pytest.mark.parametrize("kind", ["several", "pictured"])
 def test_it_fits_and_axe_finds_nothing(browser_page, request, kind, size, scheme):
@@ -57,16 +63,28 @@ def test_a_slider_shows_one_layer_after_the_other(browser_page, pictured):
     slider = stack.locator("input")
     slider.focus()
     seen = []
-    for key in ("Home", "ArrowRight", "End"):
+    for key in ("Home", "ArrowRight", "ArrowLeft", "End"):
         page.keyboard.press(key)
-        while slider.input_value() != str(round(float(slider.input_value()))):  # between two layers
-            page.keyboard.press(key)
         seen.append(stack.locator("output").inner_text())
+        assert slider.get_attribute("aria-valuetext") == seen[-1]
         shown = stack.locator("img:not([aria-hidden=true])")
         assert shown.count() == 1
         assert shown.get_attribute("alt").endswith(seen[-1])
-    assert seen[:2] == ["image", "label"]
-    assert seen[2].startswith("prior")
+    assert seen[:3] == ["image", "label", "image"]
+    assert seen[3].startswith("prior")
+
+
+def test_sliders_move_together_or_alone(browser_page, several_pictures):
+    page = browser_page(several_pictures)
+    sliders, together = page.locator(".stack:not(.wide) input"), page.get_by_label("Move all sliders together")
+    assert sliders.count() > 1
+    sliders.first.focus()
+    page.keyboard.press("ArrowRight")
+    assert {x.input_value() for x in sliders.all()} == {"1"}
+    together.uncheck()
+    sliders.first.focus()
+    page.keyboard.press("ArrowRight")
+    assert [x.input_value() for x in sliders.all()][:2] == ["2", "1"]
 
 
 def test_without_script_everything_is_there(browser_page, pictured):
@@ -78,12 +96,24 @@ def test_without_script_everything_is_there(browser_page, pictured):
 
 
 def test_print_shows_all_layers_and_no_controls(browser_page, pictured):
-    page = browser_page(pictured)
+    page = browser_page(pictured, "desktop", "dark")
     page.emulate_media(media="print")
     assert page.locator(".slider").first.is_hidden()
     for layer in page.locator(".stack").first.locator(".layer").all():
         assert layer.evaluate("x => getComputedStyle(x).opacity") == "1"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.locator("nav").is_hidden()
+    closed = page.locator("details:not([open])").count()
+    assert closed
     assert page.pdf().startswith(b"%PDF")
+    assert page.locator("details:not([open])").count() == closed
+
+
+def test_print_opens_what_is_folded(browser_page, pictured):
+    page = browser_page(pictured)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("details").count()
+    assert page.locator("details:not([open])").count() == 0
 
 
 def test_hostile_texts_run_nothing(browser_page, tmp_path):

@@ -1,6 +1,5 @@
-"""Pictures of a page, and the page that a training writes."""
+"""Pictures of a page."""
 
-import json
 import re
 
 import pytest
@@ -58,21 +57,3 @@ def test_damaged_samples_are_left_out(tmp_path):
     (folder / "other").mkdir()
     assert samples_over_time(tmp_path).count("<img") == 1
     assert samples_over_time(tmp_path / "nowhere") == ""
-
-
-def test_training_writes_it(recipe, tmp_path, semask):
-    semask(*recipe(tmp_path / "run", steps=4, evaluate_every=2, report="true", samples=1))
-    page = tmp_path / "run/report.html"
-    assert "step 4 of 4" in page.read_text()
-    assert "Worst images" in page.read_text()
-    assert "CPU" in page.read_text()
-    assert {"step 2", "step 4", "prediction"} <= set(layers(page))
-    assert json.loads((tmp_path / "run/last.json").read_text())["recipe"]["training"]["report"] is True
-
-
-def test_a_file_of_somebody_else_stays(recipe, tmp_path, semask):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run/report.html").write_text("mine")
-    said = semask(*recipe(tmp_path / "run", steps=1, report="true")).err
-    assert "no report" in said
-    assert (tmp_path / "run/report.html").read_text() == "mine"
