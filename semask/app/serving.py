@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import hmac
-import ipaddress
 import os
 import signal
 import socket
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from semask.app.models import AppModel
 from semask.app.segmenting import Limits
 from semask.files.atomic import temporary_folder
+from semask.files.hosts import is_loopback
 from semask.files.reading import read_text
 from semask.files.text import one_line, reason
 
@@ -89,23 +89,11 @@ class Serving:
             raise ValueError(f"the password has {len(self.password)} characters: give at least {SHORTEST}")
         if not self.user.strip():
             raise ValueError("user is empty: give a name to log in with")
-        if self.password is None and not is_local(self.host):
+        if self.password is None and not is_loopback(self.host):
             raise ValueError(
                 f"host {one_line(self.host, longest=80)} lets other machines in, which needs a password: give "
                 f"--password_file FILE, or set {PASSWORD}"
             )
-
-
-def is_local(host: str) -> bool:
-    """Whether only this machine reaches an address.
-
-    >>> is_local("127.0.0.1"), is_local("localhost"), is_local("0.0.0.0"), is_local("example.org")
-    (True, True, False, False)
-    """
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def find_password(file: str | None) -> str | None:
@@ -201,7 +189,7 @@ def _server(models: Sequence[AppModel], serving: Serving, intro: str, folder: Pa
         theme=theme(),
         css=style(),
     )
-    rules = Rules(folder / "files", serving.megabytes * 2**20, LOCAL if is_local(serving.host) else None)
+    rules = Rules(folder / "files", serving.megabytes * 2**20, LOCAL if is_loopback(serving.host) else None)
     gate = Gate(application, rules)
     config = uvicorn.Config(
         gate,

@@ -114,7 +114,7 @@ class SameConv(nn.Conv2d):
     def has_slow_gradient(self, x: Tensor) -> bool:
         """Whether x is of those whose gradient oneDNN computes many times slower in bfloat16 than in float32.
 
-        They are the filters of each channel that skip pixels or are wider than 3 (benchmarks/depthwise.py).
+        They are the filters of each channel that skip pixels or are wider than 3 (docs/benchmarks.md).
         """
         return (
             self.groups > 1

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semask.files.reporter import Reporter
-from semask.prediction.blending import check_grid
 from semask.prediction.predictor import Predictor
-from semask.prediction.tiles import Parts, segment
+from semask.prediction.tiles import Parts, require_tiles, segment
 
 
 class PixelRows:
@@ -59,9 +58,7 @@ def label_in_tiles(
     Raises:
         ValueError: If a setting is wrong, the folder can't be written, or the model gives NaN or infinite scores.
     """
-    check_grid(tile, overlap)
-    if predictor.inference.scale is not None:
-        raise ValueError(f"inference scale is {predictor.inference.scale}: tiles have the image's own size; give none")
+    require_tiles(predictor, tile, overlap)
     image = PixelRows(pixels)
     with Parts(scratch, {}) as parts:
         segment(

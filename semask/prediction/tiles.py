@@ -226,9 +226,7 @@ def predict_tiles(
         Unreadable: If the image can't be read; nothing is left then.
         ValueError: If a setting is wrong, rasterio is missing, or the output can't be written.
     """
-    check_grid(tile, overlap)
-    if predictor.inference.scale is not None:
-        raise ValueError(f"inference scale is {predictor.inference.scale}: tiles have the image's own size; give none")
+    require_tiles(predictor, tile, overlap)
     path, out, reporter = Path(path), Path(out), reporter or Reporter()
     reading = predictor.reading
     with gdal(), contextlib.closing(Raster(path, channels=reading.channels, reading=reading, nodata=nodata)) as image:
@@ -273,6 +271,17 @@ def predict_tiles(
                 raise
             parts.remove()
         return Tiled(target, areas, skipped, image.reach)
+
+
+def require_tiles(predictor: Predictor, tile: int, overlap: int) -> None:
+    """Refuse tiles that can't be laid, or a predictor that resizes images.
+
+    Raises:
+        ValueError: The first that is wrong.
+    """
+    check_grid(tile, overlap)
+    if predictor.inference.scale is not None:
+        raise ValueError(f"inference scale is {predictor.inference.scale}: tiles have the image's own size; give none")
 
 
 def segment(

@@ -1,12 +1,12 @@
 """Who may ask: tokens, the host that a request names, and web pages of other origins."""
 
 import hmac
-import ipaddress
 import os
 import re
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
+from semask.files.hosts import is_loopback
 from semask.files.reading import read_text, require_file
 from semask.files.schema import quoted
 from semask.serving.refusal import Refusal
@@ -19,20 +19,6 @@ SHORTEST = 16
 MOST_TOKENS = 32
 TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,512}")
 """Tokens that a header can carry."""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address can only be reached from this machine.
-
-    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("::1"), is_loopback("0.0.0.0")
-    (True, True, True, False)
-    """
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def read_tokens(settings: Serving, environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:

@@ -12,8 +12,9 @@ pytest.importorskip("gradio", reason="needs the extra: pip install 'semask[app]'
 
 from semask.app.gate import Rules, refused
 from semask.app.page import SESSIONS
-from semask.app.serving import LEAVING, Serving, find_password, is_local, listen
+from semask.app.serving import LEAVING, Serving, find_password, listen
 from semask.checkpoints.places import PHOTOS
+from semask.files.hosts import is_loopback
 
 
 @pytest.fixture(scope="module")
@@ -210,8 +211,8 @@ def test_settings_that_are_refused(values, said):
 
 
 def test_addresses_of_this_machine():
-    assert all(map(is_local, ("127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost")))
-    assert not any(map(is_local, ("0.0.0.0", "::", "", "10.0.0.1", "localhost.example.org")))
+    assert all(map(is_loopback, ("127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost")))
+    assert not any(map(is_loopback, ("0.0.0.0", "::", "", "10.0.0.1", "localhost.example.org")))
 
 
 def test_a_port_that_is_taken_is_one_line():
