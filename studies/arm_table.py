@@ -38,8 +38,7 @@ def main() -> None:
     """Read what is there, and print."""
     options = parse()
     found = study(options.study)
-    folder = results_folder(options.study, options.results)
-    files = {name: some for name in found.arms if (some := results_of(name, folder))}
+    files = finished_arms(options.study, options.results)
     times = step_times(found, list(files), options) if options.data is not None else {}
     bases = base_files(found, files, options.results)
     lines = [*scores(found, files, bases, options.groups, times), "", *priors(found, files), "", *exits(found, files)]
@@ -47,6 +46,12 @@ def main() -> None:
     print(text)
     if options.out is not None:
         options.out.write_text(text, encoding="utf-8")
+
+
+def finished_arms(name: str, results: Path | None) -> dict[str, list[Path]]:
+    """Files of the seeds of each arm that has any."""
+    folder = results_folder(name, results)
+    return {arm: some for arm in study(name).arms if (some := results_of(arm, folder))}
 
 
 def results_folder(name: str, results: Path | None) -> Path:

@@ -19,7 +19,7 @@ STUDIES = Path(__file__).parent.parent / "studies"
 @pytest.fixture(scope="module")
 def scripts():
     """The files of the studies, as a script has them."""
-    names = ("arm", "arm_table", "train_arms")
+    names = ("arm", "arm_figure", "arm_table", "train_arms")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(STUDIES))
         import arm
@@ -114,6 +114,19 @@ def small(scripts, arm):
     return scripts.arm.Arm(arm.title, {**arm.settings, **SMALL}, base=arm.base)
 
 
+def draw(scripts, monkeypatch, results):
+    """Draw a study with one arm against another."""
+    pytest.importorskip("matplotlib", reason="needs the extra: pip install 'semask[report]'")
+    import arm_figure
+
+    monkeypatch.setattr(arm_figure, "study", scripts.table.study)
+    picture = results / "figure.png"
+    words = ["arm_figure.py", "semask", f"--results={results}", "--groups=(.*)", "--priors=semask-nano"]
+    monkeypatch.setattr(sys, "argv", [*words, f"--out={picture}"])
+    arm_figure.main()
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
 def test_runs_are_resumed_and_compared(scripts, study, scenes, tmp_path, monkeypatch):
     for name in ("plain-nano", "semask-nano"):
         monkeypatch.setitem(study.arms, name, small(scripts, study.arms[name]))
@@ -138,6 +151,7 @@ def test_runs_are_resumed_and_compared(scripts, study, scenes, tmp_path, monkeyp
     cost = [float(row[2]) for row in exits if "SeMask" in row[0]]
     assert len(cost) == 5
     assert cost == sorted(cost)  # a later exit costs more
+    draw(scripts, monkeypatch, tmp_path)
     scripts.run.run(study, "semask-nano", 0, given)  # all steps are done: only evaluated again
     assert (read_counts(given.results / "semask-nano-0.npz").confusion == counts.confusion).all()
 
