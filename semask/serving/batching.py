@@ -17,6 +17,8 @@ from semask.serving.refusal import Refusal, late
 
 SMOOTHING = 0.2
 """Weight of the newest batch in the measured rate."""
+MARGIN = 1.25
+"""How much longer than by the measured rate it may take: rates vary, and an answer has to be encoded in time, too."""
 
 
 @dataclass
@@ -68,6 +70,7 @@ class Batcher:
         self.waiting: deque[Job] = deque()
         self.running: Sequence[Job] = ()
         self.seconds_per_work: float | None = None
+        self.usual_work = 0.0
         self.come = asyncio.Event()
         self.closing = False
         self.coming = 0
@@ -75,31 +78,45 @@ class Batcher:
 
     @property
     def expected(self) -> float:
-        """Seconds until what is here is done, by the measured rate; 0 before anything was measured."""
-        work = sum(job.work for job in (*self.waiting, *self.running))
-        return work * (self.seconds_per_work or 0.0)
+        """Seconds until what is here or on the way is done, by the measured rate; 0 before anything was measured."""
+        return self._seconds(self._queued() + self.coming * self.usual_work)
 
     @property
     def retry_after(self) -> int:
         """Seconds after which there should be room again."""
         return min(max(round(self.expected + 0.5), 1), 600)
 
-    def require_room(self, end: float, work: int = 0) -> None:
-        """Refuse a job that would not be done in time, or for which there is no room.
+    def require_room(self, end: float) -> None:
+        """Refuse a job that would not be done in time, or for which there is no room, before it is decoded.
 
         Raises:
             Refusal: 429, with the seconds after which to try again.
         """
-        full = len(self.waiting) >= self.room
-        behind = self.waiting and time.monotonic() + self.expected + work * (self.seconds_per_work or 0.0) > end
+        ahead = self._queued() + self.coming * self.usual_work
+        self._require(len(self.waiting) + self.coming, ahead, self.usual_work, end)
+
+    def _require(self, places: int, ahead: float, work: float, end: float) -> None:
+        full = places >= self.room
+        behind = places and time.monotonic() + MARGIN * self._seconds(ahead + work) > end
         if full or behind:
             after = self.retry_after
             why = "too many requests are waiting" if full else "the requests that wait take longer than this one has"
             raise Refusal(429, f"{why}: try again in {after} s", headers={"Retry-After": str(after)})
 
+    def _queued(self) -> int:
+        return sum(job.work for job in (*self.waiting, *self.running))
+
+    def _seconds(self, work: float) -> float:
+        return work * (self.seconds_per_work or 0.0)
+
     @contextlib.contextmanager
-    def on_the_way(self) -> Iterator[None]:
-        """Let jobs that wait know of one that will be submitted soon."""
+    def on_the_way(self, end: float) -> Iterator[None]:
+        """Count a job that will be submitted soon: those that wait know of it, and there is room for fewer others.
+
+        Raises:
+            Refusal: As `require_room`.
+        """
+        self.require_room(end)
         self.coming += 1
         try:
             yield
@@ -113,7 +130,7 @@ class Batcher:
         Raises:
             Refusal: 429 if there is no room, 504 if its time is over; or what the model says.
         """
-        self.require_room(job.end, job.work)
+        self._require(len(self.waiting), self._queued(), job.work, job.end)
         self.waiting.append(job)
         self.come.set()
         try:
@@ -153,7 +170,7 @@ class Batcher:
                 await self.run(jobs)
             finally:
                 self.running = ()
-            self._measure(time.monotonic() - begin, sum(job.work for job in jobs))
+            self._measure(time.monotonic() - begin, [job.work for job in jobs])
 
     async def _gather(self) -> None:
         """Wait until a batch is full, nothing is on the way, or its oldest has waited long enough."""
@@ -188,7 +205,12 @@ class Batcher:
                 job.answer.set_exception(late(job.seconds))
         self.waiting = deque(job for job in self.waiting if not job.answer.done())
 
-    def _measure(self, seconds: float, work: int) -> None:
-        now = seconds / max(work, 1)
-        before = self.seconds_per_work
-        self.seconds_per_work = now if before is None else before + SMOOTHING * (now - before)
+    def _measure(self, seconds: float, works: Sequence[int]) -> None:
+        rate, work = seconds / max(sum(works), 1), sum(works) / len(works)
+        self.seconds_per_work = rate if self.seconds_per_work is None else smoothed(self.seconds_per_work, rate)
+        self.usual_work = smoothed(self.usual_work or work, work)
+
+
+def smoothed(before: float, now: float) -> float:
+    """Move a mean towards the newest value."""
+    return before + SMOOTHING * (now - before)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,7 +33,8 @@ class Pool:
         body = settings.max_megabytes * MEGABYTE
         limits = Limits(settings.max_pixels, settings.decode_megabytes * MEGABYTE, body)
         self.helpers = [Helper(codec_main, (limits,), name=f"codec-{number}") for number in range(settings.decoders)]
-        self.free: asyncio.Queue[Helper] = asyncio.Queue()
+        self.free: list[Helper] = []
+        self.wanted: dict[bool, deque[asyncio.Future[Helper]]] = {True: deque(), False: deque()}
         self.jobs: set[asyncio.Task[Message | None]] = set()
         self.mending: set[asyncio.Task[None]] = set()
 
@@ -47,7 +49,7 @@ class Pool:
         except (Died, TooSlow, Failed) as error:
             raise ValueError(f"{error}: is decode_megabytes too small?") from error
         for helper in self.helpers:
-            self.free.put_nowait(helper)
+            self._give(helper)
 
     async def ask(self, head: dict[str, Any], parts: Sequence[Block], *, end_in: float, most: int) -> Message:
         """Let a process decode or encode.
@@ -75,11 +77,34 @@ class Pool:
 
     async def _once(self, head: dict[str, Any], parts: Sequence[Block], most: int, *, last: bool) -> Message | None:
         """Let a process that is free work; None if it died and this was not the last attempt."""
-        helper = await self.free.get()
+        helper = await self._take(first=head["task"] == "encode")  # what is computed must not wait for what is not
         job = asyncio.create_task(self._use(helper, head, parts, most, last=last))
         self.jobs.add(job)
         job.add_done_callback(self._done)
         return await asyncio.shield(job)  # the process goes on where the client does not wait
+
+    async def _take(self, *, first: bool) -> Helper:
+        """Wait for a process that is free; those who want one first get it before all others."""
+        if self.free:
+            return self.free.pop()
+        wish: asyncio.Future[Helper] = asyncio.get_running_loop().create_future()
+        self.wanted[first].append(wish)
+        try:
+            return await wish
+        except asyncio.CancelledError:
+            if wish.done() and not wish.cancelled():
+                self._give(wish.result())  # it came too late
+            raise
+
+    def _give(self, helper: Helper) -> None:
+        """Hand a process to who has waited longest."""
+        for wishes in (self.wanted[True], self.wanted[False]):
+            while wishes:
+                wish = wishes.popleft()
+                if not wish.done():
+                    wish.set_result(helper)
+                    return
+        self.free.append(helper)
 
     def _done(self, job: "asyncio.Task[Message | None]") -> None:
         self.jobs.discard(job)
@@ -105,7 +130,7 @@ class Pool:
             raise Refusal(413, "this form of the answer takes too much time or memory: ask for png") from error
         finally:
             if kept:
-                self.free.put_nowait(helper)
+                self._give(helper)
             else:
                 self._mend(helper)
 
@@ -124,7 +149,7 @@ class Pool:
                 log("codec process does not start", level=logging.ERROR, reason=str(error))
                 await asyncio.sleep(1.0)
             else:
-                self.free.put_nowait(helper)
+                self._give(helper)
                 return
 
     def close(self) -> None:

@@ -108,7 +108,7 @@ class Predicting:
         reading = version.about["reading"]
         batcher = version.batcher
         assert batcher is not None
-        with batcher.on_the_way():
+        with batcher.on_the_way(end):  # again: others came while the body did
             task: dict[str, Any] = {"task": "decode", "reading": reading}
             decoded = await self._codec(task, [body], asked, end, 4 * self._most_bytes(reading))
         del body

@@ -1,12 +1,16 @@
 """The queue alone, with a model that is a function."""
 
 import asyncio
+import math
 import time
 
 import pytest
 
 from semask.serving.batching import Batcher, Job
 from semask.serving.refusal import Refusal
+
+END = math.inf
+"""For who has time."""
 
 
 class Model:
@@ -65,7 +69,7 @@ def test_the_first_waits_only_for_those_on_the_way():
 
     async def scenario(batcher):
         await asyncio.wait_for(batcher.submit(job(0)), 1.0)  # nobody else is on the way
-        with batcher.on_the_way():
+        with batcher.on_the_way(END):
             first = asyncio.create_task(batcher.submit(job(1)))
             await asyncio.sleep(0.05)
             assert not first.done()
@@ -106,6 +110,27 @@ def test_what_would_be_late_is_refused_by_the_measured_rate():
     run(scenario, Model(0.1), most=1)
 
 
+def test_those_on_the_way_take_room_and_time():
+    async def scenario(batcher):
+        with batcher.on_the_way(END), batcher.on_the_way(END):
+            batcher.require_room(time.monotonic() + 0.05)  # nothing was measured, so nothing is known to be late
+        await batcher.submit(job(0, work=10))
+        end = time.monotonic() + 0.15  # for one of 0.1 s, not for two
+        batcher.require_room(end)
+        with batcher.on_the_way(END):
+            with pytest.raises(Refusal, match="longer than this one has"):
+                batcher.require_room(end)
+            with pytest.raises(Refusal, match="longer than this one has"), batcher.on_the_way(end):
+                pass
+            assert batcher.coming == 1
+            with batcher.on_the_way(END), batcher.on_the_way(END), pytest.raises(Refusal, match="too many"):
+                batcher.require_room(END)
+        assert batcher.coming == 0
+        batcher.require_room(end)
+
+    run(scenario, Model(0.1), room=3)
+
+
 def test_what_is_late_in_the_queue_is_not_computed():
     model = Model(0.2)
 
@@ -127,7 +152,7 @@ def test_what_is_late_in_the_queue_is_not_computed():
 
 def test_closing_waits_for_those_on_the_way():
     async def scenario(batcher):
-        with batcher.on_the_way():
+        with batcher.on_the_way(END):
             closing = asyncio.create_task(batcher.close())
             await asyncio.sleep(0.02)
             assert not closing.done()
