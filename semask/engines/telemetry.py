@@ -16,7 +16,7 @@ SWITCH = "ORT_DISABLE_TELEMETRY"
 def declined() -> Iterator[None]:
     """Import openvino, nncf or onnxruntime in here: nothing is sent, and no identifier is written."""
     os.environ.setdefault(SWITCH, "1")
-    modules: dict[str, Any] = sys.modules  # type: ignore[assignment] # None stands for a package that is not there
+    modules: dict[str, Any] = sys.modules  # None stands for a package that is not there
     known = modules.get(REPORTER)
     modules[REPORTER] = None
     try:
