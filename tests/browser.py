@@ -4,6 +4,7 @@ Playwright and axe come with the `dev` extra; the browser is the system's own (D
 of them is missing the tests are skipped, and the reason says what to install.
 """
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,17 +24,28 @@ VIEWS = [(size, scheme) for size in SIZES for scheme in SCHEMES]
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
-@pytest.fixture(scope="module")
-def chromium() -> "Iterator[Browser]":
-    """Chromium of one test file. Not of the session: while it runs, nothing else can run an event loop."""
+CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+"""Arguments for a camera that shows a test picture; without them there is none."""
+
+
+@contextlib.contextmanager
+def launched(*arguments: str) -> "Iterator[Browser]":
+    """Run Chromium; skips where it, or Playwright, is missing. One at a time: Playwright allows no second."""
     driver = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
     found = next((path for name in NAMES if (path := shutil.which(name))), None)
     if found is None:
         pytest.skip(f"needs Chromium: one of {', '.join(NAMES)} on the path, e.g. apt install chromium")
     with driver.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        browser = running.chromium.launch(executable_path=found, args=["--no-sandbox", *arguments])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> "Iterator[Browser]":
+    """Chromium of one test file. Not of the session: while it runs, nothing else can run an event loop."""
+    with launched() as browser:
+        yield browser
 
 
 class Pages:

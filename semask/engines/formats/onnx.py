@@ -13,6 +13,7 @@ from semask.engines.description import KEY
 from semask.engines.format import Engine, Format, Options, Request
 from semask.engines.processor import WIDE, products_saturate
 from semask.engines.quantize import WIDEST, quantized
+from semask.engines.telemetry import declined
 from semask.extras import require
 from semask.files.atomic import temporary_folder
 from semask.files.text import one_line
@@ -117,7 +118,8 @@ def open_file(path: Path, options: Options) -> Engine:
     """Open an ONNX file with onnxruntime; what could do more than compute is refused first."""
     for package in ("onnx", "onnxruntime"):
         require(package)
-    import onnxruntime
+    with declined():
+        import onnxruntime
 
     onnxruntime.disable_telemetry_events()
     model = check_file(path)

@@ -20,6 +20,7 @@ from semask.engines.format import Engine, Format, Options, Request
 from semask.engines.formats import onnx
 from semask.engines.processor import WIDE, products_saturate
 from semask.engines.quantize import LAST, WIDEST
+from semask.engines.telemetry import declined
 from semask.extras import require
 from semask.files.atomic import temporary_folder
 from semask.files.reading import require_file
@@ -51,7 +52,8 @@ def save(request: Request) -> list[Path]:
         ValueError: If a package is missing.
     """
     require("openvino")
-    import openvino as ov
+    with declined():
+        import openvino as ov
 
     with temporary_folder() as folder:
         files = onnx.write(onnx.make(replace(request, precision="fp32")), folder / "graph.onnx")
@@ -72,7 +74,8 @@ def quantized(model: Any, calibration: "Iterable[Tensor]") -> Any:
     Weights are from -64 to 64, for the reason that `quantize.quantized` gives: OpenVINO's products saturate as well.
     """
     require("nncf")
-    import nncf
+    with declined():
+        import nncf
 
     nncf.set_log_level(logging.ERROR)
     images = [image.cpu().numpy() for image in calibration]
@@ -100,7 +103,8 @@ def products(model: Any) -> list[str]:
 def open_file(path: Path, options: Options) -> Engine:
     """Open an OpenVINO model; 16 bits are a wish, which a machine without them meets in float32."""
     require("openvino")
-    import openvino as ov
+    with declined():
+        import openvino as ov
 
     check_file(path)
     core = ov.Core()
