@@ -185,7 +185,7 @@ class Fetcher:
         if answer.status != 200:
             raise Refusal(502, f"Label Studio answered {answer.status}, not with the image{why(answer.status)}")
         if not answer.body:
-            raise Refusal(422, "Label Studio sent an empty image")
+            raise Refusal(502, "Label Studio sent an empty image")
         return answer.body
 
     async def _get(self, target: str, share: Share) -> Answer:

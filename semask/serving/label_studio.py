@@ -217,9 +217,9 @@ def add_label_studio(app: FastAPI, service: Service, fetcher: Fetcher) -> None:
         """Predictions for tasks, one for each."""
         return Response(await backend.predict(request, name), media_type="application/json")
 
-    @app.post(f"{PREFIX}/webhook", responses=errors(401, 404, 422), **closed)
+    @app.post(f"{PREFIX}/webhook", responses=errors(404, 422), **common)
     async def webhook(name: str) -> BackendWebhook:
-        """Nothing: the server does not train."""
+        """Nothing: the server does not train. Label Studio sends no token here."""
         service.model(name)
         return BackendWebhook(status="ignored")
 

@@ -55,17 +55,23 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
             self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        self.wfile.write(body)
+        with contextlib.suppress(OSError):  # who asked may be gone
+            self.end_headers()
+            self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
         pass
 
 
+class Server(ThreadingHTTPServer):
+    request_queue_size = 64
+    daemon_threads = True
+
+
 @contextlib.contextmanager
 def studio() -> Iterator[Studio]:
     """Run one."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("H", (Handler,), {}))
+    server = Server(("127.0.0.1", 0), type("H", (Handler,), {}))
     found = server.RequestHandlerClass.studio = Studio(f"http://127.0.0.1:{server.server_port}")  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
