@@ -1,5 +1,6 @@
 """The ML backend of Label Studio: predictions are exact, and nothing is fetched from elsewhere."""
 
+import io
 import json
 import time
 from collections.abc import Iterator
@@ -8,9 +9,9 @@ from functools import partial
 import httpx
 import numpy as np
 import pytest
-from label_studio import PERSONAL, TOKEN, Handler, Studio, endless, slowly, studio
 from servers import TOKEN as SERVER_TOKEN
 from servers import Running, picture, running
+from studios import PERSONAL, TOKEN, Handler, Studio, endless, origin_of, slowly, studio
 
 from semask.data.annotations import Notes
 from semask.data.classes import Classes
@@ -24,12 +25,6 @@ from semask.settings.serving import Serving
 
 ROOT = "/v1/models/mine/label-studio"
 Backend = tuple[Running, Studio, httpx.Client]
-
-
-def origin_of(found: Studio, token: str = TOKEN) -> Origin:
-    origin = read_origin(Serving(label_studio=found.address), {"SEMASK_LABEL_STUDIO_TOKEN": token})
-    assert origin is not None
-    return origin
 
 
 @pytest.fixture(scope="module")
@@ -86,29 +81,16 @@ def test_predictions_are_those_of_predict(backend, classes):
     addresses = [*list(photos)[:2], found.address + list(photos)[2], "/data/local-files/?d=a b/ä.png"]
     version = client.post(f"{ROOT}/setup", json={"project": "1", "schema": config}).json()["model_version"]
     results = ask(client, addresses, label_config=config, params={"login": None})
-    for result, (address, photo) in zip(results, photos.items(), strict=True):
-        answer = client.post(
-            "/v1/models/mine/predict?format=npy", content=photo, headers={"Content-Type": "image/png"}
-        ).content
-        label = np.frombuffer(answer[-(photo_size(photo)[0] * photo_size(photo)[1]) :], np.uint8).reshape(
-            photo_size(photo)
-        )
-        assert np.array_equal(decoded(result, classes, label.shape), label), address
+    for result, photo in zip(results, photos.values(), strict=True):
+        answer = client.post("/v1/models/mine/predict?format=npy", content=photo, headers={"Content-Type": "image/png"})
+        label = np.load(io.BytesIO(answer.content))
+        assert np.array_equal(decoded(result, classes, label.shape), label)
         assert {x["from_name"] for x in result["result"]} == {"brush"}
         assert {x["to_name"] for x in result["result"]} == {"photo"}
         assert result["model_version"] == version
     assert version.startswith("mine ")
     assert client.get(f"{ROOT}/versions").json() == {"versions": [version]}
     assert server.service.predicting.budget.held == 0
-
-
-def photo_size(photo: bytes) -> tuple[int, int]:
-    from io import BytesIO
-
-    from PIL import Image
-
-    width, height = Image.open(BytesIO(photo)).size
-    return height, width
 
 
 @pytest.mark.parametrize(
@@ -232,12 +214,44 @@ def test_a_hundred_tasks(backend, photo):
     assert server.service.predicting.budget.held == 0
 
 
+def test_what_is_not_done_in_time(small, photo, monkeypatch):
+    """It is said of these tasks; the others are answered, since Label Studio would take no late answer."""
+    monkeypatch.setattr("semask.serving.label_studio.SECONDS", 1.0)
+    with (
+        studio() as found,
+        running({"mine": small}, origin=origin_of(found), max_batch=1, upload_seconds=0.6) as server,
+    ):
+        found.files = {"/data/a.png": photo, "/data/slow.png": slowly}
+        with server.client() as client:
+            begin = time.monotonic()
+            results = ask(client, ["/data/a.png", *["/data/slow.png"] * 20])
+            assert time.monotonic() - begin < 5
+            assert "result" in results[0]
+            assert {x["error"]["code"] for x in results[1:-1]} == {"not_fetched", "deadline_exceeded"}
+            assert "ask for fewer tasks" in results[-1]["error"]["message"]
+            server.service.stopping = True
+            (result,) = ask(client, ["/data/a.png"])
+            assert "being stopped" in result["error"]["message"]
+            assert client.get(f"{ROOT}/health").status_code == 503
+
+
+def test_a_label_studio_that_does_not_wait(backend):
+    server, found, client = backend
+    found.files = {"/data/slow.png": slowly}
+    found.asked.clear()
+    with pytest.raises(httpx.ReadTimeout):
+        client.post(f"{ROOT}/predict", json={"tasks": [{"data": {"image": "/data/slow.png"}}] * 100}, timeout=0.3)
+    time.sleep(1.2)  # longer than a fetch may take
+    assert len(found.asked) <= server.service.settings.max_batch  # the rest is not begun
+    assert server.service.predicting.budget.held == 0
+
+
 def test_a_queue_without_room_is_waited_for(small, photo):
     """More tasks at once than the queue has room for: each is answered all the same."""
-    with studio() as found, running({"mine": small}, origin=origin_of(found), queue=1, max_batch=8) as server:
+    with studio() as found, running({"mine": small}, origin=origin_of(found), queue=1, max_batch=4) as server:
         found.files = {"/data/a.png": photo}
         with server.client() as client:
-            assert all("result" in x for x in ask(client, ["/data/a.png"] * 20))
+            assert all("result" in x for x in ask(client, ["/data/a.png"] * 8))
 
 
 def test_tasks_that_are_none(backend, photo):
@@ -311,7 +325,7 @@ BRUSH = '<BrushLabels name="l" toName="i"><Label value="a"/><View><Label value="
         ("x" * 2**20 + "x", "no text"),
         ("", "no XML"),
         ("<View>", "no XML"),
-        ("<View></Veiw>", "no XML"),
+        ("<View></V>", "no XML"),
         ("<View/>", "no BrushLabels"),
         (f"<View>{BRUSH}</View>", "no BrushLabels for an Image"),
         (f'<View>{BRUSH}<Image name="i" value="image"/></View>', "expected \\$image"),

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from semask.serving.fetching import Origin, read_origin
+from semask.settings.serving import Serving
+
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 PERSONAL = "personal.access.token"
 
@@ -78,6 +81,13 @@ def studio() -> Iterator[Studio]:
     yield found
     server.shutdown()
     server.server_close()
+
+
+def origin_of(found: Studio, token: str = TOKEN) -> Origin:
+    """What a server of ours is told of it."""
+    origin = read_origin(Serving(label_studio=found.address), {"SEMASK_LABEL_STUDIO_TOKEN": token})
+    assert origin is not None
+    return origin
 
 
 def slowly(handler: Handler) -> None:
