@@ -107,7 +107,12 @@ def target_of(address: str, origin: Origin) -> str:
         f"the image is at {quoted(address, longest=100)}: only images below {origin.address}/data/ are fetched",
         code="foreign_address",
     )
-    if len(address) > MOST_ADDRESS or "\\" in address or any(ord(c) < 32 or ord(c) == 127 for c in address):
+    if (
+        len(address) > MOST_ADDRESS
+        or address.startswith("//")
+        or "\\" in address
+        or any(ord(c) < 32 or ord(c) == 127 for c in address)
+    ):
         raise elsewhere
     try:
         url = urlsplit(address)
