@@ -37,6 +37,7 @@ def serve(
     from semask.checkpoints.places import DEFAULT, EMBEDDED
     from semask.extras import require
     from semask.files.schema import from_plain
+    from semask.serving.fetching import read_origin
     from semask.serving.model_process import Source
     from semask.serving.models import named
     from semask.serving.security import check_origins, read_tokens
@@ -46,11 +47,11 @@ def serve(
         require(package)
     settings = Serving(**from_plain(Serving, serving, "serving"))
     check_origins(settings.origins)
-    tokens = read_tokens(settings)
+    tokens, origin = read_tokens(settings), read_origin(settings)
     sources = {
         name: Source(source, inference, device, precision, trust, settings.threads, settings.max_batch)
         for name, source in (named(models) if models else {DEFAULT: str(EMBEDDED[DEFAULT])}).items()
     }
     from semask.serving.server import run
 
-    asyncio.run(run(sources, settings, tokens))
+    asyncio.run(run(sources, settings, tokens, origin))

@@ -6,7 +6,6 @@ from fastapi import Depends, FastAPI, Header, Query, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi.security import HTTPBearer
-from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
@@ -16,9 +15,11 @@ from semask.files.text import one_line
 from semask.serving.asking import TIMEOUT, Asked, form_of, seconds_of
 from semask.serving.envelope import Envelope, error_response
 from semask.serving.formats import FORMS
+from semask.serving.label_studio import add_label_studio
 from semask.serving.metrics import MEDIA
 from semask.serving.page import page_of
-from semask.serving.refusal import CODES, Refusal
+from semask.serving.refusal import Refusal
+from semask.serving.schemas import Health, ModelInfo, ModelList, Readiness, errors
 from semask.serving.service import Service
 
 FormName = Literal["json", "png", "npy", "rle", "polygons", "labelme"]
@@ -26,67 +27,6 @@ IMAGES = ("image/jpeg", "image/png", "image/tiff", "image/webp", "image/bmp", "i
 DESCRIPTION = """Semantic segmentation of images. POST the bytes of an image file to /v1/models/{name}/predict, with its
 Content-Type; the header Accept or ?format= says what comes back. Errors have one form:
 {"error": {"code", "message", "request_id"}}."""
-
-
-class ErrorDetail(BaseModel):
-    """What is wrong."""
-
-    code: str = Field(description="A word for programs")
-    message: str = Field(description="One line: what came, what was expected, what to do")
-    request_id: str = Field(description="The same as in the header X-Request-ID and in the log")
-
-
-class Error(BaseModel):
-    """The body of every answer with an error."""
-
-    error: ErrorDetail
-
-
-class ModelClass(BaseModel):
-    """A class of a model."""
-
-    id: int
-    name: str
-    color: list[int] = Field(description="Red, green, blue")
-
-
-class ModelInfo(BaseModel):
-    """A model."""
-
-    name: str
-    version: str = Field(description="Changes with the file")
-    ready: bool
-    loaded: str = Field(description="When it was loaded, UTC")
-    precision: str
-    channels: int = Field(description="Channels of the images that it takes")
-    classes: list[ModelClass]
-    fault: str | None = Field(description="Why the newest file is not used; null if it is")
-
-
-class ModelList(BaseModel):
-    """All models."""
-
-    models: list[ModelInfo]
-
-
-class Health(BaseModel):
-    """Whether the server lives."""
-
-    status: Literal["ok"]
-
-
-class Readiness(BaseModel):
-    """Whether new requests should be sent here."""
-
-    status: Literal["ready", "not ready"]
-    models: dict[str, bool]
-
-
-def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Describe answers with an error."""
-    return {
-        status: {"model": Error, "description": CODES.get(status, "conflict").replace("_", " ")} for status in statuses
-    }
 
 
 def make_app(service: Service) -> ASGIApp:
@@ -104,6 +44,8 @@ def make_app(service: Service) -> ASGIApp:
     closed: Any = {"dependencies": [*bearer, Depends(guarded)]}
     add_health(app, service, closed)
     add_models(app, service, closed)
+    if service.fetcher is not None:
+        add_label_studio(app, service, service.fetcher)
     add_errors(app)
     page = page_of(app.openapi(), protected=bool(service.guard.tokens))
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -12,6 +13,25 @@ from semask.serving.refusal import Refusal, late
 from semask.settings.serving import Serving
 
 MEGABYTE = 1_000_000
+
+
+class Body(NamedTuple):
+    """A kind of body, and what is said where another one comes."""
+
+    media: tuple[str, ...]
+    """What its Content-Type begins with."""
+    says: str
+    other: str
+    how: str
+
+
+IMAGE = Body(
+    ("image/", "application/octet-stream"),
+    "the bytes of an image file",
+    "no image",
+    "send the bytes of the file with its Content-Type, e.g. image/jpeg, or application/octet-stream",
+)
+JSON = Body(("application/json",), "JSON", "no JSON", "send application/json")
 
 
 class Budget:
@@ -86,8 +106,10 @@ def share_of(budget: Budget) -> Iterator[Share]:
         share.close()
 
 
-async def read_body(request: Request, share: Share, settings: Serving, *, end: float, seconds: float) -> bytes:
-    """Read the image that a request sends.
+async def read_body(
+    request: Request, share: Share, settings: Serving, *, end: float, seconds: float, expected: Body = IMAGE
+) -> bytes:
+    """Read what a request sends.
 
     Args:
         request: The request.
@@ -95,11 +117,12 @@ async def read_body(request: Request, share: Share, settings: Serving, *, end: f
         settings: Limits.
         end: When its time is over, by `time.monotonic`.
         seconds: Seconds that it was given, for the message.
+        expected: What it has to send.
 
     Raises:
         Refusal: 400, 408, 413, 415, 429 or 504.
     """
-    require_media(request)
+    require_media(request, expected)
     most = settings.max_megabytes * MEGABYTE
     large = Refusal(
         413, f"the body has more than {settings.max_megabytes} MB: send a smaller file", code="body_too_large"
@@ -123,20 +146,19 @@ async def read_body(request: Request, share: Share, settings: Serving, *, end: f
     except ClientDisconnect:
         raise Refusal(400, "the client went away") from None
     if not body:
-        raise Refusal(400, "the body is empty: send the bytes of an image file", code="empty_body")
+        raise Refusal(400, f"the body is empty: send {expected.says}", code="empty_body")
     return bytes(body)
 
 
-def require_media(request: Request) -> None:
-    """Refuse bodies that are no plain image file; forms too, so that no web page can send one unasked.
+def require_media(request: Request, expected: Body) -> None:
+    """Refuse bodies of other kinds; forms too, so that no web page can send one unasked.
 
     Raises:
         Refusal: 415.
     """
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if not (media.startswith("image/") or media == "application/octet-stream"):
-        said = "send the bytes of the file with its Content-Type, e.g. image/jpeg, or application/octet-stream"
-        raise Refusal(415, f"the body is no image by its Content-Type: {said}")
+    if not media.startswith(expected.media):
+        raise Refusal(415, f"the body is {expected.other} by its Content-Type: {expected.how}")
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     if coding not in ("", "identity"):
-        raise Refusal(415, "the body has a Content-Encoding: send the file as it is")
+        raise Refusal(415, "the body has a Content-Encoding: send it as it is")

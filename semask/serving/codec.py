@@ -1,10 +1,11 @@
-"""What runs in the processes that see files of anybody: decoding of images, and encoding of answers.
+"""What runs in the processes that see what anybody sends: decoding of images, encoding of answers, tasks of tools.
 
 The process has a limit of memory; the server ends it when it takes too long. It works in a folder of its own and reads
 no file but the one that it wrote there. Torch is not loaded.
 """
 
 import contextlib
+import json
 import os
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from semask.files.atomic import temporary_folder
 from semask.files.text import one_line, out_of_memory, reason
-from semask.serving.formats import FORMS
+from semask.serving.formats import make_of
 from semask.serving.helper import ignore_signals, serve_messages
 from semask.serving.messages import Block, send
 
@@ -53,7 +54,9 @@ def codec_main(connection: Connection, limits: Limits) -> None:
 
         def work(head: dict[str, Any], parts: list[bytes]) -> tuple[dict[str, Any], Sequence[Block]]:
             try:
-                return decode(head, parts, limits) if head["task"] == "decode" else encode(head, parts)
+                if head["task"] == "decode":
+                    return decode(head, parts, limits)
+                return encode(head, parts) if head["task"] == "encode" else read_tasks(head, parts)
             except Wrong as wrong:
                 status, code, message = wrong.args
                 return {"status": status, "code": code, "message": message}, []
@@ -143,7 +146,19 @@ def encode(head: dict[str, Any], parts: list[bytes]) -> tuple[dict[str, Any], Se
         holes = np.unpackbits(np.frombuffer(parts[1], np.uint8), count=label.size).reshape(size).astype(bool)
         label = np.where(holes, np.uint8(IGNORE_INDEX), label)
     classes = Classes.from_dict(head["classes"])
-    return {}, [FORMS[head["format"]].make(label, classes, head["about"])]
+    return {}, [make_of(head["format"])(label, classes, head["about"])]
+
+
+def read_tasks(head: dict[str, Any], parts: list[bytes]) -> tuple[dict[str, Any], Sequence[Block]]:
+    """Read what Label Studio asks for."""
+    from semask.data.classes import Classes
+    from semask.serving.label_studio_tasks import read_request
+
+    try:
+        found = read_request(parts[0], Classes.from_dict(head["classes"]).names)
+    except ValueError as error:
+        raise Wrong(422, "invalid", one_line(error)) from error
+    return {}, [json.dumps(found).encode()]
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from semask.data.classes import Classes
 
     Label = NDArray[np.uint8]
+    Make = Callable[[Label, Classes, dict[str, Any]], bytes]
 
 
 def png(label: "Label", classes: "Classes", about: dict[str, Any]) -> bytes:
@@ -91,6 +92,21 @@ def labelme(label: "Label", classes: "Classes", about: dict[str, Any]) -> bytes:
     return dumped(content(label, classes, ""))
 
 
+def label_studio(label: "Label", classes: "Classes", about: dict[str, Any]) -> bytes:
+    """Make a prediction of Label Studio, as outputs/label_studio.py does.
+
+    `about` has its tags, its name of the model, and whether the labeling config has a label for pixels without a class.
+    """
+    from semask.data.annotations import IGNORED_LABEL
+    from semask.prediction.outputs.label_studio import prediction
+
+    tags = {name: about[name] for name in ("from_name", "to_name", "model_version")}
+    found = prediction(label, classes, **tags)
+    if not about["ignored"]:
+        found["result"] = [x for x in found["result"] if x["value"]["brushlabels"] != [IGNORED_LABEL]]
+    return dumped(found)
+
+
 def dumped(value: dict[str, Any]) -> bytes:
     """Write JSON in ASCII."""
     return json.dumps(value).encode()
@@ -108,7 +124,7 @@ class Form:
     """
 
     media: str
-    make: "Callable[[Label, Classes, dict[str, Any]], bytes]"
+    make: "Make"
     says: str
     packages: tuple[str, ...] = ()
 
@@ -138,3 +154,10 @@ FORMS = {
     "labelme": Form("application/vnd.labelme+json", labelme, "the file of the labeling tool labelme", ("rasterio",)),
 }  # fmt: skip
 """Name, as `?format=` gives it -> form; the first is for those who take anything."""
+LABEL_STUDIO = "label-studio"
+"""Name of the form that only Label Studio gets."""
+
+
+def make_of(name: str) -> "Make":
+    """What makes a form of answers."""
+    return label_studio if name == LABEL_STUDIO else FORMS[name].make

@@ -124,6 +124,8 @@ class Pool:
             log("codec process ended", level=logging.WARNING, task=head["task"], reason=str(error))
             if isinstance(error, Died) and not last:
                 return None
+            if head["task"] == "tasks":
+                raise Refusal(413, "the body takes too much time or memory to read: ask for fewer tasks") from error
             said = f"takes more than {self.settings.decode_seconds:g} s" if isinstance(error, TooSlow) else "is damaged"
             if head["task"] == "decode":
                 raise Refusal(422, f"the image {said}, or needs too much memory", code="unreadable_image") from error

@@ -17,6 +17,7 @@ CODES = {
     422: "invalid",
     429: "overloaded",
     500: "internal_error",
+    502: "not_fetched",
     503: "unavailable",
     504: "deadline_exceeded",
 }

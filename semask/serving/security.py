@@ -1,5 +1,6 @@
 """Who may ask: tokens, the host that a request names, and web pages of other origins."""
 
+import base64
 import hmac
 import os
 import re
@@ -66,6 +67,14 @@ def check_origins(origins: Sequence[str]) -> None:
             )
 
 
+def password_of(credentials: bytes) -> bytes:
+    """Password in the header of a Basic authorization; empty if there is none."""
+    try:
+        return base64.b64decode(credentials, validate=True).partition(b":")[2]
+    except ValueError:
+        return b""
+
+
 class Guard:
     """Lets requests pass, or says why not.
 
@@ -92,8 +101,12 @@ class Guard:
             if not is_loopback(name):
                 raise Refusal(421, "the server is for this machine: call it by localhost or 127.0.0.1")
 
-    def require_token(self, authorization: str | None) -> None:
+    def require_token(self, authorization: str | None, *, basic: bool = False) -> None:
         """Refuse a request without a token.
+
+        Args:
+            authorization: The header.
+            basic: Whether the token may come as the password of a user of any name, for clients that have no other way.
 
         Raises:
             Refusal: 401.
@@ -102,6 +115,8 @@ class Guard:
             return
         kind, _, token = (authorization or "").partition(" ")
         given = token.strip().encode("latin-1", "replace")
+        if basic and kind.lower() == "basic":
+            kind, given = "bearer", password_of(given)
         # All are compared, each in a time that does not depend on where they differ.
         right = [hmac.compare_digest(given, known) for known in self.tokens]
         if kind.lower() != "bearer" or not any(right):

@@ -16,6 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from semask.files.schema import quoted
 from semask.files.text import reason
 from semask.serving.app import make_app
+from semask.serving.fetching import Origin
 from semask.serving.logs import log, set_up
 from semask.serving.model_process import Source
 from semask.serving.refusal import error_body
@@ -168,6 +169,7 @@ async def run(
     sources: Mapping[str, Source],
     settings: Serving,
     tokens: Sequence[str],
+    origin: Origin | None = None,
     *,
     started: Callable[[Any], None] = lambda server: None,
 ) -> None:
@@ -177,6 +179,7 @@ async def run(
         sources: Models by name.
         settings: Limits.
         tokens: Tokens that requests may carry.
+        origin: The Label Studio that it is an ML backend for.
         started: Gets the address, (host, port), and the server, when it listens.
 
     Raises:
@@ -184,7 +187,7 @@ async def run(
     """
     opened = listen(settings)
     set_up()
-    service = make_service(sources, settings, tokens)
+    service = make_service(sources, settings, tokens, origin)
     with contextlib.closing(opened):
         await service.start()
         try:

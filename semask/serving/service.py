@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from semask.files.schema import quoted
+from semask.serving.fetching import Fetcher, Origin
 from semask.serving.logs import log
 from semask.serving.metrics import Metrics
 from semask.serving.model_process import Source
@@ -28,6 +29,7 @@ class Service:
         predicting: What answers.
         guard: Who may ask.
         metrics: What is counted.
+        fetcher: What fetches images of Label Studio; None if it is no ML backend.
         stopping: Whether the server was told to stop.
     """
 
@@ -37,6 +39,7 @@ class Service:
     predicting: Predicting
     guard: Guard
     metrics: Metrics
+    fetcher: Fetcher | None = None
     stopping: bool = False
 
     def __post_init__(self) -> None:
@@ -100,15 +103,20 @@ class Service:
         return not self.stopping and all(model.version.ready for model in self.models.values())
 
 
-def make_service(sources: Mapping[str, Source], settings: Serving, tokens: Sequence[str]) -> Service:
+def make_service(
+    sources: Mapping[str, Source], settings: Serving, tokens: Sequence[str], origin: Origin | None = None
+) -> Service:
     """Put a server together; nothing is started.
 
     Args:
         sources: Models by name.
         settings: Limits.
         tokens: Tokens that requests may carry.
+        origin: The Label Studio that it is an ML backend for.
     """
     metrics = Metrics()
     pool = Pool(settings, metrics)
     models = {name: Model(name, source, settings, metrics) for name, source in sources.items()}
-    return Service(settings, models, pool, Predicting(settings, pool, metrics), Guard(settings, tokens), metrics)
+    fetcher = None if origin is None else Fetcher(origin, settings)
+    predicting = Predicting(settings, pool, metrics)
+    return Service(settings, models, pool, predicting, Guard(settings, tokens), metrics, fetcher)

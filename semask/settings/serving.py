@@ -19,6 +19,10 @@ class Serving:
         token_file: File with the token that requests have to carry, or several, a line each; null for the one in the
             environment variable SEMASK_TOKEN, if there is one.
         origins: Web pages that may use the server from a browser (CORS), e.g. https://example.org; none by default.
+        label_studio: Address of the Label Studio that the server is an ML backend for, e.g. http://127.0.0.1:8080.
+            Images of its tasks are fetched from there and from nowhere else; null: it is no ML backend.
+        label_studio_token_file: File with the token of a user of Label Studio, with which images are fetched; null for
+            the one in the environment variable SEMASK_LABEL_STUDIO_TOKEN.
         max_batch: Images of one size that go through the model together, at most.
         batch_wait: Seconds that an image waits for others that are being decoded, while the model has nothing to do.
         queue: Images that wait for a model, at most; more are refused with 429.
@@ -50,6 +54,8 @@ class Serving:
     port: Annotated[int, Range(0, 65_535)] = 8000
     token_file: str | None = None
     origins: Annotated[tuple[str, ...], Length(0, 64)] = ()
+    label_studio: str | None = None
+    label_studio_token_file: str | None = None
     max_batch: Annotated[int, Range(1, 256)] = 8
     batch_wait: Annotated[float, Range(0, 10)] = 0.01
     queue: Annotated[int, Range(1, 65_536)] = 64

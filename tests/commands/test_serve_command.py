@@ -9,7 +9,7 @@ def test_a_folder_called_as_the_model_in_the_package(semask, tmp_path, monkeypat
     pytest.importorskip("fastapi")
     asked = []
 
-    async def run(sources, settings, tokens):
+    async def run(sources, settings, tokens, origin):
         asked.append({name: source.source for name, source in sources.items()})
 
     monkeypatch.setattr("semask.serving.server.run", run)

@@ -139,6 +139,7 @@ READERS: dict[str, str] = {
     "reporting/report.py:require_replaceable": "reporting/test_page.py",
     "serving/client.py:body_of": "ours: a file that the caller sends",
     "serving/codec.py:used": "ours: the system's own files",
+    "serving/fetching.py:read_origin": "serving/test_label_studio_backend.py",
     "serving/security.py:read_tokens": "serving/test_security.py",
     "settings/recipe.py:read_recipe": "hostile/test_hostile_recipes.py, fuzz.py",
     "synthetic/dataset.py:_is_complete": "ours: the data set that the demo wrote",

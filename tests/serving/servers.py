@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 from PIL import Image
 
+from semask.serving.fetching import Origin
 from semask.serving.model_process import Source
 from semask.serving.server import run
 from semask.settings.serving import Serving
@@ -38,7 +39,9 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(models: dict[str, Path], *, tokens: tuple[str, ...] = (), **settings: Any) -> Iterator[Running]:
+def running(
+    models: dict[str, Path], *, tokens: tuple[str, ...] = (), origin: Origin | None = None, **settings: Any
+) -> Iterator[Running]:
     """Run a server in a thread."""
     ready, found = threading.Event(), {}
     values = Serving(**{"port": 0, "drain_seconds": 0.0, "decoders": 1, "threads": 1, "watch_seconds": 0.0, **settings})
@@ -54,7 +57,7 @@ def running(models: dict[str, Path], *, tokens: tuple[str, ...] = (), **settings
 
     def serve() -> None:
         try:
-            asyncio.run(run(sources, values, tokens, started=started))
+            asyncio.run(run(sources, values, tokens, origin, started=started))
         except BaseException as error:
             found["error"] = error
         finally:

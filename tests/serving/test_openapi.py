@@ -12,15 +12,16 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-from servers import picture
+from servers import picture, running
+from studios import origin_of, studio
 
 CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
 EXPECTED = (503, 504)
 """Answers above 500 that a request may ask for: by a timeout of next to nothing."""
 
 
-def attack(served, examples: int) -> int:
-    """Make requests for each address; gives their number."""
+def attack(served, examples: int, only: str = "", predict: str = "/v1/models/{name}/predict") -> int:
+    """Make requests for each address, or those with `only` in it; gives their number."""
     modes = [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE]
     statuses = defaultdict(set)
     schema = schemathesis.openapi.from_url(f"{served.address}/openapi.json")
@@ -28,6 +29,8 @@ def attack(served, examples: int) -> int:
     count = 0
     for found in schema.get_all_operations():
         operation = found.ok()
+        if only not in operation.path:
+            continue
         for mode in modes:
 
             @settings(
@@ -58,7 +61,7 @@ def attack(served, examples: int) -> int:
                 ask()
             except Unsatisfiable:  # some have nothing that could be wrong
                 assert mode is schemathesis.GenerationMode.NEGATIVE
-    assert {200, 422} <= statuses["/v1/models/{name}/predict"], statuses
+    assert {200, 422} <= statuses[predict], statuses
     return count
 
 
@@ -85,6 +88,23 @@ def images():
 
 def test_described_requests(served):
     assert attack(served, 20) > 60
+
+
+@pytest.fixture(scope="module")
+def backend(small):
+    with studio() as found, running({"mine": small}, origin=origin_of(found)) as server:
+        yield server
+        assert found.asked == []  # no address that anybody makes up is one of its images
+
+
+def test_described_requests_of_label_studio(backend):
+    assert attack(backend, 20, "label-studio", "/v1/models/{name}/label-studio/predict") > 60
+
+
+@pytest.mark.slow
+def test_thousands_of_requests_of_label_studio(backend):
+    assert attack(backend, 1000, "label-studio", "/v1/models/{name}/label-studio/predict") > 3000
+    assert backend.service.predicting.budget.held == 0
 
 
 @pytest.mark.slow
