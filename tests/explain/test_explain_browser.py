@@ -233,5 +233,5 @@ def test_a_very_long_image_can_be_seen_and_clicked(browser_page, tmp_path, shape
     assert box["width"] > 40
     assert box["height"] < 4 * 900
     assert ("drawn shorter than it is" in page.locator("body").inner_text()) == long
-    click(page, 0.9, 0.9)
+    page.locator("#picture").click(position={"x": 0.9 * box["width"], "y": 0.9 * box["height"]})
     assert np.allclose(page.evaluate("pixel()"), [0.9 * x for x in shape[:2]], atol=2)
