@@ -47,7 +47,6 @@ def explain(
     from semask.prediction.files import output_names
     from semask.prediction.opening import open_predictor
     from semask.prediction.predictor import Predictor
-    from semask.prediction.requested import require_folder
 
     if photo is None and Path(weights).suffix.lower() not in IMAGE_SUFFIXES:
         named = one_line(weights)
@@ -57,7 +56,6 @@ def explain(
         raise ValueError(f"{one_line(image)}: a folder: give one of its images, semask explain MODEL photo.jpg")
     if not image.is_file():
         raise ValueError(f"{one_line(image)}: no such image: semask explain MODEL photo.jpg")
-    require_folder(out, example="explained")
     if is_exported(source):
         raise ValueError(
             f"{one_line(source)}: an exported file gives no priors: give the checkpoint that it was made of"

@@ -75,8 +75,8 @@ def check_outputs(outputs: Outputs, out: str | Path | None, inference: Given) ->
         require("shapely")
     if outputs.nodata is not None:
         require("rasterio")
-    if out is not None:
-        require_folder(out, example="predictions")
+    if out is not None and (str(out) == "" or (Path(out).exists() and not Path(out).is_dir())):
+        raise ValueError(f"out is {str(out)!r}, which is no folder: give one to write to, e.g. --out predictions")
     if tile is None:
         return
     if isinstance(inference, Mapping):
@@ -93,16 +93,6 @@ def check_outputs(outputs: Outputs, out: str | Path | None, inference: Given) ->
 
     check_grid(tile, outputs.overlap)
     import_rasterio()
-
-
-def require_folder(out: str | Path, *, example: str) -> None:
-    """Refuse to write to what is no folder, before a model is opened; one that is missing is made later.
-
-    Raises:
-        ValueError: If `out` is empty or a file.
-    """
-    if str(out) == "" or (Path(out).exists() and not Path(out).is_dir()):
-        raise ValueError(f"out is {str(out)!r}, which is no folder: give one to write to, e.g. --out {example}")
 
 
 def check_films(outputs: Outputs, out: str | Path | None, films: Sequence[Path]) -> None:
