@@ -52,6 +52,8 @@ def explain(
         named = one_line(weights)
         raise ValueError(f"{named}: a model, but which photo? semask explain {named} photo.jpg")
     source, image = (str(EMBEDDED[DEFAULT]), Path(weights)) if photo is None else (weights, Path(photo))
+    if image.is_dir():
+        raise ValueError(f"{one_line(image)}: a folder: give one of its images, semask explain MODEL photo.jpg")
     if not image.is_file():
         raise ValueError(f"{one_line(image)}: no such image: semask explain MODEL photo.jpg")
     if is_exported(source):

@@ -195,6 +195,7 @@ def named_model(weights: str | None, images: list[str]) -> tuple[str | None, lis
 
 def print_summary(results: "list[Result]", out: str, reporter: ConsoleReporter) -> None:
     """Say what was written, what is to be known of it, and what failed."""
+    from semask.data.film_files import films_of
     from semask.data.images import dark_line
     from semask.prediction.pictures import MOST_JPEG
 
@@ -225,7 +226,8 @@ def print_summary(results: "list[Result]", out: str, reporter: ConsoleReporter) 
         print_films(results, reporter)
     reporter.console.print(f"{len(results) - len(failures)} {what} in {shown(out)}", soft_wrap=True)
     if failures:
-        reporter.console.print(f"{len(failures)} of {len(results)} images could not be segmented:", style="bold red")
+        of = "films" if len(films_of([result.image for result in results])) == len(results) else "images"
+        reporter.console.print(f"{len(failures)} of {len(results)} {of} could not be segmented:", style="bold red")
         for failure in failures:
             reporter.console.print(f"  {shown(failure)}", soft_wrap=True)
 

@@ -25,6 +25,8 @@ SIDE = 800
 """Longest side of a picture of the page, in pixels."""
 GRID = 160
 """Rows or columns, at most, of the locations that can be chosen."""
+NARROWEST, WIDEST = 1 / 8, 16
+"""Width by height of the page's picture: longer images are squeezed, as a line could be neither seen nor clicked."""
 KINDS = {
     "classes": "Classes",
     "confidence": "Confidence",
@@ -55,7 +57,7 @@ def page(explanation: "Explanation", *, title: str) -> str:
         script=script,
         height=height,
         width=width,
-        ratio=f"{width / height:.4f}",
+        ratio=f"{min(max(width / height, NARROWEST), WIDEST):.4f}",
         photo="data:," if prediction.image is None else data_url(smaller(to_picture(prediction.image), SIDE)),
         prediction=data_url(smaller(index_mask(prediction.label, prediction.classes), SIDE)),
         last=len(steps) - 1,
@@ -272,6 +274,9 @@ def notes(explanation: "Explanation", kept: Sequence[Compact | None]) -> list[st
     """What the words of the page mean."""
     height, width = explanation.seen
     seen = f"The model saw the photo at {height} x {width} pixels, once and in one piece."
+    rows, columns = explanation.size
+    if not NARROWEST <= columns / rows <= WIDEST:
+        seen += " It is too long for a page: along its longer side it is drawn shorter than it is."
     if not explanation.stages:
         return [seen]
     normed = any(stage.residual == "normed" for stage in explanation.stages)

@@ -1,6 +1,7 @@
 """Writing files whole or not at all, and removing what killed processes left half-written."""
 
 import contextlib
+import errno
 import functools
 import itertools
 import os
@@ -44,14 +45,19 @@ def written_whole(path: Path, *, keep: Path | None = None) -> Iterator[Path]:
         os.chmod(temporary, 0o666 & ~umask)  # safetensors makes files that only their owner can read
         _replace(temporary, path, keep)
     except (OSError, SafetensorError) as error:
-        raise ValueError(
-            f"{one_line(path)}: could not be written ({reason(error)}): free some space or choose another folder; "
-            "what was there before is untouched"
-        ) from error
+        raise ValueError(f"{not_written(path, error)}; what was there before is untouched") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         _written.discard(temporary.name)
+
+
+def not_written(path: Path, error: Exception) -> str:
+    """Say that a file could not be written, and what to do: more space helps only where there is too little."""
+    said = error.strerror if isinstance(error, OSError) else None  # without the name of the temporary file
+    full = said is None or (isinstance(error, OSError) and error.errno in _FULL)
+    hint = "free some space or choose another folder" if full else "choose another folder"
+    return f"{one_line(path)}: could not be written ({said or reason(error)}): {hint}"
 
 
 def _replace(temporary: Path, path: Path, keep: Path | None) -> None:
@@ -98,9 +104,7 @@ def append_whole(path: Path, text: str) -> None:
                 file.truncate(size)
                 raise
     except OSError as error:
-        raise ValueError(
-            f"{one_line(path)}: could not be written ({reason(error)}): free some space or choose another folder"
-        ) from error
+        raise ValueError(not_written(path, error)) from error
 
 
 def sync(path: Path) -> None:
@@ -134,6 +138,9 @@ def temporary_folder(beside: Path | None = None) -> Iterator[Path]:
             yield Path(folder)
         finally:
             _written.discard(Path(folder).name)
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 _MOST_OF_NAME = 40

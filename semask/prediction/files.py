@@ -68,9 +68,12 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
 
 
 def films_in(folder: Path) -> list[Path]:
-    """Films in a folder and all below it: by their names and their first bytes, since .ts is of programs too."""
+    """Films in a folder and all below it: by their names, and .ts and .mts, which programs have too, by their bytes.
+
+    A damaged film is among them, so that it is said that it failed, as it is of an image.
+    """
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in FILM_SUFFIXES and p.is_file())
-    return [file for file in files if film_format(file) is not None]
+    return [file for file in files if file.suffix.lower() not in (".ts", ".mts") or film_format(file) is not None]
 
 
 def left_out(sources: Sequence[str | Path], files: Sequence[Path]) -> list[Path]:

@@ -79,3 +79,12 @@ def test_mistakes_are_one_line(semask, trained, picture, tmp_path):
     assert "text.jpg" in semask.refused("explain", trained, tmp_path / "text.jpg")
     (tmp_path / "taken").write_text("")
     assert "could not be written" in semask.refused("explain", trained, picture, "--out", tmp_path / "taken")
+
+
+def test_a_folder_for_a_photo_and_a_file_for_a_folder(semask, trained, picture, tmp_path):
+    assert f"{tmp_path}: a folder: give one of its images" in semask.refused("explain", trained, tmp_path)
+    (tmp_path / "file").write_text("mine")
+    message = semask.refused("explain", trained, picture, "--out", tmp_path / "file")
+    assert message.endswith("choose another folder; what was there before is untouched")
+    assert "free some" not in message
+    assert (tmp_path / "file").read_text() == "mine"

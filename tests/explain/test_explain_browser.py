@@ -222,3 +222,16 @@ def test_hostile_names_stay_text(browser_page, tmp_path):
     assert page.locator("img[src='x'], b, script").count() == 2  # the two scripts of the page
     shown = page.locator("#beliefs").inner_text() + page.locator("#key").inner_text()
     assert any(name in shown for name in EVIL[:3])
+
+
+@pytest.mark.parametrize(("shape", "long"), [((2, 200, 3), True), ((200, 2, 3), True), ((60, 90, 3), False)])
+def test_a_very_long_image_can_be_seen_and_clicked(browser_page, tmp_path, shape, long):
+    explanation = Predictor(small()).explain(np.zeros(shape, np.uint8))
+    page = browser_page(explanation.save(tmp_path)[0])
+    box = page.locator("#picture").bounding_box()
+    assert box["height"] > 40
+    assert box["width"] > 40
+    assert box["height"] < 4 * 900
+    assert ("drawn shorter than it is" in page.locator("body").inner_text()) == long
+    page.locator("#picture").click(position={"x": 0.9 * box["width"], "y": 0.9 * box["height"]})
+    assert np.allclose(page.evaluate("pixel()"), [0.9 * x for x in shape[:2]], atol=2)

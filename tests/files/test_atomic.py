@@ -191,3 +191,22 @@ def test_a_file_that_does_not_fit_leaves_the_old_one(tmp_path, limit):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["map.png"]
+
+
+@pytest.mark.parametrize("write", [write_whole, append_whole])
+@pytest.mark.parametrize("inner", [".", "deep"])
+def test_space_is_no_advice_where_a_file_is_in_the_way(tmp_path, write, inner):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ValueError, match="could not be written") as refusal:
+        write(tmp_path / "file" / inner / "a.txt", "text")
+    assert "choose another folder" in str(refusal.value)
+    assert "free some space" not in str(refusal.value)
+    assert "Errno" not in str(refusal.value)
+
+
+def test_a_full_disk_asks_for_space_and_names_no_temporary_file(tmp_path):
+    match = "free some space or choose another folder"
+    with pytest.raises(ValueError, match=match) as refusal, written_whole(tmp_path / "a.txt") as temporary:
+        raise OSError(28, "No space left on device", str(temporary))
+    assert "a.txt: could not be written (No space left on device): " in str(refusal.value)
+    assert ".part" not in str(refusal.value)

@@ -232,6 +232,18 @@ def test_films_in_folders(semask, trained, clip, tmp_path):
     assert "2 images and films segmented" in printed.err
 
 
+def test_a_damaged_film_in_a_folder_is_said_and_a_program_is_not(semask, trained, clip, tmp_path):
+    folder = tmp_path / "films"
+    folder.mkdir()
+    (folder / "clip.mp4").write_bytes(clip.read_bytes())
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "program.ts").write_text("export const x = 1\n")
+    printed = semask("predict", trained, folder, "--out", tmp_path / "out", "--every", "6", code=2).err
+    assert "1 of 2 films could not be segmented:" in printed
+    assert "empty.mp4: is no film" in printed
+    assert "program.ts" not in printed
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
