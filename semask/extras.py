@@ -25,6 +25,7 @@ EXTRAS = {
     "fastapi": "serve",
     "uvicorn": "serve",
     "prometheus_client": "serve",
+    "httpx": "serve",
 }
 """For each package the extra that it comes with."""
 

@@ -45,7 +45,7 @@ def test_the_app_without_gradio():
 
 
 def test_serving_without_its_packages():
-    for package in ("fastapi", "uvicorn", "prometheus_client"):
+    for package in ("fastapi", "uvicorn", "prometheus_client", "httpx"):
         assert without(package, "serve", "--port", "0") == line(package)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
-import h11
+import httpx
 
 from semask import __version__
 from semask.files.reading import read_text, require_file
@@ -29,8 +29,6 @@ VARIABLE = "SEMASK_LABEL_STUDIO_TOKEN"
 TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{8,4096}")
 MOST_ADDRESS = 4096
 """Characters of the address of an image."""
-MOST_HEAD = 32_768
-"""Bytes of the head of an answer."""
 MOST_TOKENS = 65_536
 """Bytes of an answer with a token."""
 PORTS = {"http": 80, "https": 443}
@@ -49,11 +47,16 @@ class Origin(NamedTuple):
     token: str
 
     @property
-    def address(self) -> str:
-        """Its address, as it was given."""
+    def root(self) -> str:
+        """Its scheme, host and port."""
         port = "" if self.port == PORTS[self.scheme] else f":{self.port}"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}{port}{self.prefix}"
+        return f"{self.scheme}://{host}{port}"
+
+    @property
+    def address(self) -> str:
+        """Its address, as it was given."""
+        return self.root + self.prefix
 
 
 def read_origin(settings: Serving, environment: Mapping[str, str] = os.environ) -> Origin | None:
@@ -159,7 +162,7 @@ class Fetcher:
 
     def __init__(self, origin: Origin, settings: Serving) -> None:
         self.origin, self.settings = origin, settings
-        self.secure = ssl.create_default_context() if origin.scheme == "https" else None
+        self.secure = ssl.create_default_context()
         # A personal access token is not sent with a request, but exchanged for one that is valid for minutes.
         self.personal = origin.token.count(".") == 2
         self.access: str | None = None
@@ -184,7 +187,7 @@ class Fetcher:
             raise Refusal(
                 504, f"Label Studio did not send the image within {seconds:.3g} s", code="not_fetched"
             ) from None
-        except (OSError, UnicodeError, h11.ProtocolError) as error:
+        except (OSError, UnicodeError, httpx.HTTPError, httpx.InvalidURL) as error:
             said = reason(error, longest=120)
             raise Refusal(502, f"Label Studio did not send the image ({said})", code="not_fetched") from error
         if answer.status != 200:
@@ -224,59 +227,28 @@ class Fetcher:
         return self.access
 
     async def _ask(
-        self, method: str, target: str, headers: Mapping[str, str], share: Share, most: int, body: bytes = b""
+        self, method: str, target: str, headers: Mapping[str, str], share: Share, most: int, body: bytes | None = None
     ) -> Answer:
-        """Send a request and read the answer; its body only if it is good."""
-        origin = self.origin
-        reader, writer = await asyncio.open_connection(origin.host, origin.port, ssl=self.secure, limit=MOST_HEAD)
-        connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MOST_HEAD)
-        try:
-            head = {
-                "Host": urlsplit(origin.address).netloc,
-                "User-Agent": f"semask/{__version__}",
-                "Accept": "*/*",
-                "Accept-Encoding": "identity",
-                "Connection": "close",
-                **headers,
-                **({"Content-Length": str(len(body))} if body else {}),
-            }
-            writer.write(connection.send(h11.Request(method=method, target=target, headers=list(head.items()))) or b"")
-            if body:
-                writer.write(connection.send(h11.Data(data=body)) or b"")
-            writer.write(connection.send(h11.EndOfMessage()) or b"")
-            await writer.drain()
-            return await receive(connection, reader, share, most)
-        finally:
-            writer.transport.abort()
+        """Send a request and read the answer; its body only if it is good.
 
-
-async def receive(connection: h11.Connection, reader: asyncio.StreamReader, share: Share, most: int) -> Answer:
-    """Read an answer of at most so many bytes.
-
-    Raises:
-        Refusal: 413 if it has more, 502 if it is packed.
-    """
-    status, body = 0, bytearray()
-    while True:
-        event = connection.next_event()
-        if event is h11.NEED_DATA:
-            connection.receive_data(await reader.read(2**16))
-        elif isinstance(event, h11.Response):
-            status = event.status_code
-            if status != 200:
-                return Answer(status, b"")
-            values = {bytes(name): bytes(value) for name, value in event.headers}
-            if values.get(b"content-encoding", b"identity").lower() != b"identity":
+        Raises:
+            Refusal: 413 if the body is too large, 502 if it is packed.
+        """
+        head = {"User-Agent": f"semask/{__version__}", "Accept-Encoding": "identity", **headers}
+        # Without the proxies and passwords of the environment.
+        client = httpx.AsyncClient(verify=self.secure, trust_env=False, follow_redirects=False, timeout=None)
+        async with client, client.stream(method, self.origin.root + target, headers=head, content=body) as answer:
+            if answer.status_code != 200:
+                return Answer(answer.status_code, b"")
+            if answer.headers.get("content-encoding", "identity").lower() != "identity":
                 raise Refusal(502, "Label Studio sent the image with a Content-Encoding")
-            require_small(int(values.get(b"content-length", b"0")), most)
-        elif isinstance(event, h11.Data):
-            require_small(len(body) + len(event.data), most)
-            share.grow(len(event.data))
-            body += event.data
-        elif isinstance(event, h11.EndOfMessage):
-            return Answer(status, bytes(body))
-        elif isinstance(event, h11.ConnectionClosed):
-            raise OSError("the connection was closed")
+            require_small(int(answer.headers.get("content-length", 0)), most)
+            found = bytearray()
+            async for part in answer.aiter_raw(2**16):
+                require_small(len(found) + len(part), most)
+                share.grow(len(part))
+                found += part
+            return Answer(200, bytes(found))
 
 
 def require_small(count: int, most: int) -> None:
