@@ -13,10 +13,9 @@ from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from semask.serving.rate import Rate
 from semask.serving.refusal import Refusal, late
 
-SMOOTHING = 0.2
-"""Weight of the newest batch in the measured rate."""
 MARGIN = 1.25
 """How much longer than by the measured rate it may take: rates vary, and an answer has to be encoded in time, too."""
 
@@ -69,22 +68,17 @@ class Batcher:
         self.run, self.most, self.wait, self.room, self.alone = run, most, wait, room, alone
         self.waiting: deque[Job] = deque()
         self.running: Sequence[Job] = ()
-        self.seconds_per_work: float | None = None
-        self.usual_work = 0.0
+        self.rate = Rate()
         self.come = asyncio.Event()
         self.closing = False
         self.coming = 0
         self.task = asyncio.create_task(self._loop())
 
     @property
-    def expected(self) -> float:
-        """Seconds until what is here or on the way is done, by the measured rate; 0 before anything was measured."""
-        return self._seconds(self._queued() + self.coming * self.usual_work)
-
-    @property
     def retry_after(self) -> int:
-        """Seconds after which there should be room again."""
-        return min(max(round(self.expected + 0.5), 1), 600)
+        """Seconds after which what is here or on the way should be done, by the measured rate."""
+        expected = self.rate.seconds(self._queued() + self.coming * self.rate.usual_work)
+        return min(max(round(expected + 0.5), 1), 600)
 
     def require_room(self, end: float) -> None:
         """Refuse a job that would not be done in time, or for which there is no room, before it is decoded.
@@ -92,12 +86,11 @@ class Batcher:
         Raises:
             Refusal: 429, with the seconds after which to try again.
         """
-        ahead = self._queued() + self.coming * self.usual_work
-        self._require(len(self.waiting) + self.coming, ahead, self.usual_work, end)
+        self._require(len(self.waiting) + self.coming, self._queued() + (self.coming + 1) * self.rate.usual_work, end)
 
-    def _require(self, places: int, ahead: float, work: float, end: float) -> None:
+    def _require(self, places: int, work: float, end: float) -> None:
         full = places >= self.room
-        behind = places and time.monotonic() + MARGIN * self._seconds(ahead + work) > end
+        behind = places and time.monotonic() + MARGIN * self.rate.seconds(work) > end
         if full or behind:
             after = self.retry_after
             why = "too many requests are waiting" if full else "the requests that wait take longer than this one has"
@@ -105,9 +98,6 @@ class Batcher:
 
     def _queued(self) -> int:
         return sum(job.work for job in (*self.waiting, *self.running))
-
-    def _seconds(self, work: float) -> float:
-        return work * (self.seconds_per_work or 0.0)
 
     @contextlib.contextmanager
     def on_the_way(self, end: float) -> Iterator[None]:
@@ -130,7 +120,7 @@ class Batcher:
         Raises:
             Refusal: 429 if there is no room, 504 if its time is over; or what the model says.
         """
-        self._require(len(self.waiting), self._queued(), job.work, job.end)
+        self._require(len(self.waiting), self._queued() + job.work, job.end)
         self.waiting.append(job)
         self.come.set()
         try:
@@ -170,7 +160,7 @@ class Batcher:
                 await self.run(jobs)
             finally:
                 self.running = ()
-            self._measure(time.monotonic() - begin, [job.work for job in jobs])
+            self.rate.measure(time.monotonic() - begin, [job.work for job in jobs])
 
     async def _gather(self) -> None:
         """Wait until a batch is full, nothing is on the way, or its oldest has waited long enough."""
@@ -204,13 +194,3 @@ class Batcher:
             if not job.answer.done() and now >= job.end:
                 job.answer.set_exception(late(job.seconds))
         self.waiting = deque(job for job in self.waiting if not job.answer.done())
-
-    def _measure(self, seconds: float, works: Sequence[int]) -> None:
-        rate, work = seconds / max(sum(works), 1), sum(works) / len(works)
-        self.seconds_per_work = rate if self.seconds_per_work is None else smoothed(self.seconds_per_work, rate)
-        self.usual_work = smoothed(self.usual_work or work, work)
-
-
-def smoothed(before: float, now: float) -> float:
-    """Move a mean towards the newest value."""
-    return before + SMOOTHING * (now - before)

@@ -97,7 +97,7 @@ def test_no_more_than_there_is_room_for():
 def test_what_would_be_late_is_refused_by_the_measured_rate():
     async def scenario(batcher):
         await batcher.submit(job(0, work=10))
-        assert batcher.seconds_per_work == pytest.approx(0.01, rel=0.5)
+        assert batcher.rate.seconds_per_work == pytest.approx(0.01, rel=0.5)
         waiting = [asyncio.create_task(batcher.submit(job(i, work=100))) for i in range(1, 4)]
         await asyncio.sleep(0.01)
         assert 1 <= batcher.retry_after <= 6
