@@ -4,6 +4,7 @@ import copy
 import json
 from typing import Any
 
+import yaml
 from yaml.representer import SafeRepresenter
 
 
@@ -41,4 +42,5 @@ class ModelConfig(dict[str, Any]):
         return json.dumps(self, indent=2, ensure_ascii=False) + "\n"
 
 
-SafeRepresenter.add_representer(ModelConfig, SafeRepresenter.represent_dict)  # YAML writes it as any dictionary
+for kind in (SafeRepresenter, yaml.SafeDumper):  # the second has a table of its own once another package added to it
+    kind.add_representer(ModelConfig, SafeRepresenter.represent_dict)  # YAML writes it as any dictionary

@@ -1,6 +1,8 @@
 import copy
 import json
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -23,6 +25,15 @@ def test_a_dictionary_as_ever():
     for same in (copy.deepcopy(config), copy.copy(config), pickle.loads(pickle.dumps(config))):
         assert type(same) is ModelConfig
         assert same == config
+
+
+@pytest.mark.parametrize("before", ["", "yaml.SafeDumper.add_representer(complex, None)"], ids=("alone", "another"))
+def test_yaml_writes_it_whatever_another_package_added_before(before):
+    code = (
+        f"import yaml\n{before}\nfrom semask.config import ModelConfig\nprint(yaml.safe_dump(ModelConfig(channels=8)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "channels: 8"
 
 
 def test_what_engines_ask_for():

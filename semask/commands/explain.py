@@ -44,7 +44,8 @@ def explain(
     from semask.data.images import IMAGE_SUFFIXES
     from semask.engines.catalog import is_exported
     from semask.explain.compute import semantic_layers
-    from semask.prediction.files import output_names
+    from semask.explain.writing import ENDINGS
+    from semask.prediction.files import output_names, require_nothing_lost
     from semask.prediction.opening import open_predictor
     from semask.prediction.predictor import Predictor
 
@@ -60,6 +61,8 @@ def explain(
         raise ValueError(
             f"{one_line(source)}: an exported file gives no priors: give the checkpoint that it was made of"
         )
+    names = output_names([image])
+    require_nothing_lost(names, Path(out), ENDINGS)
     opened = open_predictor(source, inference=inference, device=device, precision=precision)
     predictor = opened.predictor
     assert isinstance(predictor, Predictor)
@@ -74,7 +77,7 @@ def explain(
             "Models that semask train FOLDER makes have priors: semask explain runs/mine photo.jpg"
         )
     tell(opened.choice, reporter)
-    page, *others = predictor.explain(image).save(out, name=output_names([image])[image])
+    page, *others = predictor.explain(image).save(out, name=names[image])
     make_console(stderr=False).print(
         f"{shown(page)}: open it in a browser; {len(others)} further files in {shown(out)}", soft_wrap=True
     )

@@ -16,6 +16,7 @@ import difflib
 import inspect
 import itertools
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -23,7 +24,7 @@ import docstring_parser
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 
-from semask.files.schema import expected, field_hints, from_plain
+from semask.files.schema import expected, field_hints, from_plain, quoted
 from semask.files.text import one_line, reason
 from semask.settings.recipe import Dumper, find_recipe, read_recipe
 
@@ -84,7 +85,8 @@ class Options:
         try:
             values = self.parser.parse_args(self.with_values(arguments)).as_dict()
         except ArgumentError as error:
-            raise ValueError(f"{reason(error, longest=1500)}{self._hint(arguments)}") from error
+            said = self._wrong_value(reason(error, longest=1500), arguments)
+            raise ValueError(f"{said}{self._hint(arguments, said)}") from error
         if values.pop("print_config", False):
             sections = {name: values[name] for name in self.sections}
             plain = json.loads(json.dumps(sections))
@@ -120,14 +122,17 @@ class Options:
 
     def with_values(self, arguments: list[str]) -> list[str]:
         """Read a bare switch as true: --resume is --resume true."""
-        actions = [action for action in self.parser._actions if "{true,false" in str(action.metavar)]
-        switches = {name for action in actions for name in action.option_strings}
         completed: list[str] = []
         for argument, following in itertools.pairwise([*arguments, ""]):
             completed.append(argument)
-            if argument in switches and following.lower() not in SWITCH_VALUES:
+            if argument in self._switches() and following.lower() not in SWITCH_VALUES:
                 completed.append("true")
         return completed
+
+    def _switches(self) -> set[str]:
+        """Options that take true or false."""
+        actions = [action for action in self.parser._actions if "{true,false" in str(action.metavar)]
+        return {name for action in actions for name in action.option_strings}
 
     def _add(self, parameter: inspect.Parameter, hint: Any) -> None:
         """Add a parameter with a plain value."""
@@ -186,15 +191,32 @@ class Options:
 
         return Formatter
 
-    def _hint(self, arguments: list[str]) -> str:
+    def _wrong_value(self, message: str, arguments: list[str]) -> str:
+        """Say which values an option or word takes, where the parser says it as annotations of Python."""
+        found = re.match(r'Parser key "([\w.]+)":', message)
+        if found is None or found[1] not in self.hints:
+            return message
+        name, needs = f"--{found[1]}", expected(self.hints[found[1]])
+        for word, following in itertools.pairwise([*arguments, ""]):
+            option, equals, value = word.partition("=")
+            if option == name:
+                return f"{name} is {quoted(value if equals else following)}: give {needs}"
+        return f"{found[1]}: give {needs}"
+
+    def _hint(self, arguments: list[str], said: str = "") -> str:
         """Say what may have been meant, where options came from, and where they are explained."""
         options = [name for action in self.parser._actions for name in action.option_strings]
         unknown = [x for word in arguments if (x := word.partition("=")[0]).startswith("--") and x not in options]
+        taken = [
+            f"; {switch} takes true or false, not {quoted(word)}"
+            for switch, word in itertools.pairwise(arguments)
+            if switch in self._switches() and f"unrecognized arguments: {word}" in said
+        ]
         close = [match for word in unknown for match in difflib.get_close_matches(word, options, n=1, cutoff=0.7)]
         meant = f"; did you mean {' and '.join(close)}?" if close else ""
         recipes = [one_line(file) for option, file in itertools.pairwise(arguments) if option == "--config"]
         origin = "".join(f"in {file} or on the command line; " for file in recipes)
-        return f"{meant} ({origin}see semask {self.name} --help)"
+        return f"{''.join(taken)}{meant} ({origin}see semask {self.name} --help)"
 
 
 def fields_given(hint: Any) -> Any:

@@ -15,6 +15,9 @@ from semask.prediction.pictures import confidence_map, index_mask
 if TYPE_CHECKING:
     from semask.explain.explanation import Explanation
 
+ENDINGS = (".html", ".json", "_prediction.png", "_confidence.png")
+"""What the names of files end in that every explanation has."""
+
 
 def save(explanation: "Explanation", folder: Path, name: str) -> list[Path]:
     """Write all files of an explanation; see `Explanation.save`."""

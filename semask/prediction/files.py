@@ -111,6 +111,26 @@ def require_other_files(files: list[Path], names: dict[Path, str], out: Path, fu
             )
 
 
+def require_nothing_lost(names: dict[Path, str], out: Path, endings: Sequence[str]) -> None:
+    """Refuse to replace files that lie next to the images: they may be their labels.
+
+    In any other folder outputs of an earlier run are replaced.
+
+    Raises:
+        ValueError: If `out` is the folder of an image and has a file with the name of one of its outputs.
+    """
+    folder = out.resolve()
+    for file, name in names.items():
+        if file.resolve().parent != folder:
+            continue
+        for ending in endings:
+            if (out / f"{name}{ending}").exists():
+                raise ValueError(
+                    f"{one_line(out / f'{name}{ending}')}: lies next to the image already, and could be replaced: "
+                    "choose another --out"
+                )
+
+
 def output_names(files: list[Path], further: Sequence[str] = ()) -> dict[Path, str]:
     """Name the outputs after the files: the stem, with suffix, folder or a number where that is not unique.
 

@@ -20,7 +20,14 @@ from semask.data.images import Reach
 from semask.files.reporter import Reporter
 from semask.files.text import one_line, out_of_memory, reason
 from semask.prediction.areas import Areas
-from semask.prediction.files import Unreadable, find_images, first_files, output_names, require_other_files
+from semask.prediction.files import (
+    Unreadable,
+    find_images,
+    first_files,
+    output_names,
+    require_nothing_lost,
+    require_other_files,
+)
 from semask.prediction.opening import open_predictor
 from semask.prediction.output import Written, find, join_all, write_all
 from semask.prediction.pictures import MOST_JPEG, confidence_map
@@ -192,6 +199,8 @@ def predict_images(
     names = output_names(list(files), endings)
     if out is not None:
         require_other_files(list(files), names, Path(out), endings)
+        if world_size == 1:  # of several processes another one may have begun to write
+            require_nothing_lost(names, Path(out), endings)
     results = (
         _predict_one(predictor, file, outputs, None if out is None else Path(out) / names[file], reporter, keep=keep)
         for file in files[rank::world_size]

@@ -38,6 +38,14 @@ def test_the_files_are_those_of_the_explanation(semask, trained, picture, tmp_pa
     assert (out / f"{name}.html").stat().st_size < 3_000_000
 
 
+def test_labels_next_to_the_photo_are_not_replaced(semask, trained, picture, tmp_path):
+    labels = tmp_path / "a photo [b].json"
+    labels.write_text("drawn by hand")
+    message = semask.refused("explain", trained, picture, "--out", tmp_path)
+    assert message == f"{labels}: lies next to the image already, and could be replaced: choose another --out"
+    assert labels.read_text() == "drawn by hand"
+
+
 def test_scale_is_followed(semask, trained, picture, tmp_path):
     semask("explain", trained, picture, "--out", tmp_path / "x", "--scale=[32,32]")
     numbers = json.loads((tmp_path / "x" / "a photo [b].json").read_text())

@@ -222,6 +222,18 @@ def test_images_are_not_written_over(semask, trained, photos, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"a.png", "b.jpg", "b.png", "b_overlay.jpg"}
 
 
+@pytest.mark.parametrize("kind", ["mask", "json"])
+def test_labels_next_to_an_image_are_not_replaced(kind, semask, trained, photos, tmp_path):
+    shutil.copy(photos[0], tmp_path / "a.jpg")
+    labels = tmp_path / {"mask": "a.png", "json": "a.json"}[kind]
+    labels.write_text("drawn by hand")
+    message = semask.refused("predict", trained, tmp_path / "a.jpg", "--out", tmp_path, "--write", kind)
+    assert message == (f"{labels}: lies next to the image already, and could be replaced: choose another --out")
+    assert labels.read_text() == "drawn by hand"
+    semask("predict", trained, tmp_path / "a.jpg", "--out", tmp_path / "out", "--write", kind)
+    semask("predict", trained, tmp_path / "a.jpg", "--out", tmp_path / "out", "--write", kind)  # its own
+
+
 def test_an_output_that_cannot_be_written(semask, trained, photos, tmp_path):
     (tmp_path / "file").touch()
     message = semask.refused("predict", trained, photos[0], "--out", tmp_path / "file")
