@@ -106,27 +106,6 @@ def browser_page(chromium: "Browser") -> Iterator[Pages]:
     assert pages.wrong == []
 
 
-def choose_file(page: "Page", files: str, file: Any, appears: str) -> None:
-    """Choose a file as people do: again if nothing happens, since a page may show an input before it listens to it.
-
-    Args:
-        page: The page.
-        files: Selector of the input of type file.
-        file: What Playwright's `set_input_files` takes.
-        appears: Selector of what the page shows after the choice.
-    """
-    from playwright.sync_api import TimeoutError as Late
-
-    for tries in range(3):
-        page.locator(files).first.set_input_files(file)
-        try:
-            page.locator(appears).first.wait_for(timeout=15_000)
-            return
-        except Late:
-            if tries == 2:
-                raise
-
-
 def fits(page: "Page") -> bool:
     """Whether a page is no wider than its window."""
     return bool(page.evaluate("document.documentElement.scrollWidth <= innerWidth"))

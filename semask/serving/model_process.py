@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from semask.prediction.predictor import Predictor
 
 T = TypeVar("T")
+KEPT = "256"
+"""Kernels that oneDNN keeps, each for one size of a map. Its own 1024 take hundreds of MB more where images have many
+sizes (docs/serve.md)."""
 
 
 class Source(NamedTuple):
@@ -66,6 +69,7 @@ def model_main(connection: Connection, source: Source) -> None:
     ignore_signals()
     if source.threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(source.threads)
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT)
     try:
         worker = Worker(source)
     except (ValueError, OSError, ImportError, MemoryError, RuntimeError) as error:

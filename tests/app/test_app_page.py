@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from app_server import served
-from browser import VIEWS, choose_file, fits, violations
+from browser import VIEWS, fits, violations
 from PIL import Image
 
 from semask.app.serving import Serving
@@ -43,7 +43,8 @@ def opened(browser_page, app, *view, **options):
 
 
 def choose(page, photo: Path | dict = PHOTOS[0]):
-    choose_file(page, "#photo input[type=file]", photo, ".semask .pane, .semask .error:not([hidden])")
+    page.locator("#photo input[type=file]").first.set_input_files(photo)
+    page.wait_for_selector(".semask .pane, .semask .error:not([hidden])")
 
 
 def painted(pane) -> np.ndarray:

@@ -3,7 +3,7 @@ import threading
 import httpx
 import pytest
 from app_server import served
-from browser import choose_file, fits, violations
+from browser import fits, violations
 from film_samples import write_film
 
 pytest.importorskip("gradio", reason="needs the extra: pip install 'semask[app]'")
@@ -103,14 +103,16 @@ def test_a_film_in_the_browser(browser_page, street, film, tmp_path):
         page.get_by_role("tab", name="Film").click()
         page.wait_for_selector("#film input[type=file]", state="attached")
         assert violations(page) == []
-        choose_file(page, "#film input[type=file]", long, "text=long.mp4")
+        page.locator("#film input[type=file]").set_input_files(long)
+        page.wait_for_selector("#film [aria-label='long.mp4']")
         page.get_by_role("button", name="Segment the film").click()
         page.get_by_text("frames -").wait_for()
         page.get_by_role("button", name="Stop").click()
         page.wait_for_selector("#film-result .error:not([hidden])")
         assert page.locator("#film-result .error").inner_text() == "The film was stopped."
         page.get_by_label("Remove this file").or_(page.get_by_label("Clear")).first.click()
-        choose_file(page, "#film input[type=file]", film, "text=ride.mp4")
+        page.locator("#film input[type=file]").set_input_files(film)
+        page.wait_for_selector("#film [aria-label='ride.mp4']")
         page.get_by_role("button", name="Segment the film").click()
         page.wait_for_selector("#film-result video[src]")
         page.wait_for_function("document.querySelector('#film-result video').readyState >= 1")
