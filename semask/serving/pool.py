@@ -92,7 +92,7 @@ class Pool:
         try:
             return await wish
         except asyncio.CancelledError:
-            if wish.done() and not wish.cancelled():
+            with contextlib.suppress(asyncio.CancelledError, asyncio.InvalidStateError):
                 self._give(wish.result())  # it came too late
             raise
 
