@@ -89,7 +89,7 @@ class Batcher:
         self._require(len(self.waiting) + self.coming, self._queued() + (self.coming + 1) * self.rate.usual_work, end)
 
     def _require(self, places: int, work: float, end: float) -> None:
-        full = places >= self.room
+        full = places >= self.room + (not self.running)  # the next is computed at once
         behind = places and time.monotonic() + MARGIN * self.rate.seconds(work) > end
         if full or behind:
             after = self.retry_after

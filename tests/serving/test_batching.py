@@ -128,7 +128,7 @@ def test_those_on_the_way_take_room_and_time():
         assert batcher.coming == 0
         batcher.require_room(end)
 
-    run(scenario, Model(0.1), room=3)
+    run(scenario, Model(0.1), room=2)
 
 
 def test_what_is_late_in_the_queue_is_not_computed():
