@@ -216,8 +216,10 @@ class Film:
         file = self._open.enter_context(self.path.open("rb"))
         options = {"format_whitelist": name, "protocol_whitelist": "", "max_streams": str(MOST_STREAMS)}
         source: Any = _Nameless(file)
+        # Titles that are no UTF-8 don't matter; PyAV 19 can't be told any more.
+        lenient: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
         try:
-            container = av.open(source, "r", format=name, options=options, io_open=_refused, metadata_errors="replace")
+            container = av.open(source, "r", format=name, options=options, io_open=_refused, **lenient)
         except (av.FFmpegError, ValueError, OSError) as error:
             raise Unplayable(
                 f"{one_line(self.path)}: the film can't be opened ({_said(error)}): is the file complete?"
