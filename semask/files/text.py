@@ -35,6 +35,15 @@ def shown(text: object, *, longest: int = 4 * LONGEST) -> str:
     return escape(one_line(text, longest=longest))
 
 
+def number_of(count: int, noun: str) -> str:
+    """Return a number and what it is of.
+
+    >>> number_of(1, "film"), number_of(1200, "frame")
+    ('1 film', '1,200 frames')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def for_xml(text: str) -> str:
     r"""Return text with "?" for what XML can't hold: most control characters, and bytes that are no text.
 
