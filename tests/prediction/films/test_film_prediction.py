@@ -287,7 +287,7 @@ def test_a_film_goes_to_files(trained, clip):
 
 def test_limits(trained, clip, tmp_path):
     (result,) = package.predict(trained, clip, out=tmp_path, film={"max_frames": 11})
-    assert result.failure == f"{clip}: has more than 11 frames, which max_frames allows"
+    assert result.failure == f"{clip}: has more than 11 frames, the limit (max_frames): cut it shorter"
     (result,) = package.predict(trained, clip, out=tmp_path, film={"max_frames": 11, "end": 1.05})
     assert result.failure is None
     (result,) = package.predict(trained, clip, out=tmp_path, film={"start": 9})
