@@ -38,7 +38,7 @@ def make_app(service: Service) -> ASGIApp:
     app = FastAPI(title="semask", version=__version__, description=DESCRIPTION, docs_url=None, redoc_url=None)
     bearer = [Security(HTTPBearer(auto_error=False))] if service.guard.tokens else []
 
-    def guarded(request: Request) -> None:
+    async def guarded(request: Request) -> None:
         service.guard.require_token(request.headers.get("authorization"))
 
     closed: Any = {"dependencies": [*bearer, Depends(guarded)]}

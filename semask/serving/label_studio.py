@@ -79,9 +79,9 @@ class Backend:
         """
         model = self.service.model(name)
         seconds = self.service.settings.deadline
+        request.state.facts = {"model": name}
         with share_of(self.service.predicting.budget) as share:
             found = await self._read(request, model, share, time.monotonic() + seconds, seconds)
-        request.state.facts = {"model": name}
         if found["fault"] is not None:
             request.state.facts["reason"] = found["fault"]
             raise Refusal(422, found["fault"], code="labeling_config")
@@ -94,6 +94,7 @@ class Backend:
             Refusal: If the request is none, or the server is too busy to begin.
         """
         model, predicting = self.service.model(name), self.service.predicting
+        request.state.facts = {"model": name}
         seconds = min(SECONDS, self.service.settings.max_deadline)
         end = time.monotonic() + seconds
         batcher = model.version.batcher
@@ -102,7 +103,7 @@ class Backend:
         with share_of(predicting.budget) as share:
             found = await self._read(request, model, share, end, seconds)
             tags = Tags(found["from_name"], found["to_name"], found["ignored"])
-            request.state.facts = {"model": name, "tasks": len(found["images"])}
+            request.state.facts["tasks"] = len(found["images"])
             classes = model.version.about["classes"]
             free = asyncio.Semaphore(self.service.settings.max_batch)
 
@@ -189,7 +190,7 @@ def add_label_studio(app: FastAPI, service: Service, fetcher: Fetcher) -> None:
     """
     backend = Backend(service, fetcher)
 
-    def guarded(request: Request) -> None:
+    async def guarded(request: Request) -> None:
         service.guard.require_token(request.headers.get("authorization"), basic=True)
 
     schemes: list[Any] = [HTTPBearer(auto_error=False), HTTPBasic(auto_error=False)] if service.guard.tokens else []

@@ -191,6 +191,33 @@ def test_slow_clients(small, photo, monkeypatch):
             assert client.post("/v1/models/mine/predict", content=photo, headers=headers).status_code == 200
 
 
+def test_a_client_that_does_not_take_its_answer(small, photo):
+    """What it has asked for is held within the memory of all, and not for longer than it takes to send an image."""
+    with running({"mine": small}, upload_seconds=1.0, memory_megabytes=40) as server:
+        body, budget = picture((2500, 4000), format="JPEG"), server.service.predicting.budget
+        head = b"POST /v1/models/mine/predict?format=npy HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
+        with socket.socket() as slow, server.client() as client:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            host, port = server.address.removeprefix("http://").split(":")
+            slow.connect((host, int(port)))
+            slow.settimeout(60)
+            slow.sendall(head + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            assert slow.recv(12) == b"HTTP/1.1 200"
+            assert budget.held >= 30_000_000
+            headers = {"Content-Type": "image/jpeg"}
+            assert client.post("/v1/models/mine/predict", content=body, headers=headers).status_code == 429
+            wait_until(lambda: budget.held == 0)
+            wait_until(lambda: len(server.server.server_state.connections) == 1)
+            assert client.post("/v1/models/mine/predict", content=body, headers=headers).status_code == 200
+
+
+def wait_until(condition, seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
 def test_a_client_that_goes_away(served, photo, post):
     for _ in range(5):
         with connect(served) as connection:
