@@ -111,10 +111,9 @@ class Client:
         if retries < 0:
             raise ValueError(f"retries is {retries}: give 0 or more")
         self.host, self.prefix = str(url.hostname), url.path.rstrip("/")
-        self.kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+        self.secure = ssl.create_default_context() if url.scheme == "https" else None
         self.model, self.timeout, self.retries = model, timeout, retries
         self.headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        self.options = {"context": ssl.create_default_context()} if url.scheme == "https" else {}
         self.idle: list[http.client.HTTPConnection] = []
         self.classes: dict[tuple[str, str], Classes] = {}
 
@@ -253,7 +252,10 @@ class Client:
                 return self._exchange(kept, method, path, end, body, headers, most)
             except GONE:
                 pass  # it was idle for too long
-        new = self.kind(self.host, self.port, **self.options)
+        if self.secure is not None:
+            new: http.client.HTTPConnection = http.client.HTTPSConnection(self.host, self.port, context=self.secure)
+        else:
+            new = http.client.HTTPConnection(self.host, self.port)
         return self._exchange(new, method, path, end, body, headers, most)
 
     def _exchange(

@@ -131,7 +131,14 @@ def test_names_with_tricks(client, name):
     ids=str,
 )
 def test_wrong_parameters(post, photo, query, headers):
-    refused(post(photo, headers=headers, **query), 422, "invalid")
+    said = refused(post(photo, headers=headers, **query), 422, "invalid")
+    assert not headers or "pattern" not in said
+
+
+def test_addresses_lead_nowhere_else(client):
+    """A redirect would name the host and scheme that a proxy replaced."""
+    for address in ("/v1/models/", "/v1/models/mine/", "//v1/models"):
+        assert client.get(address).status_code == 404
 
 
 def test_request_ids(post, photo):
@@ -193,7 +200,7 @@ def test_slow_clients(small, photo, monkeypatch):
 
 def test_a_client_that_does_not_take_its_answer(small, photo):
     """What it has asked for is held within the memory of all, and not for longer than it takes to send an image."""
-    with running({"mine": small}, upload_seconds=1.0, memory_megabytes=40) as server:
+    with running({"mine": small}, upload_seconds=4.0, memory_megabytes=40) as server:
         body, budget = picture((2500, 4000), format="JPEG"), server.service.predicting.budget
         head = b"POST /v1/models/mine/predict?format=npy HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
         with socket.socket() as slow, server.client() as client:

@@ -301,7 +301,7 @@ def test_told_to_stop_while_the_models_are_loaded(start, kind):
 @pytest.mark.parametrize("again", [False, True], ids=["once", "twice"])
 def test_a_model_that_hangs_does_not_keep_the_server(start, again):
     """It has one time limit for all that it finishes; what it can't is told so."""
-    process = start("--drain_seconds", "0", "--grace_seconds", "60" if again else "2", "--decoders", "1")
+    process = start("--drain_seconds", "0", "--grace_seconds", "60" if again else "5", "--decoders", "1")
     lines = until(process, "listening")
     children = descendants(process.pid)
     address = f"http://127.0.0.1:{lines[-1]['port']}"
@@ -322,7 +322,7 @@ def test_a_model_that_hangs_does_not_keep_the_server(start, again):
             assert refused.status_code == 503
             assert refused.json()["error"]["code"] == "unavailable"
             assert process.wait(60) == 0
-            assert time.monotonic() - begin < (30 if again else 3.8)
+            assert time.monotonic() - begin < (30 if again else 9)
     written = process.stderr.read()
     assert "Traceback" not in written
     assert json.loads(written.splitlines()[-1])["event"] == "stopped"

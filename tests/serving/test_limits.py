@@ -116,6 +116,19 @@ def test_memory_of_all_requests_together(server, client, photo):
     assert server.service.predicting.budget.held == 0
 
 
+def test_images_at_the_limits(small, photo):
+    """What is exactly as large as allowed passes, a pixel or a byte more does not."""
+    with (
+        running({"mine": small}, max_pixels=48 * 64, max_megabytes=1) as server,
+        server.client(headers=HEADERS) as client,
+    ):
+        assert client.post(ADDRESS, content=photo).status_code == 200
+        assert client.post(ADDRESS, content=picture((49, 64))).json()["error"]["code"] == "too_many_pixels"
+        assert client.post(ADDRESS, content=picture((48 * 64, 1))).status_code == 200
+        assert client.post(ADDRESS, content=photo.ljust(1_000_000, b"\0")).status_code == 200
+        assert client.post(ADDRESS, content=photo.ljust(1_000_001, b"\0")).json()["error"]["code"] == "body_too_large"
+
+
 def test_the_budget():
     budget = Budget(10, Metrics())
     with share_of(budget) as one, share_of(budget) as other:
