@@ -21,7 +21,7 @@ from exported_files import described, write_onnx
 from servers import TOKEN, picture, running
 
 from semask.serving.logs import LOGGER
-from semask.serving.server import bind
+from semask.serving.server import bind, explained
 from semask.settings.serving import Serving
 
 HEADERS = {"Content-Type": "image/png"}
@@ -327,6 +327,25 @@ def test_a_model_that_hangs_does_not_keep_the_server(start, again):
     assert "Traceback" not in written
     assert json.loads(written.splitlines()[-1])["event"] == "stopped"
     require_gone(children)
+
+
+def test_nothing_is_left_of_a_server_that_is_killed(start):
+    process = start()
+    until(process, "listening")
+    children = descendants(process.pid)
+    process.kill()
+    require_gone(children)
+    assert "Traceback" not in process.stderr.read()
+
+
+def test_two_servers_that_start_on_one_port():
+    """Neither has a model yet; the second to be ready says why it ends."""
+    with bind(Serving(port=0)) as first:
+        settings = Serving(port=first.getsockname()[1])
+        with bind(settings) as second:
+            first.listen()
+            with pytest.raises(ValueError, match="choose another --port"), explained(settings):
+                second.listen()
 
 
 def test_connections_are_refused_until_there_is_a_model():
