@@ -200,8 +200,10 @@ def test_slow_clients(small, photo, monkeypatch):
 
 def test_a_client_that_does_not_take_its_answer(small, photo):
     """What it has asked for is held within the memory of all, and not for longer than it takes to send an image."""
-    with running({"mine": small}, upload_seconds=4.0, memory_megabytes=40) as server:
-        body, budget = picture((2500, 4000), format="JPEG"), server.service.predicting.budget
+    with running({"mine": small}, upload_seconds=2.0, memory_megabytes=40) as server:
+        buffer, budget = io.BytesIO(), server.service.predicting.budget
+        Image.new("RGB", (4000, 2500)).save(buffer, "JPEG")
+        body = buffer.getvalue()
         head = b"POST /v1/models/mine/predict?format=npy HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
         with socket.socket() as slow, server.client() as client:
             slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
