@@ -11,14 +11,12 @@ import math
 import os
 import random
 import re
-import socket
 import ssl
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import quote, urlsplit
+from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +27,7 @@ from semask.data.images import encoded
 from semask.files.reading import require_file
 from semask.files.text import one_line, reason
 from semask.prediction.prediction import Prediction
+from semask.serving.connections import GONE, Answer, Connections, TooLarge
 
 BUSY = (429, 503)
 """Answers after which it is tried again."""
@@ -38,13 +37,9 @@ MOST_LABEL = 2**31
 """Bytes of a label map."""
 MOST_TEXT = 2**24
 """Bytes of an answer of JSON."""
-PIECE = 2**20
-"""Bytes that are read at once, so that nothing is reserved for what does not come."""
 LABELS = "application/x-npy"
 REPLACED = 3
 """How often an image is sent again because the model was replaced meanwhile."""
-GONE = (ConnectionError, http.client.BadStatusLine, ssl.SSLEOFError, ssl.SSLZeroReturnError)
-"""What a connection says that the server has closed."""
 TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
@@ -60,14 +55,6 @@ class ServerError(ValueError):
     def __init__(self, message: str, *, status: int | None = None, code: str = "", request_id: str = "") -> None:
         super().__init__(message)
         self.status, self.code, self.request_id = status, code, request_id
-
-
-class Answer(NamedTuple):
-    """An answer of the server."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
 
 
 class Client:
@@ -93,28 +80,15 @@ class Client:
         timeout: float = 60.0,
         retries: int = 5,
     ) -> None:
-        try:
-            url = urlsplit(address)
-            right = url.scheme in ("http", "https") and bool(url.hostname) and not (url.query or url.fragment)
-            right = (
-                right and "@" not in url.netloc and address.isascii() and not re.search(r"[\s\x00-\x1f\x7f]", address)
-            )
-            self.port = url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
-        except ValueError:
-            right = False
-        if not right:
-            raise ValueError(f"address is {one_line(address)}: give one such as http://127.0.0.1:8000")
         if token is not None and not TOKEN.fullmatch(token):  # not shown: it is a secret
             raise ValueError("token is empty, or has spaces or characters beyond ASCII: give that of the server")
         if not 0 < timeout <= 86_400:
             raise ValueError(f"timeout is {timeout}: give seconds, above 0 and up to a day")
         if retries < 0:
             raise ValueError(f"retries is {retries}: give 0 or more")
-        self.host, self.prefix = str(url.hostname), url.path.rstrip("/")
-        self.secure = ssl.create_default_context() if url.scheme == "https" else None
+        self.connections = Connections(address)
         self.model, self.timeout, self.retries = model, timeout, retries
         self.headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        self.idle: list[http.client.HTTPConnection] = []
         self.classes: dict[tuple[str, str], Classes] = {}
 
     def predict(self, image: Any, *, model: str | None = None, tile: int | None = None) -> Prediction:
@@ -154,8 +128,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connections."""
-        while self.idle:
-            self.idle.pop().close()
+        self.connections.close()
 
     def __enter__(self) -> "Client":
         return self
@@ -212,14 +185,17 @@ class Client:
             if left <= 0:
                 break
             timed = {} if method == "GET" else {"X-Request-Timeout": f"{max(left, 0.001):.3f}"}
+            head = {**self.headers, **timed, **(headers or {})}
             answer: Answer | None = None
             try:
-                answer = self._once(method, path, end, body, {**self.headers, **timed, **(headers or {})}, most)
+                answer = self.connections.ask(method, path, end, body, head, most)
+            except TooLarge as error:
+                raise ServerError(f"the answer has more than {error} bytes: is it semask serve?") from None
             except (OSError, http.client.HTTPException, UnicodeError) as error:
                 if isinstance(error, ssl.SSLError) and not isinstance(error, GONE):
                     raise ServerError(
-                        f"{self.host}: no secure connection ({reason(error)}): if its certificate is one of your own, "
-                        "name the file in the environment variable SSL_CERT_FILE; if it has none, give http://"
+                        f"{self.connections.host}: no secure connection ({reason(error)}): if its certificate is one "
+                        "of your own, name the file in the environment variable SSL_CERT_FILE; if it has none, give http://"
                     ) from error
                 said = error
             if answer is not None and answer.status == 200:
@@ -232,104 +208,9 @@ class Client:
                 break
             time.sleep(pause)
         raise ServerError(
-            f"{self.host}, port {self.port}: no answer ({reason(said)}): is the server running? It had "
-            f"{self.timeout:g} s and {self.retries + 1} attempts"
+            f"{self.connections.host}, port {self.connections.port}: no answer ({reason(said)}): is the server "
+            f"running? It had {self.timeout:g} s and {self.retries + 1} attempts"
         ) from said
-
-    def _once(
-        self, method: str, path: str, end: float, body: bytes | None, headers: Mapping[str, str], most: int
-    ) -> Answer:
-        """Ask by a connection that is kept, or if the server has closed it by a new one.
-
-        Raises:
-            OSError: If there is no answer; TimeoutError if there is none in time.
-            http.client.HTTPException: If it is none.
-            ServerError: If it is too large.
-        """
-        with contextlib.suppress(IndexError):
-            kept = self.idle.pop()
-            try:
-                return self._exchange(kept, method, path, end, body, headers, most)
-            except GONE:
-                pass  # it was idle for too long
-        if self.secure is not None:
-            new: http.client.HTTPConnection = http.client.HTTPSConnection(self.host, self.port, context=self.secure)
-        else:
-            new = http.client.HTTPConnection(self.host, self.port)
-        return self._exchange(new, method, path, end, body, headers, most)
-
-    def _exchange(
-        self,
-        connection: http.client.HTTPConnection,
-        method: str,
-        path: str,
-        end: float,
-        body: bytes | None,
-        headers: Mapping[str, str],
-        most: int,
-    ) -> Answer:
-        complete = False
-        try:
-            with cut_off(connection, end):
-                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may say why it takes no more
-                    connection.request(method, self.prefix + path, body=body, headers=dict(headers))
-                response = connection.getresponse()
-                content = read(response, most if response.status == 200 else MOST_TEXT)
-            complete = not response.will_close
-            return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, content)
-        finally:
-            if complete:
-                self.idle.append(connection)
-            else:
-                connection.close()
-
-
-@contextlib.contextmanager
-def cut_off(connection: http.client.HTTPConnection, end: float) -> Iterator[None]:
-    """Close a connection when time is over: its own limit is for each read, of which a slow server allows many.
-
-    Raises:
-        TimeoutError: If time is over.
-    """
-
-    def shut() -> None:
-        if connection.sock is not None:
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)  # below TLS, which another thread reads from
-
-    left = max(end - time.monotonic(), 0.001)
-    connection.timeout = left
-    if connection.sock is not None:
-        connection.sock.settimeout(left)
-    timer = threading.Timer(left, shut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    except (OSError, http.client.HTTPException):
-        if time.monotonic() < end:
-            raise
-    finally:
-        timer.cancel()
-    if time.monotonic() >= end:  # an answer that was cut off may look as if it were whole
-        raise TimeoutError("timed out")
-
-
-def read(response: http.client.HTTPResponse, most: int) -> bytes:
-    """Read an answer.
-
-    Raises:
-        ServerError: If it is larger than `most` bytes.
-        http.client.HTTPException: If a part of it is missing.
-    """
-    content = bytearray()
-    while piece := response.read(min(PIECE, most + 1 - len(content))):
-        content += piece
-        if len(content) > most or (response.length or 0) > most:
-            raise ServerError(f"the answer has more than {most} bytes: is it semask serve?", status=response.status)
-    if response.length:
-        raise http.client.IncompleteRead(bytes(content[:100]), response.length)
-    return bytes(content)
 
 
 def label_of(content: bytes, count: int) -> NDArray[np.uint8]:

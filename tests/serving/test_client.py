@@ -182,9 +182,9 @@ def test_several_threads(served):
         found = [x.label for x in pool.map(client.predict, images)]
         assert [label.shape for label in found] == [(8 + number, 16) for number in range(16)]
         assert all(np.array_equal(x, client.predict(image).label) for x, image in zip(found, images, strict=True))
-        kept = list(client.idle)
+        kept = list(client.connections.idle)
         assert 1 <= len(kept) <= 8
-    assert not client.idle
+    assert not client.connections.idle
     assert all(connection.sock is None for connection in kept)
 
 
@@ -198,7 +198,7 @@ def test_ipv6(small, photo):
     with running({"mine": small}, host="::1") as server:
         address = server.address.replace("//::1:", "//[::1]:")
         assert Client(address).predict(photo).label.shape == (48, 64)
-    assert Client("http://[::1]").port == 80
+    assert Client("http://[::1]").connections.port == 80
 
 
 def npy(label) -> bytes:
@@ -320,7 +320,7 @@ def test_answers_that_come_byte_by_byte(head):
 )
 def test_answers_that_are_too_large(monkeypatch, head):
     monkeypatch.setattr("semask.serving.client.MOST_TEXT", 100_000)
-    monkeypatch.setattr("semask.serving.client.PIECE", 10_000)
+    monkeypatch.setattr("semask.serving.connections.PIECE", 10_000)
     with pytest.raises(ServerError, match="more than 100000 bytes"):
         Client(scripted(b"HTTP/1.1 200 OK\r\n" + head, *[bytes(1000)] * 400), retries=0).models()
 
