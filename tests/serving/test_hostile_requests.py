@@ -9,7 +9,7 @@ import zlib
 
 import pytest
 from PIL import Image
-from servers import picture, running
+from servers import picture, running, wait_until
 
 
 def refused(answer, status: int, code: str) -> str:
@@ -220,17 +220,10 @@ def test_a_client_that_does_not_take_its_answer(small, photo):
             assert client.post("/v1/models/mine/predict", content=body, headers=headers).status_code == 200
 
 
-def wait_until(condition, seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 def test_a_client_that_goes_away(served, photo, post):
     for _ in range(5):
         with connect(served) as connection:
             head = b"POST /v1/models/mine/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
             connection.sendall(head + f"Content-Length: {len(photo)}\r\n\r\n".encode() + photo)
     assert post(photo).status_code == 200
-    assert served.service.predicting.budget.held == 0
+    wait_until(lambda: served.service.predicting.budget.held == 0)

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
-from servers import picture, running
+from servers import picture, running, wait_until
 
 from semask.serving.bodies import Budget, share_of
 from semask.serving.codec import fault_of
@@ -104,16 +104,17 @@ def test_an_image_that_takes_too_long(server, client, photo):
 
 
 def test_memory_of_all_requests_together(server, client, photo):
-    assert server.service.predicting.budget.held == 0
+    wait_until(lambda: server.service.predicting.budget.held == 0)
     assert client.post(ADDRESS, content=picture((990, 1000), format="JPEG")).status_code == 200
     assert client.post(ADDRESS, content=picture((1010, 1000), format="JPEG")).status_code == 413  # above 3 MB
+    wait_until(lambda: server.service.predicting.budget.held == 0)
     server.service.predicting.budget.held += 2_000_000  # as if others were there
     answer = client.post(ADDRESS, content=picture((990, 1000), format="JPEG"))
     server.service.predicting.budget.held -= 2_000_000
     assert answer.status_code == 429
     assert answer.headers["retry-after"] == "1"
     assert client.post(ADDRESS, content=photo).status_code == 200
-    assert server.service.predicting.budget.held == 0
+    wait_until(lambda: server.service.predicting.budget.held == 0)
 
 
 def test_images_at_the_limits(small, photo):
