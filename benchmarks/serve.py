@@ -5,6 +5,7 @@
     python benchmarks/serve.py overload                   # ten times what it can do
     python benchmarks/serve.py soak --minutes 60          # slope of the memory
     python benchmarks/serve.py kill --times 5             # kill -9 of the model's process, and of a decoder
+    python benchmarks/serve.py sizes --sizes 500          # memory after images of many sizes, by kernels that are kept
     python benchmarks/serve.py litserve --python PYTHON   # the same load on LitServe; PYTHON has it and semask
     python benchmarks/serve.py all --json serve.json
 
@@ -418,6 +419,28 @@ def measure_kill(options: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def measure_sizes(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Images that all have another size; the memory of the model's process, by how many kernels oneDNN keeps."""
+    rows, name = [], "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    before = os.environ.pop(name, None)
+    for kept in (None, *options.kept):
+        if kept is not None:
+            os.environ[name] = str(kept)
+        rng = np.random.default_rng(0)
+        with serving(options) as server:
+            for count in range(1, options.sizes + 1):
+                size = int(rng.integers(64, 900)), int(rng.integers(64, 900))
+                assert ask(server, server.body(image(size, count)), 600).status == 200
+                if count in (1, options.sizes) or count % max(options.sizes // 5, 1) == 0:
+                    row = {"kept": kept or "as the server sets it", "sizes": count}
+                    rows.append({**row, "model_mb": round(resident(server.model_pid()), 1)})
+                    show(rows[-1])
+    os.environ.pop(name, None)
+    if before is not None:
+        os.environ[name] = before
+    return rows
+
+
 def show(row: dict[str, Any]) -> None:
     print(json.dumps(row), flush=True)
 
@@ -427,7 +450,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     place = arguments.index("--") if "--" in arguments else len(arguments)
     arguments, further = arguments[:place], arguments[place + 1 :]
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("what", choices=["load", "overhead", "overload", "soak", "kill", "litserve", "all"])
+    parser.add_argument("what", choices=["load", "overhead", "overload", "soak", "kill", "sizes", "litserve", "all"])
     parser.add_argument("--model", default=DEFAULT)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="fp32")
@@ -441,6 +464,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--minutes", type=float, default=60, help="of the soak")
     parser.add_argument("--every", type=float, default=5, help="seconds between two looks at the memory")
     parser.add_argument("--times", type=int, default=5, help="that a process is killed")
+    parser.add_argument("--sizes", type=int, default=500, help="that images have, for sizes")
+    parser.add_argument("--kept", type=int, nargs="+", default=(1024, 100), help="kernels of oneDNN, for sizes")
     parser.add_argument("--python", default=sys.executable, help="that has litserve and semask")
     parser.add_argument("--json", help="file to write")
     options = parser.parse_args(arguments)
@@ -451,6 +476,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         "overload": lambda: measure_overload(options),
         "kill": lambda: measure_kill(options),
         "soak": lambda: measure_soak(options),
+        "sizes": lambda: measure_sizes(options),
         "litserve": lambda: measure_load(options, litserving),
     }
     names = [name for name in jobs if name != "litserve"] if options.what == "all" else [options.what]

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from semask import __version__
 from semask.files.text import one_line
-from semask.serving.asking import TIMEOUT, Asked, form_of, seconds_of
+from semask.serving.asking import NUMBER, TIMEOUT, Asked, form_of, seconds_of
 from semask.serving.envelope import Envelope, error_response
 from semask.serving.formats import FORMS
 from semask.serving.label_studio import add_label_studio
@@ -35,10 +35,17 @@ def make_app(service: Service) -> ASGIApp:
     Args:
         service: What answers.
     """
-    app = FastAPI(title="semask", version=__version__, description=DESCRIPTION, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="semask",
+        version=__version__,
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # behind a proxy with TLS they would lead to http://
+    )
     bearer = [Security(HTTPBearer(auto_error=False))] if service.guard.tokens else []
 
-    def guarded(request: Request) -> None:
+    async def guarded(request: Request) -> None:
         service.guard.require_token(request.headers.get("authorization"))
 
     closed: Any = {"dependencies": [*bearer, Depends(guarded)]}
@@ -147,7 +154,12 @@ def add_models(app: FastAPI, service: Service, closed: Any) -> None:
             Query(gt=0, le=service.settings.max_deadline, description="Seconds until the answer has to be there"),
         ] = None,
         timeout_header: Annotated[
-            str | None, Header(alias=TIMEOUT, description="The same as timeout", pattern=r"^[0-9]{1,6}(\.[0-9]{1,6})?$")
+            str | None,
+            Header(
+                alias=TIMEOUT,
+                description="The same as timeout",
+                json_schema_extra={"pattern": f"^{NUMBER.pattern}$"},  # said in words of ours where it is not kept
+            ),
         ] = None,
     ) -> Response:
         """Segment an image."""

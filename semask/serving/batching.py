@@ -128,7 +128,9 @@ class Batcher:
         except TimeoutError:
             raise late(job.seconds) from None
         finally:
-            if not job.answer.cancel():  # it may still wait, and nobody else does
+            if job.answer.cancel():
+                self._drop()  # it may still wait, with its image in memory
+            else:
                 with contextlib.suppress(asyncio.CancelledError):
                     job.answer.exception()
 

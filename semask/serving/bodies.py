@@ -144,7 +144,7 @@ async def read_body(
             raise late(seconds) from None
         raise Refusal(408, f"the body did not come within {settings.upload_seconds:g} s: send it faster") from None
     except ClientDisconnect:
-        raise Refusal(400, "the client went away") from None
+        raise Refusal(499, "the client went away") from None
     if not body:
         raise Refusal(400, f"the body is empty: send {expected.says}", code="empty_body")
     return bytes(body)

@@ -5,6 +5,7 @@ no file but the one that it wrote there. Torch is not loaded.
 """
 
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -18,13 +19,17 @@ from semask.files.atomic import temporary_folder
 from semask.files.text import one_line, out_of_memory, reason
 from semask.serving.formats import make_of
 from semask.serving.helper import ignore_signals, serve_messages
-from semask.serving.messages import Block, send
+from semask.serving.messages import Block
 
 if TYPE_CHECKING:
     from semask.data.bands import Reading
 
 FILE = "image"
 """Name of the file of the image, whatever the client calls it."""
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+"""Errors of a place where nothing can be written."""
 
 
 class Limits(NamedTuple):
@@ -50,31 +55,37 @@ def codec_main(connection: Connection, limits: Limits) -> None:
     limit_memory(limits)
     with temporary_folder() as folder:  # which removes those of processes that were killed
         os.chdir(folder)  # so that messages about the file say no path
-        send(connection, {"ready": {}})
 
         def work(head: dict[str, Any], parts: list[bytes]) -> tuple[dict[str, Any], Sequence[Block]]:
             try:
+                if not folder.is_dir():  # a cleaner of old files was there
+                    folder.mkdir(mode=0o700)
+                    os.chdir(folder)
                 if head["task"] == "decode":
                     return decode(head, parts, limits)
                 return encode(head, parts) if head["task"] == "encode" else read_tasks(head, parts)
-            except Wrong as wrong:
-                status, code, message = wrong.args
-                return {"status": status, "code": code, "message": message}, []
             except Exception as error:
-                if out_of_memory(error) or isinstance(error, OSError):
-                    return {
-                        "status": 413,
-                        "code": "too_large",
-                        "message": "needs more memory than a request may take",
-                    }, []
-                said = f"{type(error).__name__}: {reason(error)}"
-                return {"status": 422, "code": "unreadable_image", "message": "the image is damaged", "log": said}, []
+                return fault_of(error), []
             finally:
                 with contextlib.suppress(OSError):
                     os.unlink(FILE)
 
-        serve_messages(connection, work)
+        serve_messages(connection, {}, work)
         os.chdir("/" if os.name == "posix" else tempfile.gettempdir())
+
+
+def fault_of(error: Exception) -> dict[str, Any]:
+    """Status, code and message of an answer, and what only the log says."""
+    if isinstance(error, Wrong):
+        status, code, message = error.args
+        return {"status": status, "code": code, "message": message}
+    said = f"{type(error).__name__}: {reason(error)}"
+    if isinstance(error, OSError) and error.errno in FULL:
+        message = "the server has no place for the image: try again later"
+        return {"status": 503, "code": "unavailable", "message": message, "log": said}
+    if out_of_memory(error) or isinstance(error, OSError):
+        return {"status": 413, "code": "too_large", "message": "needs more memory than a request may take"}
+    return {"status": 422, "code": "unreadable_image", "message": "the image is damaged", "log": said}
 
 
 def preload() -> None:

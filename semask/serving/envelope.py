@@ -48,24 +48,31 @@ class Envelope:
         exchange = Exchange(scope, receive, send)
         self.metrics.open.inc()
         error: BaseException | None = None
+        # To the application HEAD is GET; the server sends no body.
+        asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         try:
-            self.guard.require_host(exchange.headers.get("host", ""))
-            await self.app(scope, exchange.receive, exchange.send)
+            with contextlib.ExitStack() as held:
+                scope["state"]["held"] = held
+                self.guard.require_host(exchange.headers.get("host", ""))
+                await self.app(asked, exchange.receive, exchange.send)
         except Refusal as refusal:
             await exchange.refuse(refusal)
+        except asyncio.CancelledError:  # the server's time to stop is over
+            if not exchange.status:
+                await exchange.refuse(Refusal(503, "the server was stopped: try again", headers={"Retry-After": "1"}))
         except Exception as raised:
             error = raised
             if not exchange.status:
                 await exchange.refuse(Refusal(500, "the server failed; its log says why"))
         finally:
             self.metrics.open.dec()
-            self._note(scope, exchange, error)
+            self._note(asked, exchange, error)
 
     def _note(self, scope: Scope, exchange: "Exchange", error: BaseException | None) -> None:
         """Count and log a request."""
         route = getattr(scope.get("route"), "path", "other")
         facts = dict(scope["state"].get("facts", {}))
-        seconds = time.monotonic() - exchange.begin
+        seconds = (exchange.end or time.monotonic()) - exchange.begin
         status = exchange.status or 499  # the client went away before
         self.metrics.requests.labels(route, facts.get("model", ""), str(status)).inc()
         self.metrics.seconds.labels(route).observe(seconds)
@@ -101,13 +108,14 @@ class Exchange:
 
     Attributes:
         status: Of the answer; 0 before it begins.
+        end: When it began, by `time.monotonic`; how long the client takes for it is not counted.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope, self._receive, self._send = scope, receive, send
         self.headers = Headers(scope=scope)
         self.begin = time.monotonic()
-        self.status = 0
+        self.status, self.end = 0, 0.0
         self.read = self.headers.get("content-length", "0") == "0" and "transfer-encoding" not in self.headers
         self.asked = "expect" not in self.headers  # whether the client sends its body unasked
         given = self.headers.get("x-request-id", "")
@@ -125,18 +133,19 @@ class Exchange:
     async def send(self, message: Message) -> None:
         """Take a part of the answer."""
         if message["type"] == "http.response.start":
-            self.status = message["status"]
+            self.status, self.end = message["status"], time.monotonic()
             headers = MutableHeaders(scope=message)
             headers["X-Request-ID"] = self.request_id
             for name, value in HEADERS.items():
                 headers.setdefault(name, value)
             if not self.read:
                 headers["Connection"] = "close"
-        elif not message.get("more_body", False) and not self.read:
+        elif not message.get("more_body", False):
             await self._send({**message, "more_body": True})
-            await self._linger()
+            if not self.read:
+                await self._linger()
             message = {"type": "http.response.body", "body": b"", "more_body": False}
-        await self._send(message)
+        await self._send(message)  # waits until the client has taken what was sent before
 
     async def _linger(self) -> None:
         """Read on for a little: a connection that is closed with bytes in it takes the answer with it."""

@@ -3,14 +3,18 @@
 import asyncio
 import multiprocessing
 import signal
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
 from semask.serving.messages import MOST_PART, Block, Message, receive, send
 
+ENDING = (signal.SIGINT, signal.SIGTERM)
+"""Signals that tell the server to stop; a terminal and systemd send them to all its processes."""
 Work = Callable[[dict[str, Any], list[bytes]], tuple[dict[str, Any], Sequence[Block]]]
 """Makes the answer to a message."""
 
@@ -113,13 +117,14 @@ class Helper:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=self.main, args=(theirs, *self.arguments), name=self.name, daemon=True)
+        block_signals()
         process.start()
         theirs.close()  # so that its end is noticed
-        if self.closed:
-            process.kill()
         with self.lock:
             self.process, self.connection = process, ours
             self.starts += 1
+            if self.closed:
+                process.kill()
         return receive(ours)
 
     def _exchange(self, head: dict[str, Any], parts: Sequence[Block], most: int) -> Message:
@@ -145,30 +150,39 @@ class Helper:
 
     def close(self) -> None:
         """End the process and what belongs to it."""
+        with self.lock:
+            closed, self.closed = self.closed, True
         self.kill()
-        if self.closed:
+        if closed:
             return
-        self.closed = True
         self.thread.submit(self._hang_up)
         self.thread.shutdown(wait=False)
 
 
-def serve_messages(connection: Connection, work: Work) -> None:
-    """Answer messages until the server is gone; runs in the process."""
-    while True:
-        try:
+def serve_messages(connection: Connection, ready: dict[str, Any], work: Work) -> None:
+    """Say that the process can begin, and answer messages until the server is gone; runs in the process."""
+    try:
+        send(connection, {"ready": ready})
+        while True:
             message = receive(connection)
-        except (EOFError, OSError):
-            return
-        head, parts = work(message.head, message.parts)
-        del message
-        try:
+            head, parts = work(message.head, message.parts)
+            del message
             send(connection, head, parts)
-        except OSError:
-            return
+            del head, parts
+    except (EOFError, OSError):
+        return
+
+
+def block_signals() -> None:
+    """Keep signals from a process that this thread is about to start, until it ignores them."""
+    if sys.platform != "win32":
+        resource_tracker.ensure_running()  # which lets them through once it has started a process of its own
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
 
 
 def ignore_signals() -> None:
     """Leave it to the server to stop this process: it finishes what it has accepted."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for kind in ENDING:
+        signal.signal(kind, signal.SIG_IGN)
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)

@@ -79,9 +79,9 @@ class Backend:
         """
         model = self.service.model(name)
         seconds = self.service.settings.deadline
+        request.state.facts = {"model": name}
         with share_of(self.service.predicting.budget) as share:
             found = await self._read(request, model, share, time.monotonic() + seconds, seconds)
-        request.state.facts = {"model": name}
         if found["fault"] is not None:
             request.state.facts["reason"] = found["fault"]
             raise Refusal(422, found["fault"], code="labeling_config")
@@ -94,40 +94,41 @@ class Backend:
             Refusal: If the request is none, or the server is too busy to begin.
         """
         model, predicting = self.service.model(name), self.service.predicting
+        request.state.facts = {"model": name}
         seconds = min(SECONDS, self.service.settings.max_deadline)
         end = time.monotonic() + seconds
         batcher = model.version.batcher
         assert batcher is not None
         batcher.require_room(end)  # before the body is read
-        with share_of(predicting.budget) as share:
-            found = await self._read(request, model, share, end, seconds)
-            tags = Tags(found["from_name"], found["to_name"], found["ignored"])
-            request.state.facts = {"model": name, "tasks": len(found["images"])}
-            classes = model.version.about["classes"]
-            free = asyncio.Semaphore(self.service.settings.max_batch)
+        share = request.state.held.enter_context(share_of(predicting.budget))  # until the answer is taken
+        found = await self._read(request, model, share, end, seconds)
+        tags = Tags(found["from_name"], found["to_name"], found["ignored"])
+        request.state.facts["tasks"] = len(found["images"])
+        classes = model.version.about["classes"]
+        free = asyncio.Semaphore(self.service.settings.max_batch)
 
-            async def answer(image: dict[str, str]) -> bytes:
-                try:
-                    if found["fault"] is not None:
-                        raise Refusal(422, found["fault"], code="labeling_config")
-                    if "image" not in image:
-                        raise Refusal(422, image["fault"], code="invalid")
-                    async with free:
-                        made = await self._patiently(image["image"], model, tags, classes, end)
-                    share.grow(len(made))
-                    return made
-                except Refusal as refusal:
-                    request.state.facts.setdefault("reason", refusal.message)
-                    request.state.facts["failed"] = request.state.facts.get("failed", 0) + 1
-                    return json.dumps({"error": {"code": refusal.code, "message": refusal.message}}).encode()
+        async def answer(image: dict[str, str]) -> bytes:
+            try:
+                if found["fault"] is not None:
+                    raise Refusal(422, found["fault"], code="labeling_config")
+                if "image" not in image:
+                    raise Refusal(422, image["fault"], code="invalid")
+                async with free:
+                    made = await self._patiently(image["image"], model, tags, classes, end)
+                share.grow(len(made))
+                return made
+            except Refusal as refusal:
+                request.state.facts.setdefault("reason", refusal.message)
+                request.state.facts["failed"] = request.state.facts.get("failed", 0) + 1
+                return json.dumps({"error": {"code": refusal.code, "message": refusal.message}}).encode()
 
-            async def answers() -> list[bytes]:
-                async with asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(answer(image)) for image in found["images"]]
-                return [task.result() for task in tasks]
+        async def answers() -> list[bytes]:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(answer(image)) for image in found["images"]]
+            return [task.result() for task in tasks]
 
-            made = await while_connected(request, answers())
-            return b'{"results": [' + b", ".join(made) + b"]}"
+        made = await while_connected(request, answers())
+        return b'{"results": [' + b", ".join(made) + b"]}"
 
     async def _read(self, request: Request, model: Model, share: Share, end: float, seconds: float) -> dict[str, Any]:
         """Read a request in a process with limits."""
@@ -189,7 +190,7 @@ def add_label_studio(app: FastAPI, service: Service, fetcher: Fetcher) -> None:
     """
     backend = Backend(service, fetcher)
 
-    def guarded(request: Request) -> None:
+    async def guarded(request: Request) -> None:
         service.guard.require_token(request.headers.get("authorization"), basic=True)
 
     schemes: list[Any] = [HTTPBearer(auto_error=False), HTTPBasic(auto_error=False)] if service.guard.tokens else []

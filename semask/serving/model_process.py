@@ -79,8 +79,7 @@ def model_main(connection: Connection, source: Source) -> None:
         with contextlib.suppress(OSError):
             send(connection, {"failure": said or reason(error, longest=1000)})
         return
-    send(connection, {"ready": worker.description()})
-    serve_messages(connection, worker)
+    serve_messages(connection, worker.description(), worker)
 
 
 class Worker:

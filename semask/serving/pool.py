@@ -71,7 +71,7 @@ class Pool:
             if "log" in message.head:
                 log("codec", level=logging.WARNING, task=head["task"], reason=str(message.head["log"]))
             head = message.head
-            status = head["status"] if head["status"] in (413, 422) else 422
+            status = head["status"] if head["status"] in (413, 422, 503) else 422
             raise Refusal(status, str(head["message"])[:1000], code=str(head["code"])[:64])
         return message
 
@@ -137,6 +137,8 @@ class Pool:
                 self._mend(helper)
 
     def _mend(self, helper: Helper) -> None:
+        if helper.closed:
+            return
         task = asyncio.create_task(self._restart(helper))
         self.mending.add(task)
         task.add_done_callback(self.mending.discard)

@@ -87,15 +87,15 @@ class Predicting:
         timing = Timing(self.metrics)
         batcher = model.version.batcher
         assert batcher is not None
+        request.state.facts = {"model": model.name, "format": asked.form, "stages": timing.stages}
         batcher.require_room(end)  # before the body is read
-        with share_of(self.budget) as share:
-            body = await read_body(request, share, self.settings, end=end, seconds=asked.seconds)
-            timing.done("body")
-            facts: dict[str, Any] = {"model": model.name, "format": asked.form, "stages": timing.stages}
-            request.state.facts = facts | {"bytes": len(body)}
-            work = self._work(request, model, body, share, asked, end, timing, request_id)
-            del body
-            return await while_connected(request, work)
+        share = request.state.held.enter_context(share_of(self.budget))  # until the client has taken the answer
+        body = await read_body(request, share, self.settings, end=end, seconds=asked.seconds)
+        timing.done("body")
+        request.state.facts["bytes"] = len(body)
+        work = self._work(request, model, body, share, asked, end, timing, request_id)
+        del body
+        return await while_connected(request, work)
 
     async def _work(
         self,
@@ -231,14 +231,14 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
     """Do something for a client, and leave off when it goes away.
 
     Raises:
-        Refusal: 400 if it goes away.
+        Refusal: 499 if it goes away.
     """
     doing = asyncio.ensure_future(work)
     gone = asyncio.create_task(disconnected(request))
     try:
         await asyncio.wait({doing, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not doing.done():
-            raise Refusal(400, "the client went away")
+            raise Refusal(499, "the client went away")
         return await doing
     finally:
         doing.cancel()

@@ -16,6 +16,7 @@ CODES = {
     421: "wrong_host",
     422: "invalid",
     429: "overloaded",
+    499: "client_gone",
     500: "internal_error",
     502: "not_fetched",
     503: "unavailable",

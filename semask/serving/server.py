@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import json
-import logging
 import signal
 import socket
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -38,14 +39,21 @@ CROWDED = (
 """What a connection too many gets."""
 
 
-def protocol_of(most: int) -> type[H11Protocol]:
-    """The protocol of a connection, of which there are not more than `most`, and whose heads do not come slowly."""
+def protocol_of(most: int, seconds: float) -> type[H11Protocol]:
+    """The protocol of a connection, with limits for clients that hold it without need.
+
+    Args:
+        most: Connections at a time.
+        seconds: In which a client has to take an answer.
+    """
 
     class Protocol(H11Protocol):
         late: asyncio.TimerHandle | None = None
+        untaken: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
+            transport.set_write_buffer_limits(high=0)  # so that writing is paused until all is taken
             if len(self.connections) > most:
                 transport.write(CROWDED)
                 transport.close()
@@ -61,9 +69,19 @@ def protocol_of(most: int) -> type[H11Protocol]:
                 self._wait_for_head()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            if self.late is not None:
-                self.late.cancel()
+            for timer in (self.late, self.untaken):
+                if timer is not None:
+                    timer.cancel()
             super().connection_lost(exc)
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self.untaken = self.loop.call_later(seconds, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            if self.untaken is not None:
+                self.untaken.cancel()
 
         def _wait_for_head(self) -> None:
             self.late = self.loop.call_later(HEAD_SECONDS, self._close_late)
@@ -80,53 +98,85 @@ class Server(uvicorn.Server):
     """A server that stops without losing what it has accepted, and then ends with exit code 0.
 
     Args:
-        config: As uvicorn has it.
-        stopping: Called when it is told to stop.
-        drain: Seconds for which it accepts requests after that.
+        service: What answers.
     """
 
-    def __init__(self, config: uvicorn.Config, stopping: Callable[[], None], drain: float) -> None:
-        super().__init__(config)
-        self.stopping, self.drain = stopping, drain
-        self.told = False
+    def __init__(self, service: Service) -> None:
+        super().__init__(config_of(service))
+        self.service = service
+        self.starting: asyncio.Task[None] | None = None
+        self.end: float | None = None
+
+    async def start(self) -> bool:
+        """Load the models; says whether they are loaded, or the server was told to stop before.
+
+        Raises:
+            ValueError: If one can't be loaded.
+        """
+        self.starting = asyncio.create_task(self.service.start())
+        await asyncio.wait({self.starting})
+        try:
+            await self.starting
+        except (asyncio.CancelledError, ValueError):
+            if self.end is None:
+                raise
+        return self.end is None
+
+    def tell(self, number: int) -> None:
+        """Stop: at first only say that it is not ready; told again, or while the models are loaded, end at once."""
+        settings, again = self.service.settings, self.end is not None
+        drain = 0.0 if number == signal.SIGINT else settings.drain_seconds
+        self.service.stopping = True
+        log("stopping", signal=signal.Signals(number).name)
+        if again or self.starting is None or not self.starting.done():
+            drain, self.force_exit = 0.0, True
+        self.end = time.monotonic() + (0.0 if self.force_exit else drain + settings.grace_seconds)
+        if self.force_exit:
+            self.service.end()
+            if self.starting is not None:
+                self.starting.cancel()
+        asyncio.get_running_loop().call_later(drain, setattr, self, "should_exit", True)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop at a signal, without raising it again in the end as uvicorn does."""
-        loop = asyncio.get_running_loop()
-        kinds = (signal.SIGINT, signal.SIGTERM)
-        try:
-            for kind in kinds:
-                loop.add_signal_handler(kind, self.handle_exit, kind, None)
-        except (NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
-            with super().capture_signals():
-                yield
-            return
-        try:
-            yield
-        finally:
-            for kind in kinds:
-                loop.remove_signal_handler(kind)
+        """Nothing: signals count before it serves, too, and after that."""
+        yield
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop: at first only say that it is not ready; told again, end at once."""
-        if self.told:
-            self.should_exit = self.force_exit = True
-            return
-        self.told = True
-        self.stopping()
-        log("stopping", signal=signal.Signals(sig).name)
-        drain = 0.0 if sig == signal.SIGINT else self.drain
-        asyncio.get_running_loop().call_later(drain, setattr, self, "should_exit", True)
+    async def close(self) -> None:
+        """Finish what was accepted, and end all processes."""
+        end = self.end if self.end is not None else time.monotonic() + self.service.settings.grace_seconds
+        await self.service.close(limit=max(end - time.monotonic(), 0.0))
+        for task in (left := list(self.server_state.tasks)):  # they are told that it was stopped
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=1.0)
 
 
-def listen(settings: Serving) -> socket.socket:
-    """Open the port.
+@contextlib.contextmanager
+def on_signals(tell: Callable[[int], None]) -> Iterator[None]:
+    """Let SIGINT and SIGTERM call a function in the loop; not outside of the main thread, which has none."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    before = {
+        kind: signal.signal(kind, lambda number, frame: loop.call_soon_threadsafe(tell, number))
+        for kind in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+def bind(settings: Serving) -> socket.socket:
+    """Take the port; connections are refused until there is a model, so that nobody waits for an answer.
 
     Raises:
         ValueError: If it can't be.
     """
-    try:
+    with explained(settings):
         family, kind, protocol, _, address = socket.getaddrinfo(
             settings.host,
             settings.port,
@@ -135,15 +185,26 @@ def listen(settings: Serving) -> socket.socket:
             flags=socket.AI_PASSIVE,
         )[0]
         opened = socket.socket(family, kind, protocol)  # asyncio turns Nagle's waiting off only where TCP is named
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        opened.bind(address)
-        opened.listen(min(settings.connections, 2048))
+        if sys.platform != "win32":  # where it would allow two servers on one port
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            opened.bind(address)
+        except OSError:
+            opened.close()
+            raise
+        return opened
+
+
+@contextlib.contextmanager
+def explained(settings: Serving) -> Iterator[None]:
+    """Say of an error that the port can't be opened."""
+    try:
+        yield
     except (OSError, UnicodeError) as error:
         said = getattr(error, "strerror", None) or reason(error)
         raise ValueError(
             f"can't listen on {quoted(settings.host)}, port {settings.port} ({said}): choose another --port or --host"
         ) from error
-    return opened
 
 
 def config_of(service: Service) -> uvicorn.Config:
@@ -151,7 +212,7 @@ def config_of(service: Service) -> uvicorn.Config:
     settings = service.settings
     return uvicorn.Config(
         make_app(service),
-        http=protocol_of(settings.connections),
+        http=protocol_of(settings.connections, settings.upload_seconds),
         ws="none",
         loop="asyncio",
         lifespan="off",
@@ -185,17 +246,19 @@ async def run(
     Raises:
         ValueError: If the port can't be opened, or a model can't be loaded.
     """
-    opened = listen(settings)
+    opened = bind(settings)
     set_up()
     service = make_service(sources, settings, tokens, origin)
-    with contextlib.closing(opened):
-        await service.start()
+    server = Server(service)
+    with contextlib.closing(opened), on_signals(server.tell):
         try:
-            server = Server(config_of(service), lambda: setattr(service, "stopping", True), settings.drain_seconds)
-            host, port = opened.getsockname()[:2]
-            log("listening", host=host, port=port, models=list(sources), token=bool(tokens))
-            started((host, port, server, service))
-            await server.serve(sockets=[opened])
+            if await server.start():
+                with explained(settings):
+                    opened.listen(min(settings.connections, 2048))
+                host, port = opened.getsockname()[:2]
+                log("listening", host=host, port=port, models=list(sources), token=bool(tokens))
+                started((host, port, server, service))
+                await server.serve(sockets=[opened])
         finally:
-            await service.close(limit=settings.grace_seconds)
-            log("stopped", level=logging.INFO)
+            await server.close()
+        log("stopped")

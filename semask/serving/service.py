@@ -46,7 +46,7 @@ class Service:
         self.watching: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Load the models and start the processes.
+        """Load the models and start the processes; `close` has to follow, whatever comes of it.
 
         Raises:
             ValueError: If a model can't be loaded.
@@ -57,7 +57,6 @@ class Service:
                 for model in self.models.values():
                     group.create_task(model.load())
         except* ValueError as errors:
-            self.end()
             first: BaseException = errors
             while isinstance(first, BaseExceptionGroup):
                 first = first.exceptions[0]
@@ -70,13 +69,9 @@ class Service:
         """Finish what waits, and end all processes; after `limit` seconds what still waits is lost."""
         for task in self.watching:
             task.cancel()
-        try:
-            async with asyncio.timeout(limit):
-                await asyncio.gather(*(model.close() for model in self.models.values()))
-        except TimeoutError:
-            pass
-        finally:
-            self.end()
+        closing = [asyncio.create_task(model.close()) for model in self.models.values()]
+        await asyncio.wait(closing, timeout=limit)
+        self.end()
 
     def end(self) -> None:
         """End all processes now; Python would wait for ever for one that is left."""

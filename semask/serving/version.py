@@ -23,6 +23,9 @@ PAUSE = 5.0
 """Seconds until a process that can't begin is started again."""
 
 
+FAILED = Refusal(500, "the model failed; the log of the server says why")
+
+
 class Key(NamedTuple):
     """Images with the same go through the model together."""
 
@@ -63,6 +66,7 @@ class Version:
         self.tried = -PAUSE
         self.batcher: Batcher | None = None
         self.mending: asyncio.Task[None] | None = None
+        self.restarting = asyncio.Lock()
 
     async def load(self) -> None:
         """Open the model.
@@ -118,8 +122,10 @@ class Version:
 
     async def _restart(self) -> bool:
         """Start the process again; says whether it runs. A model that can't be opened is not tried again at once."""
-        if self.helper.alive:
-            return True
+        async with self.restarting:
+            return (self.ready and self.helper.alive) or await self._start_again()
+
+    async def _start_again(self) -> bool:
         self.ready = False
         if time.monotonic() - self.tried < PAUSE:
             return False
@@ -143,15 +149,19 @@ class Version:
     async def _run(self, jobs: Sequence[Job]) -> None:
         """Compute jobs of one key together; if the process dies, each once more, alone."""
         self.metrics.batches.labels(self.name).observe(len(jobs))
-        again = await self._attempt(jobs, last=False)
-        for job in again:
-            if not job.answer.done():
-                await self._attempt([job], last=True)
+        try:
+            again = await self._attempt(jobs, last=False)
+            for job in again:
+                if not job.answer.done():
+                    await self._attempt([job], last=True)
+        except Exception as error:  # a fault of ours: the queue goes on
+            log("batch failed", model=self.name, level=logging.ERROR, error=error)
+            settle(jobs, FAILED)
 
     async def _attempt(self, jobs: Sequence[Job], *, last: bool) -> Sequence[Job]:
         """Compute jobs together; returns those to be computed again."""
         gone = Refusal(503, "the model is not available: try again later", headers={"Retry-After": str(int(PAUSE))})
-        if not self.helper.alive and not await self._restart():
+        if not (self.ready and self.helper.alive) and not await self._restart():
             settle(jobs, gone)
             return []
         try:
@@ -214,7 +224,7 @@ class Version:
             return Refusal(413, "the model has not enough memory for this image: make it smaller, or ask for tiles")
         if kind == "image":
             return Refusal(422, f"the model can't segment this image: {self.without_paths(said)}", code="not_segmented")
-        return Refusal(500, "the model failed; the log of the server says why")
+        return FAILED
 
     def without_paths(self, text: str) -> str:
         """A message without the paths of this machine that it may name."""

@@ -32,7 +32,7 @@ class Serving:
         max_pixels: Pixels of an image, at most; checked before it is decoded.
         memory_megabytes: Bodies and decoded images in the memory of the server, all together.
         connections: Open connections, at most.
-        upload_seconds: Seconds in which a request has to be sent.
+        upload_seconds: Seconds in which a request has to be sent, and its answer taken.
         decoders: Processes that decode images and encode answers.
         decode_seconds: Seconds that decoding an image, or encoding an answer, may take.
         decode_megabytes: Memory that it may take.

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import io
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,3 +89,11 @@ def picture(size: tuple[int, int], *, seed: int = 0, format: str = "PNG") -> byt
     buffer = io.BytesIO()
     Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BICUBIC).save(buffer, format)
     return buffer.getvalue()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Wait for what the server does in its own thread: a client has its answer a little before it is done with it."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)

@@ -11,6 +11,9 @@ from PIL import Image
 from servers import picture, running
 
 import semask as package
+from semask.builder import build
+from semask.checkpoints.saving import save
+from semask.serving.formats import FORMS
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +110,32 @@ def test_every_kind_of_image(post, trained, tmp_path, mode):
     image.save(tmp_path / "image", format)
     label = np.load(io.BytesIO(post((tmp_path / "image").read_bytes(), format="npy").content))
     assert np.array_equal(label, package.Predictor(package.load(trained))(tmp_path / "image").label)
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "TIFF", "PNG"])
+def test_of_several_pictures_in_a_file_it_takes_what_predict_takes(post, trained, tmp_path, format):
+    frames = [Image.open(io.BytesIO(picture((40, 56), seed=seed))) for seed in range(3)]
+    frames[0].save(tmp_path / "film", format, save_all=True, append_images=frames[1:])
+    answer = post((tmp_path / "film").read_bytes(), format="npy")
+    try:
+        expected = package.Predictor(package.load(trained))(tmp_path / "film").label
+    except ValueError:
+        assert answer.status_code == 422
+    else:
+        assert np.array_equal(np.load(io.BytesIO(answer.content)), expected)
+
+
+@pytest.mark.parametrize("count", [2, 255])
+def test_the_fewest_classes_and_the_most_with_the_longest_names(tmp_path, photo, count):
+    names = [f"{number:03}" + "\U0001f6b2" * 197 for number in range(count)]
+    model = build("swin_nano", num_classes=count, channels=8)
+    path = save(tmp_path / "mine.safetensors", model, {"classes": package.Classes(tuple(names)).as_dict()})
+    with running({"mine": path}) as server, server.client(headers={"Content-Type": "image/png"}) as client:
+        assert [row["name"] for row in client.get("/v1/models/mine").json()["classes"]] == names
+        for form in FORMS:
+            answer = client.post("/v1/models/mine/predict", content=photo, params={"format": form})
+            assert answer.status_code == 200, answer.text
+        assert package.Client(server.address).predict(photo).classes.names == tuple(names)
 
 
 def test_an_image_that_is_stored_turned(post, trained, tmp_path):

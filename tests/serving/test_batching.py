@@ -150,6 +150,26 @@ def test_what_is_late_in_the_queue_is_not_computed():
     assert model.batches == [["first"], ["last"]]
 
 
+def test_what_nobody_waits_for_takes_no_room():
+    """Neither a place nor memory, though the model computes something else for long."""
+
+    async def scenario(batcher):
+        first = asyncio.create_task(batcher.submit(job("first")))
+        await asyncio.sleep(0.01)
+        for _ in range(5):
+            with pytest.raises(Refusal) as refused:
+                await batcher.submit(job("late", seconds=0.01))
+            assert refused.value.status == 504
+            gone = asyncio.create_task(batcher.submit(job("gone")))
+            await asyncio.sleep(0.01)
+            gone.cancel()
+            await asyncio.sleep(0.01)
+        assert not batcher.waiting
+        await first
+
+    run(scenario, Model(0.5), room=2)
+
+
 def test_closing_waits_for_those_on_the_way():
     async def scenario(batcher):
         with batcher.on_the_way(END):

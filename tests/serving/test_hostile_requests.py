@@ -9,7 +9,7 @@ import zlib
 
 import pytest
 from PIL import Image
-from servers import picture, running
+from servers import picture, running, wait_until
 
 
 def refused(answer, status: int, code: str) -> str:
@@ -131,7 +131,14 @@ def test_names_with_tricks(client, name):
     ids=str,
 )
 def test_wrong_parameters(post, photo, query, headers):
-    refused(post(photo, headers=headers, **query), 422, "invalid")
+    said = refused(post(photo, headers=headers, **query), 422, "invalid")
+    assert not headers or "pattern" not in said
+
+
+def test_addresses_lead_nowhere_else(client):
+    """A redirect would name the host and scheme that a proxy replaced."""
+    for address in ("/v1/models/", "/v1/models/mine/", "//v1/models"):
+        assert client.get(address).status_code == 404
 
 
 def test_request_ids(post, photo):
@@ -191,10 +198,32 @@ def test_slow_clients(small, photo, monkeypatch):
             assert client.post("/v1/models/mine/predict", content=photo, headers=headers).status_code == 200
 
 
+def test_a_client_that_does_not_take_its_answer(small, photo):
+    """What it has asked for is held within the memory of all, and not for longer than it takes to send an image."""
+    with running({"mine": small}, upload_seconds=2.0, memory_megabytes=40) as server:
+        buffer, budget = io.BytesIO(), server.service.predicting.budget
+        Image.new("RGB", (4000, 2500)).save(buffer, "JPEG")
+        body = buffer.getvalue()
+        head = b"POST /v1/models/mine/predict?format=npy HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
+        with socket.socket() as slow, server.client() as client:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            host, port = server.address.removeprefix("http://").split(":")
+            slow.connect((host, int(port)))
+            slow.settimeout(60)
+            slow.sendall(head + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            assert slow.recv(12) == b"HTTP/1.1 200"
+            assert budget.held >= 30_000_000
+            headers = {"Content-Type": "image/jpeg"}
+            assert client.post("/v1/models/mine/predict", content=body, headers=headers).status_code == 429
+            wait_until(lambda: budget.held == 0)
+            wait_until(lambda: len(server.server.server_state.connections) == 1)
+            assert client.post("/v1/models/mine/predict", content=body, headers=headers).status_code == 200
+
+
 def test_a_client_that_goes_away(served, photo, post):
     for _ in range(5):
         with connect(served) as connection:
             head = b"POST /v1/models/mine/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
             connection.sendall(head + f"Content-Length: {len(photo)}\r\n\r\n".encode() + photo)
     assert post(photo).status_code == 200
-    assert served.service.predicting.budget.held == 0
+    wait_until(lambda: served.service.predicting.budget.held == 0)

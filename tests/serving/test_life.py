@@ -1,5 +1,6 @@
 """Processes that are killed, models that are replaced, and the way a server stops."""
 
+import contextlib
 import io
 import json
 import os
@@ -18,6 +19,10 @@ import numpy as np
 import pytest
 from exported_files import described, write_onnx
 from servers import TOKEN, picture, running
+
+from semask.serving.logs import LOGGER
+from semask.serving.server import bind, explained
+from semask.settings.serving import Serving
 
 HEADERS = {"Content-Type": "image/png"}
 ADDRESS = "/v1/models/mine/predict?format=npy"
@@ -98,6 +103,29 @@ def test_an_idle_model_that_is_killed_is_started_again(server, client):
         time.sleep(0.1)
     assert client.get("/readyz").status_code == 200
     assert worker(server) != before
+
+
+def test_a_model_is_started_once_however_many_find_it_dead(server, client, monkeypatch):
+    version = server.service.models["mine"].version
+    before = version.helper.starts
+    os.kill(worker(server), signal.SIGKILL)
+    answers = []
+    while version.helper.starts == before or not version.ready:
+        answers += flood(client, [picture((48, 64))] * 2, count=2)
+    assert {answer.status_code for answer in answers} == {200}
+    assert version.helper.starts == before + 1
+
+
+def test_the_queue_outlives_a_fault_of_ours(server, client, monkeypatch):
+    async def broken(*_):
+        raise MemoryError
+
+    version = server.service.models["mine"].version
+    monkeypatch.setattr(version, "_ask", broken)
+    answer = client.post(ADDRESS, content=picture((48, 64)))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")
+    monkeypatch.undo()
+    assert client.post(ADDRESS, content=picture((48, 64))).status_code == 200
 
 
 def test_a_killed_decoder(server, client, monkeypatch):
@@ -212,20 +240,140 @@ def test_a_damaged_file_keeps_the_old_model(server, client, model):
 
 
 @pytest.fixture
-def process(small):
-    options = ["--port", "0", "--drain_seconds", "0.5", "--threads", "1"]
-    command = [sys.executable, "-m", "semask.cli", "serve", f"mine={small}", *options]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        yield process
+def start(small):
+    """Start the command in a session of its own: start("--port", "0")."""
+    begun = []
+
+    def run(*options):
+        command = [
+            sys.executable,
+            "-m",
+            "semask.cli",
+            "serve",
+            f"mine={small}",
+            "--port",
+            "0",
+            "--threads",
+            "1",
+            *options,
+        ]
+        begun.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True))
+        return begun[-1]
+
+    yield run
+    for process in begun:
         process.kill()
+        process.wait()
+        process.stderr.close()
 
 
-def test_the_command_and_its_end(process):
+def until(process, event):
+    """Lines of the log until an event."""
     lines = []
     for line in process.stderr:
         lines.append(json.loads(line))
-        if lines[-1]["event"] == "listening":
+        if lines[-1]["event"] == event:
             break
+    return lines
+
+
+def require_gone(children):
+    for _ in range(200):
+        if not any(os.path.exists(f"/proc/{child}") for child in children):
+            return
+        time.sleep(0.1)
+    raise AssertionError([child for child in children if os.path.exists(f"/proc/{child}")])
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_told_to_stop_while_the_models_are_loaded(start, kind):
+    process = start()
+    while len(children := descendants(process.pid)) < 2:
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, kind)  # as a terminal and systemd do: the processes of the server get it, too
+    written = process.stderr.read()
+    assert process.wait(60) == 0, written
+    assert [json.loads(line)["event"] for line in written.splitlines()][-1] == "stopped"
+    require_gone(children)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["once", "twice"])
+def test_a_model_that_hangs_does_not_keep_the_server(start, again):
+    """It has one time limit for all that it finishes; what it can't is told so."""
+    process = start("--drain_seconds", "0", "--grace_seconds", "60" if again else "5", "--decoders", "1")
+    lines = until(process, "listening")
+    children = descendants(process.pid)
+    address = f"http://127.0.0.1:{lines[-1]['port']}"
+    with httpx.Client(base_url=address, timeout=60, trust_env=False, headers=HEADERS) as client:
+        assert client.post(ADDRESS, content=picture((48, 64))).status_code == 200
+        for child in children:
+            if "onnxruntime" in Path(f"/proc/{child}/maps").read_text():
+                os.kill(int(child), signal.SIGSTOP)
+        with ThreadPoolExecutor() as pool:
+            answer = pool.submit(client.post, ADDRESS, content=picture((48, 64)))
+            time.sleep(1.0)
+            begin = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            if again:
+                time.sleep(0.5)
+                process.send_signal(signal.SIGTERM)
+            refused = answer.result()
+            assert refused.status_code == 503
+            assert refused.json()["error"]["code"] == "unavailable"
+            assert process.wait(60) == 0
+            assert time.monotonic() - begin < (30 if again else 9)
+    written = process.stderr.read()
+    assert "Traceback" not in written
+    assert json.loads(written.splitlines()[-1])["event"] == "stopped"
+    require_gone(children)
+
+
+def test_nothing_is_left_of_a_server_that_is_killed(start):
+    process = start()
+    until(process, "listening")
+    children = descendants(process.pid)
+    process.kill()
+    require_gone(children)
+    assert "Traceback" not in process.stderr.read()
+
+
+def test_two_servers_that_start_on_one_port():
+    """Neither has a model yet; the second to be ready says why it ends."""
+    with bind(Serving(port=0)) as first:
+        settings = Serving(port=first.getsockname()[1])
+        with bind(settings) as second:
+            first.listen()
+            with pytest.raises(ValueError, match="choose another --port"), explained(settings):
+                second.listen()
+
+
+def test_connections_are_refused_until_there_is_a_model():
+    first = bind(Serving(port=0))
+    port = first.getsockname()[1]
+    with first:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port)).close()
+        first.listen()
+        with pytest.raises(ValueError, match=f"port {port}"):
+            bind(Serving(port=port))
+
+
+def test_logs_that_can_not_be_written(small, monkeypatch):
+    """A full disk below the log stops nothing."""
+    full = open("/dev/full", "w", buffering=1)  # noqa: SIM115
+    monkeypatch.setattr(sys, "stderr", full)
+    with running({"mine": small}) as server, server.client(headers=HEADERS) as client:
+        for _ in range(30):
+            assert client.post(ADDRESS, content=picture((48, 64))).status_code == 200
+    assert LOGGER.handlers[0].stream is full
+    with contextlib.suppress(OSError):
+        full.close()
+
+
+def test_the_command_and_its_end(start):
+    process = start("--drain_seconds", "0.5")
+    lines = until(process, "listening")
     address = f"http://127.0.0.1:{lines[-1]['port']}"
     with httpx.Client(base_url=address, timeout=60, trust_env=False, headers=HEADERS) as client:
         children = descendants(process.pid)
@@ -247,12 +395,7 @@ def test_the_command_and_its_end(process):
     assert process.wait(60) == 0
     assert rest[-1]["event"] == "stopped"
     assert [x["status"] for x in rest if x["event"] == "request" and x["method"] == "POST"] == [200] * 6
-    for _ in range(100):
-        left = [child for child in children if os.path.exists(f"/proc/{child}")]
-        if not left:
-            break
-        time.sleep(0.1)
-    assert not left
+    require_gone(children)
 
 
 def descendants(pid):

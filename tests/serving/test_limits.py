@@ -1,8 +1,10 @@
 """What is full, what takes too much, and what is said of it: 429, 413, metrics and logs."""
 
+import errno
 import io
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -10,9 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
-from servers import picture, running
+from servers import picture, running, wait_until
 
 from semask.serving.bodies import Budget, share_of
+from semask.serving.codec import fault_of
 from semask.serving.metrics import Metrics
 from semask.serving.refusal import Refusal
 
@@ -63,6 +66,9 @@ def test_a_full_queue(server, client, photo):
         assert answer.json()["error"]["code"] == "overloaded"
         assert int(answer.headers["retry-after"]) >= 1
     assert sorted(answer.status_code for answer in answers) == [200] * (10 - len(early)) + [429] * len(early)
+    assert f'status="429"}} {len(early)}.0' in "".join(
+        line for line in client.get("/metrics").text.splitlines() if 'requests_total{model="mine"' in line
+    )
 
 
 def test_a_late_request_in_the_queue_is_not_computed(server, client, photo):
@@ -98,16 +104,30 @@ def test_an_image_that_takes_too_long(server, client, photo):
 
 
 def test_memory_of_all_requests_together(server, client, photo):
-    assert server.service.predicting.budget.held == 0
+    wait_until(lambda: server.service.predicting.budget.held == 0)
     assert client.post(ADDRESS, content=picture((990, 1000), format="JPEG")).status_code == 200
     assert client.post(ADDRESS, content=picture((1010, 1000), format="JPEG")).status_code == 413  # above 3 MB
+    wait_until(lambda: server.service.predicting.budget.held == 0)
     server.service.predicting.budget.held += 2_000_000  # as if others were there
     answer = client.post(ADDRESS, content=picture((990, 1000), format="JPEG"))
     server.service.predicting.budget.held -= 2_000_000
     assert answer.status_code == 429
     assert answer.headers["retry-after"] == "1"
     assert client.post(ADDRESS, content=photo).status_code == 200
-    assert server.service.predicting.budget.held == 0
+    wait_until(lambda: server.service.predicting.budget.held == 0)
+
+
+def test_images_at_the_limits(small, photo):
+    """What is exactly as large as allowed passes, a pixel or a byte more does not."""
+    with (
+        running({"mine": small}, max_pixels=48 * 64, max_megabytes=1) as server,
+        server.client(headers=HEADERS) as client,
+    ):
+        assert client.post(ADDRESS, content=photo).status_code == 200
+        assert client.post(ADDRESS, content=picture((49, 64))).json()["error"]["code"] == "too_many_pixels"
+        assert client.post(ADDRESS, content=picture((48 * 8, 8))).status_code == 200
+        assert client.post(ADDRESS, content=photo.ljust(1_000_000, b"\0")).status_code == 200
+        assert client.post(ADDRESS, content=photo.ljust(1_000_001, b"\0")).json()["error"]["code"] == "body_too_large"
 
 
 def test_the_budget():
@@ -121,6 +141,33 @@ def test_the_budget():
         other.grow(8)
         assert budget.held == 10
     assert budget.held == 0
+
+
+def test_a_place_for_files_that_is_cleaned(server, client, photo):
+    """Folders of /tmp that were not used for days are removed on many systems."""
+    (helper,) = server.service.pool.helpers
+    folder = os.readlink(f"/proc/{helper.process.pid}/cwd")
+    shutil.rmtree(folder)
+    assert client.post(ADDRESS, content=photo).status_code == 200
+    assert os.readlink(f"/proc/{helper.process.pid}/cwd") == folder
+
+
+def test_a_place_for_files_that_is_full():
+    """It is no fault of the image, and the log says it."""
+    for number in (errno.ENOSPC, errno.EROFS):
+        fault = fault_of(OSError(number, "no place", "/secret"))
+        assert (fault["status"], fault["code"]) == (503, "unavailable")
+        assert "secret" not in fault["message"]
+        assert "no place" in fault["log"]
+    assert fault_of(OSError(errno.EFBIG, "large"))["status"] == 413
+
+
+def test_head_is_get_without_a_body(client):
+    answer = client.head("/healthz")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-length"] == str(len(client.get("/healthz").content))
+    assert client.head("/v1/models/mine/predict").status_code == 405
+    assert client.head("/nothing").status_code == 404
 
 
 def test_metrics(server, client, photo):

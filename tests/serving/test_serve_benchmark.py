@@ -32,6 +32,9 @@ def test_the_rest(small, tmp_path):
     assert set(overload["statuses"]) <= {"200", "429"}
     assert not overload["accepted_but_late"]
     assert set(measured("soak", small, tmp_path)["statuses"]) == {"200", "422"}
+    rows = measured("sizes", small, tmp_path, "--sizes", "3", "--kept", "50")
+    assert {row["kept"] for row in rows} == {"as the server sets it", 50}
+    assert all(row["model_mb"] > 0 for row in rows)
     for row in measured("kill", small, tmp_path).values():
         assert set(row["statuses"]) == {"200"}
         assert not row["without_an_answer"]
