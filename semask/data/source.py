@@ -123,13 +123,8 @@ class Data:
             if not ending or "/" in ending or "\\" in ending:
                 raise ValueError(f"data.band_files has {quoted(ending)}: give endings of names such as _B02")
         format = catalog.find(self.format)
-        if is_url(self.root):
+        if self.remote:
             require_url(self.root)
-            if not format.remote:
-                raise ValueError(
-                    f"data.root is {one_line(self.root)}, but the format {self.format} is read from folders only: pack "
-                    "it with `semask data pack`, and set data.format to shards"
-                )
         for name in self._given():
             if name not in format.options and (name != "channels" or format.title):
                 known = {x: catalog.find(x) for x in catalog.names()}
@@ -167,6 +162,11 @@ class Data:
         """What the format finds of a split of the files, None for all."""
         format, given = catalog.find(self.format), self._given()
         options = {name: value for name, value in given.items() if name in format.options}
+        if self.remote and not format.remote:
+            raise ValueError(
+                f"data.root is {one_line(self.root)}, but the format {self.format} is read from folders only: pack it "
+                "with `semask data pack`, and set data.format to shards"
+            )
         found: SegmentationDataset = format.find(self.root if self.remote else self.folder, split, **options)
         if self.mask_channel == "alpha":
             found = from_alpha(found)

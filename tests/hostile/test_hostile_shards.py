@@ -238,4 +238,4 @@ def test_only_packs_are_read_from_a_url():
     with pytest.raises(
         ValueError, match=r"the format folder is read from folders only: pack it with `semask data pack`"
     ):
-        Data("s3://bucket/scenes")
+        Data("s3://bucket/scenes").dataset("train")
