@@ -237,7 +237,12 @@ class Remote:
     async def _ask(self, files: Any, url: str, request: Request) -> bytes:
         if self.scheme in ("http", "https"):
             return await _of_http(files, url, request)
-        content: bytes = await files._cat_file(url, start=request.start, end=request.end)
+        try:
+            content: bytes = await files._cat_file(url, start=request.start, end=request.end)
+        except Exception as error:
+            if str(error).startswith("Forbidden") or getattr(error, "code", None) in (401, 403):  # as gcsfs says it
+                raise PermissionError(str(error)) from error
+            raise
         return content
 
 
@@ -253,9 +258,12 @@ def _file_system(scheme: str) -> Any:
     if scheme == "s3":
         times = {"connect_timeout": PATIENCE, "read_timeout": PATIENCE}
         options = {"config_kwargs": {**times, "retries": {"max_attempts": 1}}}
-    elif scheme == "gs":
-        options = {}
-    files = fsspec.filesystem(scheme, skip_instance_cache=True, **options)
+    if scheme == "gs":  # the class that fsspec would take asks for the kind of each bucket first, by gRPC
+        from gcsfs.core import GCSFileSystem
+
+        files = GCSFileSystem(skip_instance_cache=True)
+    else:
+        files = fsspec.filesystem(scheme, skip_instance_cache=True, **options)
     files.retries = 1
     return files
 

@@ -165,6 +165,17 @@ def test_what_is_there_stays(scenes, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["pack"]
 
 
+def test_rows_of_parquet_are_packed(tmp_path):
+    root = Path(__file__).parent / "formats/samples/huggingface/hub"
+    data = Data(str(root), format="huggingface")
+    pack(data, tmp_path / "pack")
+    for split in SPLITS:
+        ours, theirs = Data(str(tmp_path / "pack"), format="shards").dataset(split), data.dataset(split)
+        assert sample_names(ours, tmp_path / "pack") == sample_names(theirs, root)
+        for index in range(len(theirs)):
+            assert all(torch.equal(x, y) for x, y in zip(ours[index], theirs[index], strict=True))
+
+
 def test_bands_are_refused(scenes, tmp_path):
     with pytest.raises(ValueError, match=r"photos of 1, 3 or 4 channels are packed, not bands"):
         pack(Data(str(scenes), channels=2, bands=(1, 2)), tmp_path / "pack")

@@ -4,6 +4,7 @@ import json
 import logging
 import multiprocessing
 import pickle
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from semask.evaluation.evaluate import unchanged
 from semask.files import ranges
 
 pytest.importorskip("aiohttp")
+fsspec = pytest.importorskip("fsspec")
 
 TRANSFORM = training_transform(Augmentation(scale=None, crop=(32, 32)), Normalization((0.5,) * 3, (0.5,) * 3))
 
@@ -78,11 +80,32 @@ def s3(moto, packed, monkeypatch) -> Iterator[FaultyServer]:
         yield server
 
 
-@pytest.fixture(params=["http", "s3"])
+@pytest.fixture
+def gs(packed, monkeypatch) -> Iterator[FaultyServer]:
+    """What the JSON API of Google Cloud Storage answers to a download."""
+    pytest.importorskip("gcsfs")
+    files = folder(packed)
+
+    def answer(method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+        found = re.fullmatch(r"/download/storage/v1/b/scenes/o/deep%2Fpack%2F([^/?]+)\?alt=media", path)
+        return files(method, f"/{found[1]}", headers, body) if found else Answer(404, {}, b"{}")
+
+    with serving(answer) as server:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
+        monkeypatch.setenv("FSSPEC_GS_TOKEN", "anon")
+        fsspec.config.set_conf_env(fsspec.config.conf)
+        yield server
+        fsspec.config.conf.pop("gs", None)
+
+
+URLS = {"http": "{}/pack", "s3": "s3://scenes/deep/pack", "gs": "gs://scenes/deep/pack"}
+
+
+@pytest.fixture(params=URLS)
 def remote(request) -> tuple[FaultyServer, str]:
     """A server and the URL of the pack there."""
     server: FaultyServer = request.getfixturevalue(request.param)
-    return server, f"{server.url}/pack" if request.param == "http" else "s3://scenes/deep/pack"
+    return server, URLS[request.param].format(server.url)
 
 
 def shards(url: str, **settings: object) -> Data:
@@ -206,6 +229,15 @@ def test_a_bucket_that_is_not_ours(s3, monkeypatch):
     s3.source = lambda *_: Answer(403, {"Content-Type": "application/xml"}, answer)
     with pytest.raises(ValueError, match=r"s3://scenes/deep/pack/index\.json: access denied"):
         shards("s3://scenes/deep/pack").dataset("train")
+
+
+def test_a_bucket_of_google_that_is_not_ours(gs):
+    with pytest.raises(ValueError, match=r"gs://other/pack/index\.json: no such file"):
+        shards("gs://other/pack").dataset("train")
+    for status in (401, 403):
+        gs.source = lambda *_: Answer(status, {}, b'{"error": {"code": 403, "message": "no"}}')  # noqa: B023
+        with pytest.raises(ValueError, match=r"gs://scenes/deep/pack/index\.json: access denied"):
+            shards("gs://scenes/deep/pack").dataset("train")
 
 
 def _in_process(dataset, queue) -> None:
