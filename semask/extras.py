@@ -26,6 +26,10 @@ EXTRAS = {
     "uvicorn": "serve",
     "prometheus_client": "serve",
     "httpx": "serve",
+    "fsspec": "shards",
+    "aiohttp": "shards",
+    "s3fs": "shards",
+    "gcsfs": "shards",
 }
 """For each package the extra that it comes with."""
 

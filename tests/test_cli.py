@@ -20,8 +20,8 @@ VERBS = commands()
 
 def test_help_names_every_verb(semask):
     assert list(VERBS) == [
-        *("app", "compare", "convert", "demo", "doctor", "evaluate", "explain", "export", "info", "predict", "recipes"),
-        *("report", "serve", "train"),
+        *("app", "compare", "convert", "data", "demo", "doctor", "evaluate", "explain", "export", "info", "predict"),
+        *("recipes", "report", "serve", "train"),
     ]
     shown = semask("--help").out
     for verb, help in VERBS.items():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from semask.files.schema import OneOf, require
 from semask.files.text import one_line
+from semask.files.urls import is_url
 
 if TYPE_CHECKING:
     from semask.data.format import Format
@@ -61,11 +62,11 @@ class Recognized(NamedTuple):
     reason: str
 
 
-def recognize(root: Path, *, levels: int = 3) -> Recognized:
+def recognize(root: Path | str, *, levels: int = 3) -> Recognized:
     """Find the format of a folder by looking at it.
 
     Args:
-        root: The folder, or the file of a table.
+        root: The folder, or the file of a table; a URL as text.
         levels: How many folders in which there is only one folder are looked into, to name the right one.
 
     Raises:
@@ -74,6 +75,9 @@ def recognize(root: Path, *, levels: int = 3) -> Recognized:
     from semask.data.listing import Listing
     from semask.data.tables import TABLE_SUFFIXES
 
+    if isinstance(root, str) and is_url(root):
+        return Recognized("shards", "it is a URL, at which only packed images are read")
+    root = Path(root)
     if root.is_file() and root.suffix.lower() in TABLE_SUFFIXES:
         return Recognized("table", "it is a table")
     if not root.is_dir():

@@ -9,8 +9,9 @@ import numpy as np
 
 from semask.data.checking import Checked
 from semask.data.dataset import SegmentationDataset
-from semask.data.images import Picture, dark_line, image_path
+from semask.data.images import ImageSource, Picture, dark_line, image_path
 from semask.data.pairs import OF_SYSTEMS, listed
+from semask.data.shards import ShardImage
 from semask.files.text import one_line
 
 SAMPLED_IMAGES = 8
@@ -147,11 +148,16 @@ def _shared(train: Sequence[Picture], val: Sequence[Picture]) -> Iterator[tuple[
     yield from _shared_files([x for x in train if isinstance(x, Path)], [x for x in val if isinstance(x, Path)])
     ours, theirs = ([x for x in images if not isinstance(x, Path)] for images in (train, val))
     if ours and theirs:
-        contents = {hashlib.sha256(image.read_bytes()).digest(): image.path for image in ours}
+        contents = {_content_digest(image): image.path for image in ours}
         for image in theirs:
-            other = contents.get(hashlib.sha256(image.read_bytes()).digest())
+            other = contents.get(_content_digest(image))
             if other is not None:
                 yield other, image.path
+
+
+def _content_digest(image: ImageSource) -> str:
+    """Digest of what would be the file of an image; of one in a pack the index tells."""
+    return image.sha256 if isinstance(image, ShardImage) else hashlib.sha256(image.read_bytes()).hexdigest()
 
 
 def _shared_files(train: Sequence[Path], val: Sequence[Path]) -> Iterator[tuple[Path, Path]]:

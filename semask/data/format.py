@@ -28,6 +28,7 @@ class Format:
         resembles: Likewise for a folder in which a part of the layout is missing, where no format is recognized:
             finding its files says which.
         general: Whether the layout says little, so that another format that recognizes the folder goes first.
+        remote: Whether the root may be a URL, which `find` gets as text.
     """
 
     find: Callable[..., SegmentationDataset]
@@ -36,6 +37,7 @@ class Format:
     recognize: Callable[[Listing], str | None] | None = None
     resembles: Callable[[Listing], str | None] | None = None
     general: bool = False
+    remote: bool = False
 
     @property
     def options(self) -> frozenset[str]:

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from semask.data.dataset import SegmentationDataset
 from semask.data.rare import Balance
+from semask.data.shards import prefetch
 from semask.data.transforms import Transform
 
 if TYPE_CHECKING:
@@ -208,6 +210,12 @@ class _Run(Dataset[Any]):
     def __init__(self, dataset: Samples, transform: Transform, seed: int, balance: Balance | None = None) -> None:
         self.dataset, self.transform, self.seed = dataset, transform, seed
         self.balance = balance if balance is not None and balance.copy_paste else None
+
+    def __getitems__(self, places: list[tuple[int, int]]) -> list[tuple[Tensor, Tensor, int] | ValueError]:
+        """Read the samples of a batch, which are fetched together if they lie elsewhere."""
+        if isinstance(self.dataset, SegmentationDataset):
+            prefetch([self.dataset.pairs[index][0] for _, index in places])
+        return [self[place] for place in places]
 
     def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, Tensor, int] | ValueError:
         position, index = place

@@ -16,8 +16,12 @@ from semask.data.shapes import Overlap
 from semask.data.splits import HOLDOUT, matched, read_split, split_by_name
 from semask.files.schema import Length, Range, Sides, quoted, require_fields
 from semask.files.text import one_line
+from semask.files.urls import is_url, require_url
 
-OPTIONS = ("channels", "image_dir", "label_dir", "object_255", "band_files", "chip", "attribute", "layer", "overlap")
+OPTIONS = (
+    *("channels", "image_dir", "label_dir", "object_255", "band_files", "chip", "attribute", "layer", "overlap"),
+    *("cache", "cache_gib"),
+)
 """Settings that only some formats have; channels all but those of public data sets."""
 SAMPLES = ("channels", "bands", "nodata", "ignore_nodata")
 """Settings that say what a model sees of an image, in whatever layout it lies."""
@@ -30,7 +34,8 @@ class Data:
     """Where the images and masks of a run are, and how carefully they are read.
 
     Args:
-        root: Folder of the data set, or the file of a table that names its images and masks.
+        root: Folder of the data set, or the file of a table that names its images and masks; for the format "shards"
+            also a URL, http, https, s3 or gs.
         format: Layout of the folder. "folder" is any set of images/SPLIT and annotations/SPLIT with a classes.json.
         train_split: Split to train on; by default the format's own (train, training or train2014). For a folder without
             splits "all" is all of it.
@@ -69,6 +74,9 @@ class Data:
         layer: Layer of a GeoPackage with several; only for the format "raster".
         overlap: For formats of polygons, which of two objects a pixel in both belongs to: "file" the one that is later
             in the file, "small_over_large" the smaller one.
+        cache: Folder on a local disk that keeps what was read, for the format "shards"; null for none. Any number of
+            processes may share it.
+        cache_gib: Size of the cache in GiB; what was not used for longest goes first.
     """
 
     root: str
@@ -96,6 +104,8 @@ class Data:
     attribute: str = "class"
     layer: str | None = None
     overlap: Overlap = "file"
+    cache: str | None = None
+    cache_gib: Annotated[float, Range(0.001, 2**20)] = 20.0
 
     def __post_init__(self) -> None:
         """Validate."""
@@ -113,6 +123,8 @@ class Data:
             if not ending or "/" in ending or "\\" in ending:
                 raise ValueError(f"data.band_files has {quoted(ending)}: give endings of names such as _B02")
         format = catalog.find(self.format)
+        if self.remote:
+            require_url(self.root)
         for name in self._given():
             if name not in format.options and (name != "channels" or format.title):
                 known = {x: catalog.find(x) for x in catalog.names()}
@@ -128,7 +140,7 @@ class Data:
             ValueError: The folder is not laid out as the format says, images and masks do not pair up, or the classes
                 are not those of the files.
         """
-        format, root = catalog.find(self.format), Path(self.root).expanduser()
+        format, root = catalog.find(self.format), self.folder
         given = self.train_split if split == "train" else self.val_split
         names = {} if self.split_file is not None and given is None else format.splits_in(root)
         if names or given not in (None, ALL):
@@ -150,10 +162,25 @@ class Data:
         """What the format finds of a split of the files, None for all."""
         format, given = catalog.find(self.format), self._given()
         options = {name: value for name, value in given.items() if name in format.options}
-        found: SegmentationDataset = format.find(Path(self.root).expanduser(), split, **options)
+        if self.remote and not format.remote:
+            raise ValueError(
+                f"data.root is {one_line(self.root)}, but the format {self.format} is read from folders only: pack it "
+                "with `semask data pack`, and set data.format to shards"
+            )
+        found: SegmentationDataset = format.find(self.root if self.remote else self.folder, split, **options)
         if self.mask_channel == "alpha":
             found = from_alpha(found)
         return found.reading_as(self.reading, ignore_nodata=self.ignore_nodata)
+
+    @property
+    def remote(self) -> bool:
+        """Whether the data lies at a URL."""
+        return is_url(self.root)
+
+    @property
+    def folder(self) -> Path:
+        """The root as a path, which names of samples are relative to; of a URL a name only."""
+        return Path(self.root).expanduser()
 
     @property
     def reading(self) -> Reading:
@@ -183,9 +210,11 @@ class Data:
 
 def sample_names(dataset: SegmentationDataset, root: Path) -> list[str]:
     """Names that samples are split by: the path of the image below the root, without its ending."""
+    return [path.with_suffix("").as_posix() for path in sample_paths(dataset, root)]
+
+
+def sample_paths(dataset: SegmentationDataset, root: Path) -> list[Path]:
+    """Path of the image of each sample below the root; of one that lies elsewhere its name."""
     place = root.parent if root.is_file() else root
     images = [image_path(image) for image, _ in dataset.pairs]
-    return [
-        (image.relative_to(place) if image.is_relative_to(place) else Path(image.name)).with_suffix("").as_posix()
-        for image in images
-    ]
+    return [image.relative_to(place) if image.is_relative_to(place) else Path(image.name) for image in images]

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 from semask.data.dataset import SegmentationDataset
 from semask.data.format import Split
@@ -47,7 +46,7 @@ def quick_findings(data: Data, datasets: Mapping[Split, SegmentationDataset] | N
     Raises:
         ValueError: If training could not find the files.
     """
-    root = Path(data.root).expanduser()
+    root = data.folder
     if datasets is None:
         datasets = {"train": data.dataset("train"), "val": data.dataset("val")}
     found = Collector()

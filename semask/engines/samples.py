@@ -111,8 +111,11 @@ def choose_samples(images: Sequence[str] | None, recipe: dict[str, Any], *, coun
 def recipe_images(settings: dict[str, Any]) -> "list[Path | Part | ImageSource]":
     """Validation images of a recipe's data; none where it does not lie on this machine."""
     try:
-        dataset = Data(**settings).dataset("val")
+        source = Data(**settings)
+        dataset = None if source.remote else source.dataset("val")
     except (TypeError, ValueError, OSError):
+        return []
+    if dataset is None:
         return []
     samples = zip(dataset.pairs, dataset.windows, strict=True)
     return [

@@ -32,6 +32,7 @@ from semask.evaluation.report import describe, published_score, weights_of
 from semask.evaluation.requested import Requested
 from semask.files.reporter import Reporter
 from semask.files.schema import require
+from semask.files.text import one_line
 from semask.metrics.confusion import Confusion, ConfusionMatrix, Scores, count
 from semask.model import SeMask
 from semask.prediction.opening import open_model
@@ -148,7 +149,7 @@ def evaluate(
             dataset.require_decided()
             if grid is not None:
                 require_images(dataset)
-            names = tuple(names_of(dataset, Path(source.root).expanduser()))
+            names = tuple(names_of(dataset, source.folder))
             grouped = group_numbers(names, groups)
         if len(set(gathered(choice.precision, group.world_size))) > 1:
             raise ValueError("precision auto is bf16 on some of the machines and fp32 on others: give --precision fp32")
@@ -353,4 +354,7 @@ def source_of(
         settings["object_255"] = object_255
     if "root" not in settings:
         raise ValueError("which data? the checkpoint names none: give --data FOLDER (and --format)")
-    return Data(**settings)
+    source = Data(**settings)
+    if data is None and source.remote:  # anybody may have written it there
+        raise ValueError(f"the checkpoint names data at {one_line(source.root)}: give --data with that URL to read it")
+    return source

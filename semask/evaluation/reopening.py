@@ -66,11 +66,13 @@ def reopened_data(
     for name in ("name", "images"):
         said.pop(name, None)
     source = Data(**from_plain(Data, said, "data"))
+    if source.remote:  # nothing is fetched that a report names
+        raise ValueError("no pictures: the report names data at a URL")
     dataset = source.dataset("val")
     dataset.reading = dataset.reading.for_model(predictor.model.config)
     if dataset.classes.names != classes:
         raise ValueError("no pictures: the data that the report names has other classes by now")
-    return dataset, {name: index for index, name in enumerate(names_of(dataset, Path(source.root).expanduser()))}
+    return dataset, {name: index for index, name in enumerate(names_of(dataset, source.folder))}
 
 
 def _part(report: Mapping[str, Any], name: str, side: str) -> Mapping[str, Any]:

@@ -19,7 +19,7 @@ from semask.files.text import one_line, reason
 
 
 @contextlib.contextmanager
-def written_whole(path: Path, *, keep: Path | None = None) -> Iterator[Path]:
+def written_whole(path: Path, *, keep: Path | None = None, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path next to `path`, and move it there when it was written without an error.
 
     What killed processes left half-written in that folder is removed first.
@@ -28,6 +28,7 @@ def written_whole(path: Path, *, keep: Path | None = None) -> Iterator[Path]:
         path: File to write.
         keep: Name that the file of before gets, in the same folder; null replaces it. A kill between the two moves
             leaves `keep` only.
+        durable: Wait until the disk has it; without, a loss of power may leave a file that is not whole.
 
     Raises:
         ValueError: If writing failed; `path` is then what it was before.
@@ -38,8 +39,9 @@ def written_whole(path: Path, *, keep: Path | None = None) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         _tidy_once(path.parent.resolve())
         yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
+        if durable:
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)  # safetensors makes files that only their owner can read

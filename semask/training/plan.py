@@ -27,6 +27,7 @@ from semask.data.survey import Objects, image_sizes, mask_kinds, measured_object
 from semask.decoders import catalog as decoders
 from semask.files.reporter import Reporter
 from semask.files.text import one_line
+from semask.files.urls import is_url
 from semask.settings.model import ModelSettings
 from semask.settings.recipe_text import recipe_text
 from semask.settings.sections import SECTIONS
@@ -125,7 +126,7 @@ def make_plan(
         if section in sections:
             sections[section][name] = value
     plan = Plan(sections)
-    train_set, val_set = _plan_data(plan, Path(folder), given, Path(out), reporter)
+    train_set, val_set = _plan_data(plan, str(folder), given, Path(out), reporter)
     objects = measured_objects(train_set, track=reporter.track)
     cpu = bool(given.get("training.cpu", False)) or not torch.cuda.is_available()
     _plan_model(plan, given, train_set.classes, cpu=cpu, reporter=reporter)
@@ -146,18 +147,19 @@ def _defaults(kind: Any) -> dict[str, Any]:
 
 
 def _plan_data(
-    plan: Plan, folder: Path, given: Mapping[str, Any], out: Path, reporter: Reporter
+    plan: Plan, root: str, given: Mapping[str, Any], out: Path, reporter: Reporter
 ) -> tuple[SegmentationDataset, SegmentationDataset]:
     """Format, channels, classes and split; returns the training and the validation images."""
-    plan.choose("data.root", str(folder), "the folder that was given", {})
+    plan.choose("data.root", root, "the folder that was given", {})
+    folder = Path(root).expanduser()
     if "data.format" in given:
         plan.choose("data.format", None, "", given)
     else:
-        found = catalog.recognize(folder.expanduser())
+        found = catalog.recognize(root if is_url(root) else folder)
         plan.choose("data.format", found.format, f"found {found.reason}", given)
     _plan_channels(plan, given)
     data = Data(**plan.sections["data"])
-    splits = {} if data.split_file or data.train_split else catalog.find(data.format).splits_in(folder.expanduser())
+    splits = {} if data.split_file or data.train_split else catalog.find(data.format).splits_in(folder)
     parts = [data.dataset("train"), data.dataset("val")] if splits or data.train_split or data.split_file else []
     whole = parts or [data.everything()]
     if not all(part.names_classes for part in whole):
@@ -210,7 +212,7 @@ def _plan_split(
     plan: Plan, whole: SegmentationDataset, folder: Path, given: Mapping[str, Any], out: Path, reporter: Reporter
 ) -> list[SegmentationDataset]:
     """Hold some images out; images that show nearly the same stay together."""
-    names = sample_names(whole, folder.expanduser())
+    names = sample_names(whole, folder)
     holdout = plan.sections["data"]["holdout"]
     groups, said = None, "by a hash of the names"
     if len(names) <= COMPARED and not any(whole.windows):

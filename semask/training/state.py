@@ -15,7 +15,7 @@ from semask.files.text import one_line
 STATE = "resume.safetensors"
 EARLIER = "resume.previous.safetensors"
 CHANGEABLE = {
-    "data": {"root", "workers", "check"},
+    "data": {"root", "workers", "check", "cache", "cache_gib"},
     "training": {"log_every", "save_every", "evaluate_every", "samples", "report", "log_with", "cpu"},
 }
 """Settings of the recipe that a resumed run may change: they don't change its numbers."""

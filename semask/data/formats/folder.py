@@ -97,13 +97,26 @@ def read_classes(path: str | Path) -> FolderClasses:
     path = Path(path)
     text = read_text(path, most=LARGEST_FILE, otherwise='it has to name the classes: {"classes": ["road", ...]}')
     try:
-        values = parse_json(text)
-    except ValueError as error:
-        raise ValueError(f"{one_line(path)}: not a readable JSON file: {reason(error)}") from error
-    try:
-        return _described(values, path.absolute().parent.name)
+        return described_classes(text, path.absolute().parent.name)
     except ValueError as error:
         raise ValueError(f"{one_line(path)}: {reason(error)}") from error
+
+
+def described_classes(text: str, folder_name: str) -> FolderClasses:
+    """Check what the text of a classes.json says.
+
+    Args:
+        text: The text.
+        folder_name: Name of the data set if it says none.
+
+    Raises:
+        ValueError: It is no JSON, or lacks the classes.
+    """
+    try:
+        values = parse_json(text)
+    except ValueError as error:
+        raise ValueError(f"not a readable JSON file: {reason(error)}") from error
+    return _described(values, folder_name)
 
 
 def _described(values: Any, folder_name: str) -> FolderClasses:
@@ -125,8 +138,13 @@ def _described(values: Any, folder_name: str) -> FolderClasses:
 
 def write_classes(path: str | Path, classes: Classes, *, name: str, ignore_index: int = IGNORE_INDEX) -> None:
     """Write a classes.json that `read_classes` reads."""
+    write_whole(Path(path), classes_text(classes, name=name, ignore_index=ignore_index))
+
+
+def classes_text(classes: Classes, *, name: str, ignore_index: int = IGNORE_INDEX) -> str:
+    """Text of a classes.json that `described_classes` reads."""
     values: dict[str, Any] = {"name": name, **classes.as_dict(), "ignore_index": ignore_index}
-    write_whole(Path(path), json.dumps(values, indent=1) + "\n")
+    return json.dumps(values, indent=1) + "\n"
 
 
 def recognize(listing: Listing) -> str | None:
