@@ -3,12 +3,11 @@
 import csv
 import json
 import shutil
-import time
 from pathlib import Path
 
 import pytest
 import torch
-from many import train_tiny, train_together, write_scenes
+from many import launch, train_tiny, train_together, write_scenes
 from safetensors.torch import load_file
 from states import MANIFEST, read_saved, read_whole
 
@@ -77,11 +76,9 @@ GONE = "processes died or can't be reached, its own lines may say why: start all
 def test_a_run_killed_on_four_processes_goes_on_with_others(scenes, tmp_path, parallel):
     settings = {"steps": 8, "parallel": parallel, "ema": 0.9, "save_every": 4}
     train_together(4, scenes, tmp_path / "whole", **settings)
-    began = time.monotonic()
-    said = train_together(4, scenes, tmp_path / "run", succeeds=False, die_at=[2, 6], **settings)
-    assert time.monotonic() - began < 60 + 120  # of which a busy machine takes most to start
-    assert GONE in said
-    assert "Traceback" not in said.partition("torch.distributed.elastic")[0]
+    said = train_together(4, scenes, tmp_path / "run", code=2, die_at=[2, 6], **settings)
+    assert said.count(GONE) == 3
+    assert "Traceback" not in said
     assert read_saved(tmp_path / "run" / "resume")["step"] == 4
     for processes in (4, 2, 1):
         out = tmp_path / str(processes)
@@ -99,7 +96,7 @@ def test_a_run_killed_on_four_processes_goes_on_with_others(scenes, tmp_path, pa
 def test_torchrun_starts_a_run_again_whose_process_died(scenes, tmp_path):
     settings = {"steps": 6, "parallel": "fsdp", "save_every": 2}
     train_together(2, scenes, tmp_path / "whole", **settings)
-    said = train_together(2, scenes, tmp_path / "run", "--max-restarts=1", die_at=[1, 5], **settings)
+    said = launch(2, scenes, tmp_path / "run", "--max-restarts=1", die_at=[1, 5], **settings)
     assert GONE in said
     for name in ("resume", "resume.previous"):
         states = [read_whole(tmp_path / x / name) for x in ("whole", "run")]

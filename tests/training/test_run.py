@@ -46,7 +46,7 @@ def spoil(run: Run) -> None:
 
 def digests(run: Path) -> dict[str, str]:
     """Digests of the checkpoints and of all files of the states."""
-    paths = [*(run / name for name in FILES), *run.glob(f"{STATE}*/*")]
+    paths = [*(run / name for name in FILES if (run / name).exists()), *run.glob(f"{STATE}*/*")]
     return {str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
