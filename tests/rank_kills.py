@@ -23,8 +23,8 @@ from states import read_whole
 
 SECONDS = 60.0
 """Longest time from the kill of a process to the end of its job."""
-LINE = "processes died or can't be reached"
-STEPS = {"steps": 200, "save_every": 10, "batch_size": 6, "log_every": 1}
+LINE = "semask: error: another "
+STEPS = {"steps": 40, "save_every": 4, "batch_size": 6, "log_every": 1}
 
 
 class Killed(NamedTuple):
@@ -54,7 +54,7 @@ def kill_one(processes: int, scenes: Path, out: Path, chance: random.Random, **s
     """Start a job, kill one of its processes at a random moment, and wait for the end; None if it was done before."""
     said = out.with_name("said")
     said.unlink(missing_ok=True)
-    until = last_step(out) + chance.randint(1, 40)
+    until = last_step(out) + chance.randint(1, 16)
     job = start_processes(processes, said, scenes, out, settings)
     while all(process.is_alive() for process in job) and last_step(out) < until:
         time.sleep(0.005)

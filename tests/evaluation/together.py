@@ -24,8 +24,7 @@ def evaluations(scenes: Path) -> list[object]:
     found = []
     with joined("cpu") as group:
         for count in range(1, len(whole) + 1):
-            part = Data(root=str(scenes), workers=0).dataset("val")
-            part.pairs = whole.pairs[:count]
+            part = whole.subset(range(count))
             result = evaluate_model(predictor, part, rank=group.rank, world_size=group.world_size)
             counts = result.counts
             assert counts is not None
