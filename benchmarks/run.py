@@ -6,6 +6,7 @@
     python benchmarks/run.py curves --sizes 256x256 512x512 1024x1024 --class-counts 19 150 1000
     python benchmarks/run.py optimisations --threads 2 --sizes 512x512 1024x2048
     python benchmarks/run.py attention --tokens 2048 4096 8192
+    python benchmarks/run.py loss --class-counts 11 150
     python benchmarks/run.py startup --rounds 5
     python benchmarks/run.py data --workers 0 1 2 --images-per-second 60
 
@@ -30,6 +31,7 @@ import startup
 import torch
 from attention import FORMS, AttentionCase
 from harness import COLUMNS, Builder, Columns, Result, Settings, compare, print_table
+from pixel_loss import LAYOUTS, LossCase
 from sides import OPTIMIZATIONS, SIDES, Case, choose, optimizations
 
 from semask.builder import build
@@ -129,6 +131,12 @@ def attention(options: argparse.Namespace, settings: Settings) -> list[Result]:
     return print_table(compare(case.name, case, FORMS, settings) for case in cases)
 
 
+def loss(options: argparse.Namespace, settings: Settings) -> list[Result]:
+    """Cross-entropy alone, in both layouts of its softmax."""
+    cases = [LossCase(classes, device=options.device) for classes in options.class_counts]
+    return print_table(compare(case.name, case, LAYOUTS, settings) for case in cases)
+
+
 def optimisations(options: argparse.Namespace, settings: Settings) -> list[Result]:
     """Each faster form by itself: a model with all of them against all but one, or the plain one against one."""
     results = []
@@ -199,6 +207,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     alone.add_argument("--classes", type=int, default=150)
     alone.add_argument("--channels", type=int, default=384)
     alone.set_defaults(run=attention)
+    scores = command("loss", "the cross-entropy alone")
+    scores.add_argument("--class-counts", nargs="+", type=int, default=[2, 11, 19, 64, 150])
+    scores.set_defaults(run=loss)
     add_data_command(commands)
     return parser.parse_args(arguments)
 

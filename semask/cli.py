@@ -27,8 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; a user's mistake is one line on the standard error stream and exit code 2."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        sys.exit(run(arguments))
+        code = run(arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        sys.exit(code)
     except (ValueError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and reader_has_gone():
+            sys.exit(1)
         fail(reason(error, longest=LONGEST_ERROR))
     except ImportError as error:
         from semask.extras import explained
@@ -45,6 +50,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("semask: stopped; training goes on with --resume, tiles and films with the same command", file=sys.stderr)
         sys.exit(130)
+
+
+def reader_has_gone() -> bool:
+    """Whether nobody reads the output any more, as of `semask --help | head -1`; what is left of it is dropped then."""
+    try:
+        print(flush=True)  # a flush that failed has thrown away what would fail again
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def fail(message: str) -> NoReturn:

@@ -30,7 +30,6 @@ from semask.metrics.comparison import Difference
 
 BLOCKS = r"_(\d+)\d$"
 """Frames whose numbers differ in the last digit only: 5 of CamVid's validation frames, a third of a second."""
-SIZE = (360, 480)
 STEPS = 5
 
 
@@ -95,7 +94,7 @@ def scores(
         model = plain_model(study, arm)
         cells = [
             arm.title, str(len(some)), f"{statistics.mean(each):.2f}", ", ".join(f"{x:.1f}" for x in each),
-            *against, f"{parameters(model) / 1e6:.2f} M", f"{flops(model, SIZE) / 1e9:.2f}",
+            *against, f"{parameters(model) / 1e6:.2f} M", f"{flops(model, size_of(study, arm)) / 1e9:.2f}",
         ]  # fmt: skip
         lines.append(row(cells + ([f"{1000 * times[name]:.0f}"] if times else [])))
     return lines
@@ -103,7 +102,18 @@ def scores(
 
 def plain_model(study: Study, arm: Arm) -> SeMask:
     """The model of an arm with fresh weights."""
-    return model_of(arm, settings_of(study.recipe, arm, 0, argparse.Namespace(data="data", steps=None)), 0)
+    return model_of(arm, sections_of(study, arm), 0)
+
+
+def size_of(study: Study, arm: Arm) -> tuple[int, int]:
+    """Height and width of the images that an arm is evaluated with."""
+    long, short = sections_of(study, arm)["evaluation"].scale
+    return short, long
+
+
+def sections_of(study: Study, arm: Arm) -> dict[str, Any]:
+    """The settings of an arm."""
+    return settings_of(study.recipe, arm, 0, argparse.Namespace(data="data", steps=None))
 
 
 def said(difference: Difference) -> list[str]:
@@ -141,19 +151,19 @@ def exits(study: Study, files: dict[str, list[Path]]) -> list[str]:
     lines = [row(["arm", "exit", "GFLOPs", "mIoU %"]), row(["---"] * 4)]
     for name, some in files.items():
         arm, sides = study.arms[name], [read_counts(path) for path in some]
-        model = plain_model(study, arm)
+        model, size = plain_model(study, arm), size_of(study, arm)
         for place in range(1, sides[0].maps):
-            cost = f"{until(model, place) / 1e9:.2f}"
+            cost = f"{until(model, place, size) / 1e9:.2f}"
             score = f"{100 * statistics.mean(miou(side, place) for side in sides):.2f}"
             lines.append(row([arm.title, f"prior of stage {place}", cost, score]))
         score = f"{100 * statistics.mean(miou(side) for side in sides):.2f}"
-        lines.append(row([arm.title, "masks", f"{flops(model, SIZE) / 1e9:.2f}", score]))
+        lines.append(row([arm.title, "masks", f"{flops(model, size) / 1e9:.2f}", score]))
     return lines
 
 
-def until(model: SeMask, stage: int) -> int:
-    """FLOPs from the image to the prior of a stage (from 1)."""
-    with shadow(model, SIZE) as (twin, image), FlopCounterMode(display=False) as counter:
+def until(model: SeMask, stage: int, size: tuple[int, int]) -> int:
+    """FLOPs from the image, of height and width, to the prior of a stage (from 1)."""
+    with shadow(model, size) as (twin, image), FlopCounterMode(display=False) as counter:
         state = twin.encoder.backbone.stem(image)
         for index, run in enumerate(twin.encoder.backbone.stages[:stage]):
             state = run(state)

@@ -1,6 +1,9 @@
 import argparse
 import ast
 import dataclasses
+import os
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -38,6 +41,16 @@ def test_every_option_is_explained(semask, verb):
     assert shown.startswith(f"usage: semask {verb} [")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
+def test_a_reader_that_goes_away_is_no_error():
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "semask.cli", "--help"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 def test_version(semask):
     assert semask("--version").out == f"semask {__version__}\n"
 
@@ -50,6 +63,12 @@ def test_version(semask):
         (["trainn"], "trainn is no command: did you mean train? (see semask --help)"),
         (["predict", "a.jpg", "--simplify", "abc"], "--simplify is 'abc': give a number (see semask predict --help)"),
         (["predict", "a.jpg", "--opacity=nan"], "--opacity is 'nan': give a number from 0 to 1 (see"),
+        (["predict", "a.jpg", "--every", "0"], "--every is 0: give a whole number from 1 to 100,000"),
+        (["serve", "--port", "99999"], "--port is 99999: give a whole number from 0 to 65,535"),
+        (
+            ["evaluate", "x", "--data=y", "--worst_images=-1"],
+            "--worst_images is -1: give a whole number from 0 to 1,000",
+        ),
         (["predict", "a.jpg", "--precision", "int3"], "--precision is 'int3': give one of auto, fp32, bf16 (see"),
         (["train", "x", "--training.steps", "1e"], "--training.steps is '1e': give a whole number from 1 to"),
         (["evaluate", "x", "--details", "maybe"], "--details takes true or false, not 'maybe' (see"),

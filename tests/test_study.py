@@ -45,7 +45,7 @@ def model_of(scripts, study):
     return lambda name: scripts.table.plain_model(study, study.arms[name])
 
 
-@pytest.mark.parametrize("name", ["semask", "street"])
+@pytest.mark.parametrize("name", ["semask", "half", "street"])
 def test_every_arm_has_a_base_and_settings_that_there_are(scripts, name):
     study = scripts.arm.study(name)
     for arm in study.arms.values():
@@ -55,7 +55,7 @@ def test_every_arm_has_a_base_and_settings_that_there_are(scripts, name):
 
 
 def test_a_study_or_an_arm_that_there_is_not(scripts, monkeypatch):
-    with pytest.raises(SystemExit, match="no study x: choose one of semask, street"):
+    with pytest.raises(SystemExit, match="no study x: choose one of half, semask, street"):
         scripts.arm.study("x")
     monkeypatch.setattr(sys, "argv", ["train_arms.py", "semask", "--data=x", "--out=y", "--arms", "plan"])
     with pytest.raises(SystemExit, match="no arm plan: choose from plain"):
@@ -190,6 +190,18 @@ def test_a_tenth_of_the_images(scripts, study, scenes, tmp_path):
     assert scripts.run.part_of(whole, arm.share, tmp_path) == data  # it is there
     assert len(data.dataset("train")) == 1
     assert len(data.dataset("val")) == 3
+
+
+def test_the_smaller_study_differs_in_its_sizes(scripts, study):
+    small = scripts.arm.study("half")
+    for name, arm in small.arms.items():
+        one, other = (
+            scripts.run.settings_of(x.recipe, x.arms[name], 0, options())["augmentation"] for x in (study, small)
+        )
+        assert dataclasses.replace(other, scale=one.scale, crop=one.crop) == one
+        assert arm.change is not None or study.arms[name].change is None
+    assert scripts.table.size_of(small, small.arms["plain"]) == (180, 240)
+    assert scripts.table.size_of(study, study.arms["plain"]) == (360, 480)
 
 
 def test_recipes_of_both_studies_are_one(scripts):

@@ -16,7 +16,7 @@ function show() {
   find("h2").textContent = data.model;
   video.src = address;
   video.setAttribute("aria-label", "The film with the classes of " + data.model + " over it");
-  find(".readout").textContent = [data.frames + " frames are segmented.", ...data.said].join(" ");
+  find(".readout").textContent = [data.frames + (data.frames === 1 ? " frame is" : " frames are") + " segmented.", ...data.said].join(" ");
   find(".download").href = address;
   find(".download").download = data.name;
   find(".shares").replaceChildren(...data.classes.map(([name, share]) => {

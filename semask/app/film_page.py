@@ -42,26 +42,36 @@ class Films:
     ) -> None:
         self.models, self.limits, self.folder, self.turn, self.kept = models, limits, folder, turn, kept
         self.stops: dict[str | None, threading.Event] = {}
+        self.running: set[str | None] = set()
+
+    def ask(self, session: str | None) -> None:
+        """Note that a session wants a film, so that it can be stopped while it waits for its turn."""
+        if session not in self.running:
+            self.stops[session] = threading.Event()
 
     def segment(self, path: str | None, model: str | None, session: str | None, progress: Any) -> dict[str, Any]:
         """Segment a film, and say what came of it."""
         if path is None:
             return {"error": "Choose a film first."}
-        stop = self.stops[session] = threading.Event()
+        stop = self.stops.setdefault(session, threading.Event())
+        self.running.add(session)
         chosen = next((x for x in self.models if x.name == model), self.models[0])
         reporter = Turns(self.turn, stop, lambda done, what: progress(done, desc=what, unit="frames"))
         try:
+            if stop.is_set():
+                raise Stopped
             made = segment_film(chosen, Path(path), self.folder, self.limits, reporter)
         except Stopped:
             return {"error": "The film was stopped."}
         except ValueError as error:
-            return {"error": reason(error, longest=1000)}
+            return {"error": NO_MEMORY if out_of_memory(error) else reason(error, longest=1000)}
         except Exception as error:
             if out_of_memory(error):
                 return {"error": NO_MEMORY}
             traceback.print_exc(file=sys.stderr)
             return {"error": UNKNOWN}
         finally:
+            self.running.discard(session)
             self.stops.pop(session, None)
         self.kept(made["path"])
         return made
@@ -103,6 +113,9 @@ def add_films(
     ) -> str:
         return json(films.segment(path, model, request.session_hash, progress))
 
+    def ask(request: gr.Request) -> None:
+        films.ask(request.session_hash)
+
     def stop(request: gr.Request) -> None:
         films.stop(request.session_hash)
 
@@ -125,5 +138,7 @@ def add_films(
                 min_height=120,
             )
     common: dict[str, Any] = {"api_visibility": "private"}
-    begin.click(start, [film, *choice], result, concurrency_limit=1, concurrency_id=FILM, trigger_mode="once", **common)
-    end.click(stop, None, None, concurrency_limit=None, show_progress="hidden", **common)
+    at_once: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", **common}
+    one: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": FILM, "trigger_mode": "once", **common}
+    begin.click(ask, None, None, **at_once).success(start, [film, *choice], result, **one)
+    end.click(stop, None, None, **at_once)

@@ -12,7 +12,7 @@ from semask.data.films import Film
 from semask.files.atomic import temporary_folder
 from semask.files.reading import parse_json, read_text
 from semask.files.reporter import Reporter
-from semask.files.text import one_line
+from semask.files.text import one_line, without_folder
 from semask.prediction.requested import Outputs
 from semask.prediction.results import predict_images
 from semask.settings.film import FilmSettings
@@ -94,13 +94,13 @@ def segment_film(model: AppModel, file: Path, folder: Path, limits: FilmLimits, 
             made = result.stem.with_name(f"{result.stem.name}.mp4")
             path = Path(shutil.move(made, Path(mkdtemp(dir=folder)) / made.name))
     except ValueError as error:
-        raise ValueError(str(error).replace(str(file), file.name)) from error
+        raise ValueError(without_folder(str(error), file)) from error
     return {
         "path": str(path),
         "name": path.name,
         "model": model.name,
         "frames": content["frames"],
-        "said": [line.replace(str(file), file.name) for line in content["said"]],
+        "said": [without_folder(line, file) for line in content["said"]],
         "classes": sorted(([x["name"], x["share"]] for x in content["classes"]), key=lambda x: -x[1]),
     }
 

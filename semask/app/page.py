@@ -180,7 +180,7 @@ def _segmented(models: Sequence[AppModel], path: Path, limits: Limits) -> str:
     try:
         return _json(segment(models, path, limits))
     except ValueError as error:
-        said = reason(error, longest=1000)
+        said = NO_MEMORY if out_of_memory(error) else reason(error, longest=1000)
     except Exception as error:
         if out_of_memory(error):
             said = NO_MEMORY

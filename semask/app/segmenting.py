@@ -24,7 +24,7 @@ from semask.data.reading import read_picture_size
 from semask.extras import require
 from semask.files.atomic import temporary_folder
 from semask.files.reading import parse_json, read_text
-from semask.files.text import one_line
+from semask.files.text import one_line, without_folder
 from semask.prediction.files import plain
 from semask.prediction.pictures import confidence_map, to_picture
 from semask.prediction.requested import Outputs
@@ -91,7 +91,7 @@ def segment(models: Sequence[AppModel], file: Path, limits: Limits) -> dict[str,
                 picture = picture or _picture(model, file, result, factor)
                 panes.append(_pane(model, result, maps, factor))
     except ValueError as error:
-        raise ValueError(str(error).replace(str(file), file.name)) from error
+        raise ValueError(without_folder(str(error), file)) from error
     assert picture is not None
     return {
         "name": file.name,
@@ -105,11 +105,15 @@ def segment(models: Sequence[AppModel], file: Path, limits: Limits) -> dict[str,
 
 def _size(model: AppModel, file: Path, most: int) -> tuple[int, int]:
     """Height and width, read from the header."""
-    height, width = read_picture_size(file, model.predictor.reading)
+    allowed = f"at most {most:,} are allowed here: make it smaller"
+    try:
+        height, width = read_picture_size(file, model.predictor.reading)
+    except ValueError as error:
+        if isinstance(error.__cause__, Image.DecompressionBombError):  # who sent it can't set what the message names
+            raise ValueError(f"{one_line(file)}: far too many pixels, {allowed}") from error
+        raise
     if height * width > most:
-        raise ValueError(
-            f"{one_line(file)}: {width} x {height} pixels, at most {most:,} are allowed here: make it smaller"
-        )
+        raise ValueError(f"{one_line(file)}: {width} x {height} pixels, {allowed}")
     return height, width
 
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from semask.app.models import AppModel
@@ -43,8 +44,12 @@ ENVIRONMENT = {
     "GRADIO_NUM_WORKERS": "0",
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MPLBACKEND": "agg",
 }
-"""Nothing is reported, and no setting of the environment opens what the app keeps shut."""
+"""Nothing is reported, and no setting of the environment opens what the app keeps shut.
+
+With a backend that is named, Gradio does not load all of Matplotlib when the first photo comes.
+"""
 
 
 @dataclass(frozen=True)
@@ -123,29 +128,35 @@ def listen(host: str, port: int | None) -> socket.socket:
         try:
             return socket.create_server((host.strip("[]"), number), family=family)
         except OSError as error:
-            said = error.strerror or reason(error)
+            said = (error.strerror or reason(error)).partition(" (while")[0]  # Python repeats the address
     where = f"port {port}" if port is not None else f"ports {ports[0]} to {ports[-1]}"
     raise ValueError(f"{one_line(host, longest=80)}, {where}: {said}: give another --port or --host")
 
 
-def serve(models: Sequence[AppModel], serving: Serving, *, intro: str, say: Callable[[str], None]) -> None:
+def serve(
+    models: Sequence[AppModel],
+    serving: Serving,
+    listening: socket.socket,
+    *,
+    intro: str,
+    say: Callable[[str], None],
+) -> None:
     """Serve the page until somebody stops it.
 
     Args:
         models: What photos are put through.
         serving: How.
+        listening: Where, see `listen`.
         intro: Line of the page that says which model is used.
         say: Is told the address.
-
-    Raises:
-        ValueError: If it can't listen there.
     """
-    with listen(serving.host, serving.port) as listening, running(models, serving, intro=intro) as server:
+    with running(models, serving, intro=intro) as server:
         number = listening.getsockname()[1]
         name = f"[{serving.host.strip('[]')}]" if ":" in serving.host else serving.host
         say(f"http://{name}:{number} (Ctrl-C stops it)")
         with contextlib.suppress(KeyboardInterrupt), _ended_by_system():
             server.run(sockets=[listening])
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a photo may be under way: who does not wait for it ends all at once
 
 
 @contextlib.contextmanager
@@ -194,6 +205,7 @@ def _server(models: Sequence[AppModel], serving: Serving, intro: str, folder: Pa
     config = uvicorn.Config(
         gate,
         log_level="warning",
+        use_colors=False,  # else it asks a standard output that may be closed
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=LEAVING,
@@ -202,6 +214,11 @@ def _server(models: Sequence[AppModel], serving: Serving, intro: str, folder: Pa
 
     class Server(uvicorn.Server):
         """Ends what would go on for as long as a page is open."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            """Stop; Ctrl-C once more, while it does so, changes nothing."""
+            if not self.should_exit:
+                super().handle_exit(sig, frame)
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             films.stop_all()

@@ -35,11 +35,13 @@ class Pane {
 
   stage(image) {
     this.view = make("div", "stage");
+    this.view.style.width = "min(100%, 80vh * " + this.data.width / this.data.height + ")"; // all of it is on the screen
     this.view.tabIndex = 0;
     this.view.setAttribute("role", "group");
     this.view.setAttribute("aria-label", "Photo with the classes of " + this.data.model
       + ". Arrow keys move the pointer, with Shift in larger steps.");
     const picture = make("img");
+    this.picture = picture;
     picture.src = image;
     picture.alt = "The photo";
     picture.draggable = false;
@@ -141,21 +143,35 @@ class Pane {
   }
 
   downloads() {
-    const box = make("div", "buttons downloads");
-    for (const file of this.data.files) {
-      const button = make("button", "", file.text);
+    const box = make("div", "buttons downloads"), { files } = this.data;
+    const add = (kind, text, name, content) => {
+      const button = make("button", "", text);
       button.type = "button";
-      button.dataset.kind = file.kind;
+      button.dataset.kind = kind;
       button.addEventListener("click", async () => {
         const link = make("a");
-        link.href = URL.createObjectURL(new Blob([await unpack(file.data)], { type: file.type }));
-        link.download = file.name;
+        link.href = URL.createObjectURL(await content());
+        link.download = name;
         link.click();
         setTimeout(() => URL.revokeObjectURL(link.href), 60000);
       });
       box.append(button);
+    };
+    add("picture", "Picture as shown (PNG)", files[0].name.replace(/\.[^.]*$/, "_overlay.png"), () => this.blended());
+    for (const file of files) {
+      add(file.kind, file.text, file.name, async () => new Blob([await unpack(file.data)], { type: file.type }));
     }
     return box;
+  }
+
+  blended() { // the photo with the classes that are switched on, in the opacity that is set
+    const made = make("canvas"), context = made.getContext("2d");
+    made.width = this.data.width;
+    made.height = this.data.height;
+    context.drawImage(this.picture, 0, 0, made.width, made.height);
+    context.globalAlpha = opacity;
+    context.drawImage(this.canvas, 0, 0);
+    return new Promise((done) => made.toBlob(done, "image/png"));
   }
 
   draw() {

@@ -57,7 +57,7 @@ def app(
 
     require("gradio")
     from semask.app.models import open_models
-    from semask.app.serving import Serving, find_password, serve
+    from semask.app.serving import Serving, find_password, listen, serve
 
     if tile is not None:
         from semask.prediction.blending import check_grid
@@ -77,12 +77,13 @@ def app(
         tile=tile,
         overlap=overlap,
     )
-    opened = open_models(models or [], tile=tile, device=device, precision=precision, trust=trust)
-    reporter = ConsoleReporter()
-    if models:
-        intro = f"Model{'s' if len(opened) > 1 else ''}: {', '.join(model.name for model in opened)}"
-    else:
-        known = ", ".join(opened[0].predictor.classes.names)
-        intro = f"No model named: this is the one in the package, street, for street scenes ({known})"
-        reporter.note(intro)
-    serve(opened, serving, intro=intro, say=reporter.note)
+    with listen(host, port) as listening:  # a port that is taken is said before a model is opened
+        opened = open_models(models or [], tile=tile, device=device, precision=precision, trust=trust)
+        reporter = ConsoleReporter()
+        if models:
+            intro = f"Model{'s' if len(opened) > 1 else ''}: {', '.join(model.name for model in opened)}"
+        else:
+            known = ", ".join(opened[0].predictor.classes.names)
+            intro = f"No model named: this is the one in the package, street, for street scenes ({known})"
+            reporter.note(intro)
+        serve(opened, serving, listening, intro=intro, say=reporter.note)

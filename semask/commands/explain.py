@@ -41,7 +41,7 @@ def explain(
             written.
     """
     from semask.checkpoints.places import DEFAULT, EMBEDDED
-    from semask.data.images import IMAGE_SUFFIXES
+    from semask.data.images import IMAGE_SUFFIXES, read_image
     from semask.engines.catalog import is_exported
     from semask.explain.compute import semantic_layers
     from semask.explain.writing import ENDINGS
@@ -61,6 +61,8 @@ def explain(
         raise ValueError(
             f"{one_line(source)}: an exported file gives no priors: give the checkpoint that it was made of"
         )
+    if image.suffix.lower() not in (".tif", ".tiff"):  # of which the model says what the bands are
+        read_image(image)  # a damaged photo is refused before the model is loaded
     names = output_names([image])
     require_nothing_lost(names, Path(out), ENDINGS)
     opened = open_predictor(source, inference=inference, device=device, precision=precision)

@@ -24,7 +24,7 @@ import docstring_parser
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 
-from semask.files.schema import expected, field_hints, from_plain, quoted
+from semask.files.schema import expected, field_hints, from_plain, quoted, require
 from semask.files.text import one_line, reason
 from semask.settings.recipe import Dumper, find_recipe, read_recipe
 
@@ -108,6 +108,8 @@ class Options:
         for name, kind in self.groups.items():
             fields = {field.name: values.pop(field.name) for field in dataclasses.fields(kind)}
             values[name] = {field: value for field, value in fields.items() if value is not None}
+            for field, value in values[name].items():
+                require(value, self.hints[field], f"--{field}")  # in the words of the line, not as Python calls it
         if self.sections:
             config = values.pop("config")
             if self.plans:

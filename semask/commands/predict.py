@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semask.commands.console import ConsoleReporter, make_console
-from semask.files.text import one_line, shown
+from semask.files.text import number_of, one_line, shown
 from semask.settings.film import FilmOptions, film_settings
 from semask.settings.inference import Options
 from semask.settings.precision import Precision, tell
@@ -219,12 +219,15 @@ def print_summary(results: "list[Result]", out: str, reporter: ConsoleReporter) 
     reporter.warn([counted(files, f"no {name}, which is of georeferenced images") for name, files in skipped.items()])
     failures = [result.failure for result in results if result.failure is not None]
     masks = any(result.mask is not None for result in results)
-    what = "masks" if masks or len(failures) == len(results) else "images segmented, the results are"
     films = [result.film is not None for result in results if result.failure is None]
     if any(films):
-        what = f"{'' if all(films) else 'images and '}films segmented, the results are"
+        done = f"{number_of(len(films), 'film' if all(films) else 'images and film')} segmented, the results are"
         print_films(results, reporter)
-    reporter.console.print(f"{len(results) - len(failures)} {what} in {shown(out)}", soft_wrap=True)
+    elif masks or not films:
+        done = number_of(len(films), "mask")
+    else:
+        done = f"{number_of(len(films), 'image')} segmented, the results are"
+    reporter.console.print(f"{done} in {shown(out)}", soft_wrap=True)
     if failures:
         of = "films" if len(films_of([result.image for result in results])) == len(results) else "images"
         reporter.console.print(f"{len(failures)} of {len(results)} {of} could not be segmented:", style="bold red")
@@ -242,7 +245,7 @@ def print_films(results: "list[Result]", reporter: ConsoleReporter) -> None:
         flicker = (
             "nothing stands still" if share is None else f"flicker {100 * share:.2f} % of the pixels that stand still"
         )
-        reporter.note(f"{one_line(result.image)}: {result.film.frames:,} frames, {flicker}")
+        reporter.note(f"{one_line(result.image)}: {number_of(result.film.frames, 'frame')}, {flicker}")
 
 
 def counted(files: list[Path], what: str) -> str | None:

@@ -1,7 +1,9 @@
 """Text from outside (file names, class names, libraries' messages) made safe to show, and short enough to read."""
 
+import os
 import re
 import unicodedata
+from pathlib import Path
 
 LONGEST = 300
 """Characters of somebody else's message that are worth showing."""
@@ -33,6 +35,26 @@ def shown(text: object, *, longest: int = 4 * LONGEST) -> str:
     from rich.markup import escape  # only what is printed needs rich
 
     return escape(one_line(text, longest=longest))
+
+
+def number_of(count: int, noun: str) -> str:
+    """Return a number and what it is of.
+
+    >>> number_of(1, "film"), number_of(1200, "frame")
+    ('1 film', '1,200 frames')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def without_folder(text: str, file: Path) -> str:
+    """Return a message in which a file is called by its name: its folder is nobody's business.
+
+    >>> without_folder("/srv/x 1/a.png: is damaged", Path("/srv/x  1/a.png"))
+    'a.png: is damaged'
+    """
+    for folder in (str(file.parent), one_line(file.parent)):
+        text = text.replace(f"{folder}{os.sep}", "")
+    return text
 
 
 def for_xml(text: str) -> str:

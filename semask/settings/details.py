@@ -28,7 +28,7 @@ class Details:
     def __post_init__(self) -> None:
         require_fields(self, "details")
         if any(low >= high for low, high in pairwise(self.sizes)):
-            raise ValueError(f"details.sizes is {list(self.sizes)}: give areas in rising order, e.g. [1024,9216]")
+            raise ValueError(f"sizes is {list(self.sizes)}: give areas in rising order, e.g. [1024,9216]")
 
 
 DetailsGiven = bool | Details | Mapping[str, Any]

@@ -42,7 +42,7 @@ class FilmSettings:
     def __post_init__(self) -> None:
         require_fields(self, "film")
         if self.end is not None and self.end <= self.start:
-            raise ValueError(f"film.end is {self.end}, not after film.start {self.start}: give a later second")
+            raise ValueError(f"end is {self.end:g}, not after start, {self.start:g}: give a later second")
 
 
 FilmGiven = FilmSettings | Mapping[str, Any] | None

@@ -66,4 +66,7 @@ def inference_of(recipe: Inference, given: Given) -> Inference:
     if isinstance(given, Inference):
         return given
     changes = from_plain(Inference, dict(given or {}), "inference")
-    return replace(recipe, **changes)
+    try:
+        return replace(recipe, **changes)
+    except ValueError as error:  # it was not the recipe that said so
+        raise ValueError(str(error).removeprefix("evaluation.")) from error

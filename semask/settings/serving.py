@@ -82,16 +82,15 @@ class Serving:
         require_fields(self, "serving")
         if self.deadline > self.max_deadline:
             raise ValueError(
-                f"serving.deadline is {self.deadline:g}, more than max_deadline, {self.max_deadline:g}: set it lower"
+                f"deadline is {self.deadline:g}, more than max_deadline, {self.max_deadline:g}: set it lower"
             )
         if self.tile and 2 * self.overlap > self.tile:
             raise ValueError(
-                f"serving.overlap is {self.overlap}, more than half of tile, {self.tile}: set it to {self.tile // 2} "
-                "at most"
+                f"overlap is {self.overlap}, more than half of tile, {self.tile}: set it to {self.tile // 2} at most"
             )
         if self.max_megabytes > self.memory_megabytes:
             raise ValueError(
-                f"serving.max_megabytes is {self.max_megabytes}, more than memory_megabytes, {self.memory_megabytes}: "
+                f"max_megabytes is {self.max_megabytes}, more than memory_megabytes, {self.memory_megabytes}: "
                 "set it lower"
             )
 

@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from semask import MaskLoss, PixelLoss
+from semask.acceleration import cross_entropy
 from semask.acceleration.cross_entropy import FastPixelLoss, accelerate_loss
 from semask.acceleration.strips import STRIP_VALUES
 from semask.losses.label import count_label
@@ -33,6 +34,7 @@ def test_only_a_pixel_loss_is_exchanged():
     assert accelerate_loss(masks) is masks
 
 
+@pytest.mark.parametrize("few", [0, 16], ids=["classes side by side", "pixels side by side"])
 @pytest.mark.parametrize("counted", [False, True])
 @pytest.mark.parametrize("classes", [3, 5])
 @pytest.mark.parametrize(
@@ -47,7 +49,8 @@ def test_only_a_pixel_loss_is_exchanged():
     ],
     ids=str,
 )
-def test_equals_the_plain_form(settings, classes, counted, monkeypatch):
+def test_equals_the_plain_form(settings, classes, counted, few, monkeypatch):
+    monkeypatch.setattr(cross_entropy, "FEW_CLASSES", few)
     monkeypatch.setitem(STRIP_VALUES, "cpu", 300)
     logits, prior, label = sample()
     seen = output(logits, prior[:, :classes])

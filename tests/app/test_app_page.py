@@ -11,8 +11,11 @@ from app_server import served
 from browser import VIEWS, fits, violations
 from PIL import Image
 
+from semask import build, save
+from semask.app.models import open_models
 from semask.app.serving import Serving
 from semask.checkpoints.places import PHOTOS
+from semask.data.classes import Classes
 
 COLORS = """canvas => { const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
 let text = ""; for (let i = 0; i < data.length; i += 32768) text += String.fromCharCode(...data.subarray(i, i + 32768));
@@ -33,6 +36,16 @@ def app(both):
     """Two models side by side."""
     with served(both, Serving()) as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def many_classes(tmp_path_factory):
+    """A model with as many classes as ADE20K has, of long names, that was not trained."""
+    names = [f"class number {number} of many, " + "with a long name " * 3 for number in range(150)]
+    path = tmp_path_factory.mktemp("many") / "many.safetensors"
+    model = build("swin_nano", "fpn", num_classes=150, channels=16)
+    save(path, model, {"classes": Classes(tuple(names)).as_dict()})
+    return open_models([str(path)])
 
 
 def opened(browser_page, app, *view, **options):
@@ -103,6 +116,51 @@ def test_a_photo_its_overlay_switches_pointer_and_downloads(browser_page, app, b
     assert areas["classes"] == json.loads((tmp_path / "street_1.json").read_text())["classes"]
     shapes = json.loads(Path(download(page, pane, "labelme").path()).read_text())["shapes"]
     assert shapes == json.loads((tmp_path / "labelme" / "street_1.json").read_text())["shapes"]
+
+
+def test_the_picture_as_it_is_shown(browser_page, app, both):
+    page = opened(browser_page, app)
+    choose(page)
+    pane = page.locator(".pane").first
+    expected = both[0].predictor(PHOTOS[0])
+    colors = np.array(expected.classes.palette)[expected.label]
+    pane.get_by_label("road").uncheck()
+    page.locator(".opacity").fill("40")
+    got = download(page, pane, "picture")
+    assert got.suggested_filename == "street_1_overlay.png"
+    with Image.open(got.path()) as file, Image.open(PHOTOS[0]) as photo:
+        shown, plain = np.asarray(file.convert("RGB")).astype(float), np.asarray(photo).astype(float)
+    road = (expected.label == expected.classes.names.index("road"))[..., None]
+    blended = np.where(road, plain, 0.6 * plain + 0.4 * colors)
+    assert np.abs(shown - blended).mean() < 4  # the page has the photo as a JPEG
+    assert np.abs(shown - blended).mean() < 0.2 * np.abs(shown - plain).mean()
+
+
+@pytest.mark.parametrize(("size", "largest"), [((30, 2000), 0.81), ((2000, 30), 1), ((1, 1), 0.81)], ids=str)
+def test_all_of_a_photo_is_on_the_screen(browser_page, app, size, largest):
+    page = opened(browser_page, app, "phone")
+    data = io.BytesIO()
+    Image.new("RGB", size, (90, 60, 30)).save(data, "PNG")
+    choose(page, {"name": "long.png", "mimeType": "image/png", "buffer": data.getvalue()})
+    page.wait_for_selector(".semask .pane")
+    box = page.locator(".pane .stage").first.bounding_box()
+    assert 0 < box["height"] <= largest * page.viewport_size["height"]
+    assert fits(page)
+
+
+def test_many_classes_leave_room_for_the_rest(browser_page, many_classes):
+    with served(many_classes, Serving()) as found:
+        page = opened(browser_page, found, "phone")
+        choose(page)
+        pane = page.locator(".pane").first
+        assert pane.locator(".legend li").count() == 150
+        assert pane.locator(".legend ul").bounding_box()["height"] < 500
+        assert fits(page)
+        assert [x for x in violations(page) if x[0] not in GRADIO] == []
+        last = pane.locator(".legend input").last
+        last.focus()
+        assert last.evaluate("""input => { const box = input.closest("ul").getBoundingClientRect(),
+          own = input.getBoundingClientRect(); return own.top >= box.top && own.bottom <= box.bottom }""")
 
 
 def test_the_priors_of_the_stages(browser_page, app, both):

@@ -96,6 +96,32 @@ def test_sessions_stop_their_own_films(street, tmp_path):
     assert films.segment(None, None, "ann", None) == {"error": "Choose a film first."}
 
 
+def test_a_film_is_stopped_while_it_waits_for_its_turn(street, film, tmp_path):
+    films = Films(street, LIMITS, tmp_path, threading.Lock(), lambda path: None)
+    films.ask("ann")
+    films.stop("ann")
+    assert films.segment(str(film), None, "ann", lambda *_, **__: None) == {"error": "The film was stopped."}
+    films.ask("ann")
+    assert films.segment(str(film), None, "ann", lambda *_, **__: None)["frames"] == 6
+    assert not films.stops
+    assert not films.running
+
+
+def test_asking_again_does_not_lose_the_film_that_is_under_way(street, tmp_path):
+    long, begun, said = write_film(tmp_path / "long.mp4", 200), threading.Event(), []
+    films = Films(street, LIMITS._replace(frames=1000), tmp_path, threading.Lock(), lambda path: None)
+    films.ask("ann")
+    work = threading.Thread(
+        target=lambda: said.append(films.segment(str(long), None, "ann", lambda *_, **__: begun.set()))
+    )
+    work.start()
+    assert begun.wait(60)
+    films.ask("ann")
+    films.stop("ann")
+    work.join(60)
+    assert said == [{"error": "The film was stopped."}]
+
+
 def test_a_film_in_the_browser(browser_page, street, film, tmp_path):
     long = write_film(tmp_path / "long.mp4", 400)
     with served(street, Serving()) as app:

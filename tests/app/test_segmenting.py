@@ -102,7 +102,20 @@ def test_what_is_no_photo_is_a_sentence_without_folders(street, tmp_path):
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["two  spaces.png", "a" * 240 + ".png", "turned\u202ename.png"], ids=len)
+def test_a_name_that_is_shown_otherwise_hides_its_folder_too(street, tmp_path, name):
+    folder = tmp_path / ("f" * 200)
+    folder.mkdir()
+    (folder / name).write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=name[:3]) as error:
+        segment(street, folder / name, LIMITS)
+    assert "/" not in str(error.value)
+
+
 def test_a_large_photo_is_refused_before_it_is_decoded(monkeypatch, street):
     monkeypatch.setattr("semask.prediction.results.read_whole", lambda *_, **__: pytest.fail("it was decoded"))
     with pytest.raises(ValueError, match=r"street_1.jpg: 480 x 360 pixels, at most 100,000"):
+        segment(street, PHOTOS[0], Limits(100_000))
+    monkeypatch.setenv("SEMASK_MAX_PIXELS", "1000")  # a bomb: what reads files refuses it by itself
+    with pytest.raises(ValueError, match=r"^street_1.jpg: far too many pixels, at most 100,000 .*: make it smaller$"):
         segment(street, PHOTOS[0], Limits(100_000))

@@ -46,6 +46,15 @@ def test_labels_next_to_the_photo_are_not_replaced(semask, trained, picture, tmp
     assert labels.read_text() == "drawn by hand"
 
 
+@pytest.mark.parametrize("content", [b"", b"no photo", None])
+def test_a_damaged_photo_is_refused_before_the_model(semask, trained, picture, tmp_path, monkeypatch, content):
+    monkeypatch.setattr("semask.prediction.opening.open_predictor", lambda *_, **__: pytest.fail("it was loaded"))
+    whole = picture.read_bytes()
+    picture.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    assert semask.refused("explain", trained, picture, "--out", tmp_path / "x").startswith(f"{picture}: ")
+    assert not (tmp_path / "x").exists()
+
+
 def test_scale_is_followed(semask, trained, picture, tmp_path):
     semask("explain", trained, picture, "--out", tmp_path / "x", "--scale=[32,32]")
     numbers = json.loads((tmp_path / "x" / "a photo [b].json").read_text())

@@ -14,6 +14,7 @@ from semask.prediction.inputs import starts
 from semask.prediction.pictures import to_picture
 from semask.prediction.predictor import look, slide, to_tensor
 from semask.prediction.score_maps import View, probabilities
+from semask.settings.inference import inference_of
 
 
 @pytest.fixture(scope="module")
@@ -296,6 +297,11 @@ def test_images_that_are_refused(model, image, message):
 def test_settings_out_of_range(settings, message):
     with pytest.raises(ValueError, match=message):
         Inference(**settings)
+
+
+def test_what_was_asked_for_is_called_by_its_own_name():
+    with pytest.raises(ValueError, match=r"^scale is \(100, 200\): give the long side, then the short side"):
+        inference_of(Inference(), {"scale": (100, 200)})
 
 
 @pytest.mark.parametrize("bands", [1, 2, 3, 5])

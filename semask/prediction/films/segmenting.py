@@ -52,7 +52,8 @@ def selected(
         first = frame.index if first is None else first
         if settings.max_frames is not None and frame.index - first >= settings.max_frames:
             raise Unplayable(
-                f"{one_line(film.path)}: has more than {settings.max_frames:,} frames, which max_frames allows"
+                f"{one_line(film.path)}: has more than {settings.max_frames:,} frames, the limit (max_frames): "
+                "cut it shorter"
             )
         if (frame.index - first) % settings.every == 0:
             yield frame

@@ -47,7 +47,7 @@ def streams(path):
 def test_label_maps_overlay_and_sound(semask, trained, clip, expected, tmp_path):
     printed = semask("predict", trained, clip, "--out", tmp_path)
     assert re.search(r"clip\.mp4: 12 frames, flicker \d+\.\d\d % of the pixels that stand still", printed.err)
-    assert f"1 films segmented, the results are in {tmp_path}" in printed.err
+    assert f"1 film segmented, the results are in {tmp_path}" in printed.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip", "clip.mp4"]
     assert all(np.array_equal(a, b.label) for a, b in zip(labels_in(tmp_path / "clip"), expected, strict=True))
     with Image.open(tmp_path / "clip" / "0000003.png") as mask:
@@ -252,9 +252,9 @@ def test_a_damaged_film_in_a_folder_is_said_and_a_program_is_not(semask, trained
         (["--write", "coco"], "coco is of images, not of films"),
         (["--tile=64", "--overlap=8"], "--tile is of images, not of films"),
         (["--nodata=0"], "--nodata is of images, not of films"),
-        (["--start=2", "--end=1"], "film.end is 1.0, not after film.start 2.0: give a later second"),
-        (["--smoothing=1"], "smoothing"),
-        (["--every=0"], "every"),
+        (["--start=2", "--end=1"], "end is 1, not after start, 2: give a later second"),
+        (["--smoothing=1"], "--smoothing is 1.0: give a number from 0 to 0.99"),
+        (["--every=0"], "--every is 0: give a whole number from 1 to 100,000"),
     ],
 )
 def test_refused(semask, trained, clip, tmp_path, arguments, message):
@@ -287,7 +287,7 @@ def test_a_film_goes_to_files(trained, clip):
 
 def test_limits(trained, clip, tmp_path):
     (result,) = package.predict(trained, clip, out=tmp_path, film={"max_frames": 11})
-    assert result.failure == f"{clip}: has more than 11 frames, which max_frames allows"
+    assert result.failure == f"{clip}: has more than 11 frames, the limit (max_frames): cut it shorter"
     (result,) = package.predict(trained, clip, out=tmp_path, film={"max_frames": 11, "end": 1.05})
     assert result.failure is None
     (result,) = package.predict(trained, clip, out=tmp_path, film={"start": 9})
