@@ -24,20 +24,14 @@ from torch import Tensor
 
 import semask
 from semask.builder import build
-from semask.checkpoints.tensors import digest, read_tensors, write_tensors
-from semask.training.state import STATE
+from semask.checkpoints.tensors import digest, read_tensors
 
 
-def write(folder: Path, options: argparse.Namespace) -> tuple[Path, Path]:
-    """A checkpoint, and a state with the moments of every parameter."""
+def write(folder: Path, options: argparse.Namespace) -> Path:
+    """A checkpoint."""
     model = build(options.encoder, "fpn", num_classes=150, channels=options.channels)
     path = semask.save(folder / "last.safetensors", model, {"step": 1})
-    tensors = {f"model.{name}": x for name, x in model.state_dict().items()}
-    for index, parameter in enumerate(model.parameters()):
-        for name in ("exp_avg", "exp_avg_sq"):
-            tensors[f"optimizer.{index}.{name}"] = torch.rand_like(parameter.detach())
-    write_tensors(folder / STATE, tensors, {"step": 1})
-    return path, folder / STATE
+    return path
 
 
 def timed(call: Callable[[], object]) -> float:
@@ -76,14 +70,12 @@ def main() -> None:
     print(machine(Settings(threads=torch.get_num_threads())))
     print("\n| file | MB | what | ms | share of loading, % |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        weights, state = write(Path(folder), options)
-        cases = {weights: lambda: semask.load(weights), state: lambda: read_tensors(state)}
-        for path, loading in cases.items():
-            times = measure(path, loading, options.rounds)
-            for name, values in times.items():
-                shares = [100 * x / whole for x, whole in zip(values, times["load"], strict=True)]
-                size, ms = path.stat().st_size / 1e6, [1000 * x for x in values]
-                print(f"| {path.name} | {size:.0f} | {name} | {spread(ms, '.1f')} | {statistics.median(shares):.1f} |")
+        path = write(Path(folder), options)
+        times = measure(path, lambda: semask.load(path), options.rounds)
+        for name, values in times.items():
+            shares = [100 * x / whole for x, whole in zip(values, times["load"], strict=True)]
+            size, ms = path.stat().st_size / 1e6, [1000 * x for x in values]
+            print(f"| {path.name} | {size:.0f} | {name} | {spread(ms, '.1f')} | {statistics.median(shares):.1f} |")
 
 
 if __name__ == "__main__":

@@ -62,10 +62,9 @@ def train(remedy: str, seed: int, options: argparse.Namespace) -> Path:
         "training.evaluate_every": 0,
         **REMEDIES[remedy],
     }
-    resume = ["--resume"] if (run / "resume.safetensors").exists() else []
     given = [f"--{name}={value}" for name, value in settings.items()]
     try:
-        semask(["train", f"--config={options.config}", *given, f"--out={run}", *resume])
+        semask(["train", f"--config={options.config}", *given, f"--out={run}", "--resume_or_start"])
     except SystemExit as stop:
         if stop.code:
             raise

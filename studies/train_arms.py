@@ -27,6 +27,7 @@ from semask.data.source import Data
 from semask.settings.recipe import read_recipe
 from semask.settings.sections import SECTIONS
 from semask.synthetic.dataset import write_synthetic
+from semask.training.state import holds_run
 
 SCENES = 2000
 """Synthetic scenes that an encoder without weights of its own is pretrained on."""
@@ -89,7 +90,7 @@ def train_or_resume(model: SeMask, sections: dict[str, Any], out: Path) -> None:
         loss=None if model.decoder.makes_masks else sections["loss"],
         training=sections["training"],
         evaluation=sections["evaluation"],
-        resume=(out / "resume.safetensors").exists(),
+        resume=holds_run(out),
     )
 
 

@@ -28,9 +28,11 @@ from typing import NamedTuple
 from semask.checkpoints.tensors import read_tensors
 from semask.synthetic.dataset import write_synthetic
 from semask.training.state import EARLIER, STATE
+from semask.training.state_files import MANIFEST, read_manifest, read_shapes
 
 EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.chmod", "os.truncate")
-WEIGHTS = ("best.safetensors", "last.safetensors", STATE, EARLIER)
+CHECKPOINTS = ("best.safetensors", "last.safetensors")
+STATES = (STATE, EARLIER)
 SETTINGS = (
     {"log_every": 1},
     {"log_every": 4, "ema": 0.9},  # losses of a step before a save are logged after it
@@ -159,12 +161,12 @@ def disturbed(scenes: Path, out: Path, settings: dict[str, object], kills: list[
 
 def require_whole(out: Path) -> None:
     """Refuse a folder in which something was lost: a damaged file, or weights without a state to go on from."""
-    found = [name for name in WEIGHTS if (out / name).exists()]
+    found = [name for name in (*CHECKPOINTS, *STATES) if (out / name).exists()]
     for name in found:
-        read_tensors(out / name)
+        (read_tensors if name in CHECKPOINTS else read_shapes)(out / name)
     for path in out.glob("*.json"):
         json.loads(path.read_text(encoding="utf-8"))
-    if any(name in found for name in WEIGHTS[:2]) or list(out.glob("*.csv")):
+    if any(name in found for name in CHECKPOINTS) or list(out.glob("*.csv")):
         assert STATE in found or EARLIER in found, f"{out}: {found} without a state"
 
 
@@ -183,6 +185,8 @@ def content(path: Path) -> object:
     """Everything in a file but the time that something took; None if there is none."""
     if not path.is_file():
         return None
+    if path.name == MANIFEST:
+        return read_manifest(path.parent)[0]  # the digests of the files beside it depend on the order below
     if path.suffix == ".safetensors":  # whose library writes the entries of the header in any order
         content = path.read_bytes()
         end = 8 + int.from_bytes(content[:8], "little")

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from states import shard_of
 
 from semask.checkpoints.sources import load
 from semask.checkpoints.tensors import read_tensors, write_tensors
@@ -271,7 +272,7 @@ def of_an_unknown_encoder(path: Path, good: Path) -> None:
 
 
 def state_of_a_run(path: Path, good: Path) -> None:
-    shutil.copy(good.with_name("resume.safetensors"), path)
+    shutil.copy(shard_of(good.with_name("resume")), path)
 
 
 CHECKPOINTS = {
@@ -285,7 +286,7 @@ CHECKPOINTS = {
     of_another_model: "the weights belong to another model than its recipe",
     of_another_version: "its recipe does not describe a model",
     of_an_unknown_encoder: "swin_huge",
-    state_of_a_run: "the weights belong to another model than its recipe",
+    state_of_a_run: "not a semask checkpoint",
     None: "no such checkpoint",
 }
 

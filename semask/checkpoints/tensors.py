@@ -39,16 +39,22 @@ def write_tensors(
         text = json.dumps(metadata, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
         raise ValueError(f"{one_line(path)}: not written, its metadata can't be JSON ({reason(error)})") from error
-    places: set[int] = set()
-    separate = {}
-    for name, tensor in tensors.items():  # one norm of FaPN has two names; safetensors wants a copy for each
-        separate[name] = tensor.clone() if tensor.data_ptr() in places else tensor
-        places.add(tensor.data_ptr())
+    separate = separated(tensors)
     header = {"format": FORMAT, "semask": text, "digest": digest(separate, text)}
     with written_whole(path, keep=keep) as temporary:
         save_file(separate, temporary, metadata=header)
         with safe_open(temporary, framework="pt"):  # refuses a file that is shorter than its header says
             pass
+
+
+def separated(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of which no two have the same memory: one norm of FaPN has two names; safetensors wants a copy each."""
+    places: set[int] = set()
+    separate = {}
+    for name, tensor in tensors.items():
+        separate[name] = tensor.clone() if tensor.data_ptr() in places else tensor
+        places.add(tensor.data_ptr())
+    return separate
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -36,6 +36,7 @@ def train(
     dry_run: bool = False,
     resume: bool = False,
     resume_changed: bool = False,
+    resume_or_start: bool = False,
     given: frozenset[str] = frozenset(),
     config: str | None = None,
     model: ModelSettings,
@@ -52,8 +53,8 @@ def train(
     reason of each choice is written to OUT/recipe.yaml. Options on the line are kept; with --config the recipe decides
     on all but the data. Without a FOLDER, recipe and options say everything.
 
-    Files: best.safetensors and last.safetensors (with .json copies of their headers), resume.safetensors (all that
-    --resume needs) and resume.previous.safetensors (the one before), log.csv, evaluation.csv, and the trackers' own.
+    Files: best.safetensors and last.safetensors (with .json copies of their headers), the folders resume (all that
+    --resume needs) and resume.previous (the one before), log.csv, evaluation.csv, and the trackers' own.
     Start it with torchrun for several GPUs.
 
     Args:
@@ -65,6 +66,8 @@ def train(
             another number of processes or kind of device are refused.
         resume_changed: Go on from the last state in the folder with them all the same. What changes is printed, and
             noted in what is saved. Another model is refused.
+        resume_or_start: Go on, as the other two say, if there is a state in the folder, else begin: for jobs that a
+            cluster starts again with the same command.
         given: Names of the settings that are on the line.
         config: Recipe that they change.
         model: Encoder, decoder, classes.
@@ -84,10 +87,14 @@ def train(
     from semask.builder import build_model, require_memory
     from semask.prediction.processes import is_first
     from semask.training import loop
+    from semask.training.state import holds_run
 
-    if dry_run and (folder is None or resume or resume_changed):
+    if dry_run and (folder is None or resume or resume_changed or resume_or_start):
         raise ValueError("--dry_run prints what is chosen for a folder, for a new run: semask train FOLDER --dry_run")
     run = Path(out) if out is not None else Path(OUT) / (Path(data.root).expanduser().resolve().stem or "data")
+    if resume_or_start:
+        there = holds_run(run)
+        resume, resume_changed = there, there and resume_changed
     settings: dict[str, Any] = {"model": model, "data": data, "augmentation": augmentation, "loss": loss}
     settings |= {"mask_loss": mask_loss, "training": training, "evaluation": evaluation}
     if minutes is not None and folder is None:

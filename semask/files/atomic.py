@@ -142,6 +142,35 @@ def temporary_folder(beside: Path | None = None) -> Iterator[Path]:
             _written.discard(Path(folder).name)
 
 
+def move_folder(source: Path, path: Path, *, keep: Path | None = None) -> None:
+    """Move a folder to its place; what was there gets another name, or is moved to where the source was.
+
+    Args:
+        source: A folder on the same disk, in a folder of its own that is removed later.
+        path: Its place.
+        keep: Name that what is at `path` gets; what has that name is moved away. A kill between the moves leaves
+            `keep` only.
+
+    Raises:
+        OSError: If it could not be moved; everything is then where it was.
+    """
+    moves = [(source, path)]
+    if os.path.lexists(path):
+        moves.insert(0, (path, keep or source.with_name("replaced")))
+        if keep is not None and os.path.lexists(keep):
+            moves.insert(0, (keep, source.with_name("older")))
+    done: list[tuple[Path, Path]] = []
+    try:
+        for old, new in moves:
+            os.replace(old, new)
+            done.append((old, new))
+    except OSError:
+        for old, new in reversed(done):
+            os.replace(new, old)
+        raise
+    sync(path.parent)
+
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import NamedTuple, TypeVar
@@ -9,6 +10,8 @@ from typing import NamedTuple, TypeVar
 PATIENCE = timedelta(hours=6)
 """How long a process that is done waits for the others, whose images may be larger; a dead one is noticed at once."""
 T = TypeVar("T")
+_GONE = re.compile(r"gloo|NCCL|Connection (closed|reset|refused)|Broken pipe|Timed out waiting", re.IGNORECASE)
+"""What gloo and NCCL say in a RuntimeError of no kind of its own."""
 
 
 class Processes(NamedTuple):
@@ -115,6 +118,16 @@ def all_or_none(count: int) -> Iterator[None]:
         raise fault
     if failed:
         raise ValueError("another process could not do its part: its own line says why")
+
+
+def is_of_connection(error: BaseException) -> bool:
+    """Whether an error of torch.distributed says that another process is gone; its kinds differ by its engine."""
+    import torch.distributed as dist
+    from torch.distributed.checkpoint.api import CheckpointException
+
+    if isinstance(error, CheckpointException):
+        return any(is_of_connection(cause) for cause, _ in error.failures.values())
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and bool(_GONE.search(str(error))))
 
 
 def gathered(value: T, count: int) -> list[T]:

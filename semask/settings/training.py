@@ -48,6 +48,8 @@ class Training:
             what it saves on a GPU is not measured.
         ema: Decay of the moving average of the weights, e.g. 0.999; the average is evaluated and saved. Null for none.
         sync_batchnorm: Share BatchNorm's statistics between the GPUs.
+        parallel: What several processes do. ddp: each has the whole model (DistributedDataParallel). fsdp: weights,
+            gradients, moments and moving average are shared out (FSDP2), which takes less memory and more traffic.
         pretrained: Weights to start from: of a Swin a timm name, of a library's backbone "library" for its own;
             OWNER/NAME on the Hugging Face Hub, the name of a published model, "street" (the model in the package), a
             file, a folder, or "package:NAME"
@@ -92,6 +94,7 @@ class Training:
     compile: bool = False
     ema: Annotated[float, Range(0, 1, above=True, below=True)] | None = None
     sync_batchnorm: bool = True
+    parallel: Literal["ddp", "fsdp"] = "ddp"
     pretrained: str | None = None
     seed: Annotated[int, Range(0, 2**53)] = 0
     log_every: Annotated[int, Range(1, 10**8)] = 50
@@ -108,6 +111,8 @@ class Training:
         require_fields(self, "training")
         if self.pretrained is not None and "://" in self.pretrained:
             raise ValueError("training.pretrained is an address: give a name, or download the file and give its path")
+        if self.parallel == "fsdp" and self.precision == "fp16":
+            raise ValueError("training.parallel is fsdp, which is not for training.precision fp16: use bf16 or fp32")
         if self.epochs is not None and self.minutes is not None:
             raise ValueError("training.epochs and training.minutes are given: both decide how long it trains, give one")
         if self.patience is not None and self.evaluate_every == 0:

@@ -9,14 +9,13 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from semask.checkpoints.metadata import measured_of
-from semask.checkpoints.tensors import read_header
 from semask.data.dataset import SegmentationDataset
 from semask.data.measuring import PERCENTILES, Measured, measure
 from semask.data.source import Data
 from semask.files.reporter import Reporter
 from semask.model import SeMask
 from semask.settings.model import listed
-from semask.training.state import EARLIER, STATE
+from semask.training.state import EARLIER, FILES, STATE, read_saved
 
 
 def fit(
@@ -61,9 +60,9 @@ def fit(
 
 def measured_before(out: Path) -> dict[str, Any] | None:
     """What the run in a folder measured when it was started; None if that can't be read, which is told later."""
-    for path in (out / STATE, out / EARLIER):
+    for path in (out / name for name in (STATE, EARLIER, *FILES)):
         with contextlib.suppress(ValueError):
-            return measured_of(read_header(path), path)
+            return measured_of(read_saved(path), path)
     return None
 
 

@@ -1,6 +1,7 @@
 """What a run keeps on the disk: weights, optimizer, averages and counters, and how it goes on from there."""
 
 import contextlib
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from semask.checkpoints.saving import require_finite, save
@@ -19,12 +21,16 @@ from semask.files.reporter import Reporter
 from semask.files.text import one_line, reason
 from semask.losses.pixel import Losses
 from semask.model import SeMask
+from semask.prediction.processes import all_or_none
 from semask.settings.training import Training
 from semask.training.best import Best
 from semask.training.log import RunLog
 from semask.training.pace import Pace
+from semask.training.sharding import exchange, mesh_of_all, shard, whole
 from semask.training.state import (
+    FILES,
     Change,
+    State,
     read_state,
     recipe_changes,
     require_like,
@@ -33,9 +39,12 @@ from semask.training.state import (
     require_state,
     write_state,
 )
+from semask.training.state_files import read_into
 
 NOTED = ("recipe", "metrics", "changes", "ended")
 """What a state holds of the description that its checkpoints have."""
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+"""What AdamW keeps of a parameter that it has updated."""
 
 
 class Ended(NamedTuple):
@@ -65,6 +74,7 @@ class KeptRun:
         step: Optimizer steps done.
         samples: Training samples seen in these steps, over all processes.
         network: The model as the engine wraps it.
+        copy: With FSDP, a whole model to evaluate and to save; it has the weights of the last `gather`.
         best: The best score so far.
         ended: Why the run ended before its last step; None if it did not.
     """
@@ -89,41 +99,75 @@ class KeptRun:
         self.log = RunLog(out / "log.csv", ["loss", "main", "prior", "lr", "images/s"])
         self.scores = RunLog(out / "evaluation.csv", ["miou", "mean_accuracy", "overall_accuracy"], more="prior_")
         self.average = averaged(model, training.ema) if training.ema is not None else None
-        self.network, self.optimizer = accelerator.prepare(model, optimizer)
+        self.copy: SeMask | None = None
+        if training.parallel == "fsdp" and accelerator.num_processes > 1:
+            self._shard(optimizer)
+        else:
+            self.network, self.optimizer = accelerator.prepare(model, optimizer)
         if self.average is not None:
             self.average.to(accelerator.device)
         self.losses: list[Losses] = []
 
+    def _shard(self, optimizer: torch.optim.Optimizer) -> None:
+        """Share everything out to the processes; Accelerate is left what it does for one: precision and steps."""
+        self.copy = copy.deepcopy(self.model).to(self.accelerator.device)
+        if self.average is None:
+            self.accelerator.prepare_model(self.copy, evaluation_mode=True)  # evaluates in the precision of training
+        before, mesh = dict(self.model.named_parameters()), mesh_of_all(self.accelerator.device.type)
+        shard(self.model, mesh)
+        exchange(optimizer, before, dict(self.model.named_parameters()))
+        if self.average is not None:
+            shard(cast(SeMask, self.average.module), mesh)
+        self.network = self.accelerator.prepare_model(self.model, device_placement=False, evaluation_mode=True)
+        self.optimizer = self.accelerator.prepare(optimizer)
+
+    @property
+    def _latest(self) -> SeMask:
+        return self.model if self.average is None else cast(SeMask, self.average.module)
+
     @property
     def trained(self) -> SeMask:
-        """The model to use: the moving average where there is one."""
-        model = self.model if self.average is None else cast(SeMask, self.average.module)
+        """The model to use: the moving average where there is one; with FSDP it is that of the last `gather`."""
+        model = self.copy or self._latest
         model.metadata = self.model.metadata
         return model
+
+    def gather(self) -> None:
+        """With FSDP, bring the whole model up to date; all processes call it together."""
+        if self.copy is not None:
+            self.copy.load_state_dict({name: whole(x) for name, x in self._latest.state_dict().items()})
 
     def save(self) -> None:
         """Write the state that `resume` needs, then the last checkpoint, each whole or not at all."""
         # Not logged yet: the next line of the log is the mean over these and what follows.
         losses = [self.accelerator.reduce(torch.stack(x), "mean").tolist() for x in self.losses]
-        if not self.accelerator.is_main_process:
-            return
         self.model.metadata["step"] = self.step
-        require_finite(self.out / "last.safetensors", self.trained)
-        for log in (self.log, self.scores):
-            sync(log.path)  # a state tells that its lines are there
+        self.gather()
+        first = self.accelerator.is_main_process
+        with all_or_none(self.accelerator.num_processes):
+            if first:
+                require_finite(self.out / "last.safetensors", self.trained)
+                for log in (self.log, self.scores):
+                    sync(log.path)  # a state tells that its lines are there
         self._save_state(losses)
-        save(self.out / "last.safetensors", self.trained, self.model.metadata)
+        if first:
+            save(self.out / "last.safetensors", self.trained, self.model.metadata)
 
-    def _save_state(self, losses: list[list[float]]) -> None:
+    def _tensors(self) -> dict[str, Tensor]:
+        """All tensors of the state, as they are in use: what is copied into one of them changes the run."""
         tensors = {f"model.{name}": x for name, x in self.model.state_dict().items()}
         if self.average is not None:
             tensors |= {f"average.{name}": x for name, x in self.average.state_dict().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": x for name, x in state.items()}
+        for name, parameter in self.model.named_parameters():
+            moments = self.optimizer.state.get(parameter, {})  # none before its first update
+            tensors |= {f"optimizer.{name}.{kind}": x for kind, x in moments.items()}
+        return tensors
+
+    def _save_state(self, losses: list[list[float]]) -> None:
         metadata = self.model.metadata
         write_state(
             self.out,
-            {name: x.detach().cpu().contiguous() for name, x in tensors.items()},
+            self._tensors(),
             {
                 "step": self.step,
                 "samples": self.samples,
@@ -133,18 +177,12 @@ class KeptRun:
                 "device": self.accelerator.device.type,
                 "losses": losses,
                 "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None,
-                "parameters": self._parameters(),
                 **({"seconds": self.pace.elapsed()} if self.training.minutes is not None else {}),
                 **{name: metadata[name] for name in NOTED if name in metadata},
             },
             keep=self.newest_is_whole,
         )
         self.saved_step, self.newest_is_whole = self.step, True
-
-    def _parameters(self) -> list[str]:
-        """Names of the parameters in the order of the optimizer."""
-        names = {id(parameter): name for name, parameter in self.model.named_parameters()}
-        return [names[id(x)] for group in self.optimizer.param_groups for x in group["params"]]
 
     def begin(self) -> None:
         """Write the state before the first step; what an earlier run left that did not come that far is dropped.
@@ -155,8 +193,7 @@ class KeptRun:
         for log in (self.log, self.scores):
             log.require_ours()
         self.accelerator.wait_for_everyone()  # before anything that the others look for is there
-        if self.accelerator.is_main_process:
-            self._save_state([])
+        self._save_state([])
         self._forget_later()
 
     def resume(self, *, changed: bool = False) -> None:
@@ -176,8 +213,9 @@ class KeptRun:
             changes = self._changes(state.saved)
             if not changed:
                 require_same(changes)
-            require_possible(changes, state.saved, steps=self.training.steps)
-            self._restore(state.tensors, state.saved)
+            named = state.path.name not in FILES or "parameters" in state.saved
+            require_possible(changes, state.saved, steps=self.training.steps, named=named)
+            self._restore(state)
         except (KeyError, IndexError, RuntimeError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{state.path}: not the state of this run ({reason(error)}): start a new run in another folder"
@@ -187,6 +225,7 @@ class KeptRun:
             self._tell(changes)
             self.ended = None  # by what was asked for before
             self.model.metadata.pop("ended", None)
+        self.gather()
         if self.accelerator.is_main_process:
             self._renew_last()
         self._forget_later()
@@ -209,13 +248,20 @@ class KeptRun:
         note = {"step": self.step, "changes": {name: [before, now] for name, before, now in changes}}
         self.model.metadata["changes"] = [*self.model.metadata.get("changes", []), note]
 
-    def _restore(self, tensors: Mapping[str, Tensor], saved: Mapping[str, Any]) -> None:
-        require_like(part(tensors, "model."), self.model.state_dict())
-        self.model.load_state_dict(part(tensors, "model."))
-        if self.average is not None:
-            require_like(part(tensors, "average."), self.average.state_dict())
-            self.average.load_state_dict(part(tensors, "average."))
-        self._restore_optimizer(part(tensors, "optimizer."), saved.get("parameters", self._parameters()))
+    def _restore(self, state: State) -> None:
+        saved, tensors = state.saved, state.tensors
+        if state.path.name in FILES:
+            tensors = self._named(tensors, saved.get("parameters", self._parameters()))
+        if self.average is None:
+            tensors = {name: x for name, x in tensors.items() if not name.startswith("average.")}
+        self._make_moments(tensors)
+        now = self._tensors()
+        require_like(tensors, now)
+        if state.path.name in FILES:
+            for name, x in now.items():
+                x.copy_(like(tensors[name], x))
+        else:
+            read_into(state.path, now)
         if saved["scaler"] is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(saved["scaler"])
         self.losses = [Losses(*torch.tensor(x, device=self.accelerator.device)) for x in saved["losses"]]
@@ -230,24 +276,30 @@ class KeptRun:
         if "ended" in saved:
             self.ended = Ended(saved["ended"]["step"], saved["ended"]["why"])
 
-    def _restore_optimizer(self, tensors: Mapping[str, Tensor], names: list[str]) -> None:
-        """Give every parameter its moments.
+    def _make_moments(self, tensors: Mapping[str, Tensor]) -> None:
+        """Give every parameter that had an update the moments, still zero, that are to be read."""
+        found = {
+            name.removeprefix("optimizer.").rpartition(".")[0] for name in tensors if name.startswith("optimizer.")
+        }
+        for name, parameter in self.model.named_parameters():
+            if name in found:
+                step, *others = MOMENTS
+                moments = {kind: torch.zeros_like(parameter, requires_grad=False) for kind in others}
+                self.optimizer.state[parameter] = {step: torch.zeros(()), **moments}
 
-        Args:
-            tensors: Moments, "INDEX.NAME".
-            names: Names of the parameters by index; with other groups of parameters these are others than now.
-        """
-        places = {name: place for place, name in enumerate(self._parameters())}
-        shapes = {name: parameter.shape for name, parameter in self.model.named_parameters()}
-        state: dict[int, dict[str, Tensor]] = {}
+    def _parameters(self) -> list[str]:
+        """Names of the parameters in the order of the optimizer."""
+        names = {id(parameter): name for name, parameter in self.model.named_parameters()}
+        return [names[id(x)] for group in self.optimizer.param_groups for x in group["params"]]
+
+    def _named(self, tensors: Mapping[str, Tensor], names: list[str]) -> dict[str, Tensor]:
+        """Tensors of a state of an earlier version, which numbered the moments, with their names of today."""
+        named = {}
         for key, tensor in tensors.items():
-            index, kind = key.split(".", 1)
-            name = names[int(index)]
-            if tensor.shape not in ((), shapes[name]):
-                raise RuntimeError(f"the moments of {name} have another shape")
-            state.setdefault(places[name], {})[kind] = tensor
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+            group, _, rest = key.partition(".")
+            index, _, kind = rest.partition(".")
+            named[key if group != "optimizer" else f"optimizer.{names[int(index)]}.{kind}"] = tensor
+        return named
 
     def _renew_last(self) -> None:
         """Write the last checkpoint of a run that was killed after it had written the state that belongs to it."""
@@ -273,6 +325,8 @@ def averaged(model: SeMask, decay: float) -> AveragedModel:
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
 
 
-def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Tensors whose name begins with a prefix, without it."""
-    return {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
+def like(tensor: Tensor, other: Tensor) -> Tensor:
+    """A whole tensor, or this process's part of it where another one is shared out."""
+    if isinstance(other, DTensor):
+        return distribute_tensor(tensor.to(other.device), other.device_mesh, other.placements, src_data_rank=None)
+    return tensor

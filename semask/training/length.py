@@ -6,10 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
+from semask.checkpoints.tensors import read_header
 from semask.data.dataset import SegmentationDataset
-from semask.files.reading import parse_json, require_file
 from semask.files.reporter import Reporter
 from semask.files.schema import Range
 from semask.prediction.predictor import Predictor
@@ -17,7 +15,8 @@ from semask.settings.inference import Inference
 from semask.settings.training import Training
 from semask.training.pace import WARM, Clock, steps_within
 from semask.training.run import Run
-from semask.training.state import EARLIER, STATE
+from semask.training.state import EARLIER, FILES, STATE
+from semask.training.state_files import read_manifest
 
 TRIAL = 8.0
 """Seconds in which steps are timed."""
@@ -28,13 +27,12 @@ STEP = Range(0, 10**8)
 
 def saved_runs(out: Path) -> Iterator[dict[str, Any]]:
     """What the files of the run in a folder say of it, the newest state first; none that cannot be read."""
-    for path in (out / STATE, out / EARLIER, *sorted(out.glob("*.safetensors"))):
+    for path in (*(out / name for name in (STATE, EARLIER, *FILES)), *sorted(out.glob("*.safetensors"))):
         try:
-            with safe_open(require_file(path), framework="pt") as file:
-                saved = parse_json(file.metadata()["semask"])
+            saved = read_manifest(path)[0] if path.name in (STATE, EARLIER) else read_header(path)
             if isinstance(saved["recipe"]["training"], dict) and isinstance(saved["step"], int):
                 yield saved
-        except (SafetensorError, OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError):
             continue  # it is read again, and its faults are told, when the run goes on
 
 
@@ -100,8 +98,9 @@ def steps_in_time(
     assert training.minutes is not None
     limit = 60 * training.minutes
     seconds = seconds_per_step(step, pace.clock, left=limit - pace.elapsed(), agree=run.told_by_first)
+    run.gather()
     images = -(-len(dataset) // run.accelerator.num_processes) + training.samples
-    evaluation = images * seconds_per_image(Predictor(run.model, inference), dataset, pace.clock)
+    evaluation = images * seconds_per_image(Predictor(run.trained, inference), dataset, pace.clock)
     pace.expect("evaluation", evaluation)
     left, every = limit - pace.elapsed(), training.evaluate_every
     steps = steps_within(left, seconds, evaluation=evaluation, every=every, done=done)

@@ -1,5 +1,6 @@
 """`train`: a loop that reads in one screen, around Accelerate."""
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
 
 from semask.acceleration.cross_entropy import accelerate_loss
 from semask.acceleration.devices import machine
@@ -21,10 +23,12 @@ from semask.data.source import Data
 from semask.data.transforms import Augmentation, training_transform
 from semask.evaluation.evaluate import Evaluation
 from semask.files.reporter import LineReporter, Reporter, Silent
+from semask.files.text import one_line
 from semask.losses.label import LabelCounts, count_label
 from semask.losses.mask import MaskLoss
 from semask.losses.pixel import Losses, PixelLoss
 from semask.model import SeMask
+from semask.prediction.processes import is_of_connection
 from semask.settings.inference import Inference
 from semask.settings.precision import tell
 from semask.settings.training import Training
@@ -61,8 +65,8 @@ def train(
 ) -> Evaluation:
     """Train a model; the best and the last checkpoint, logs and sample predictions go to a folder.
 
-    Files: best.safetensors and last.safetensors (with .json copies of their headers), resume.safetensors (all that
-    `resume` needs) and resume.previous.safetensors (the one before), log.csv, evaluation.csv, and TensorBoard's events.
+    Files: best.safetensors and last.safetensors (with .json copies of their headers), the folders resume (all that
+    `resume` needs) and resume.previous (the one before), log.csv, evaluation.csv, and TensorBoard's events.
     Start it with torchrun for several GPUs.
 
     Args:
@@ -96,7 +100,9 @@ def train(
     training, evaluation = training or Training(), evaluation or Inference()
     chosen = choose_precision(training, Path(out), resume=resume)
     training = dataclasses.replace(training, precision=chosen.precision)  # what it is goes into the recipe
-    accelerator = make_accelerator(training, out, skips_maps=getattr(model.decoder, "skips_maps", False))
+    accelerator = make_accelerator(
+        training, out, resume=resume or resume_changed, skips_maps=getattr(model.decoder, "skips_maps", False)
+    )
     reporter = (reporter or LineReporter()) if accelerator.is_main_process else Silent()
     tell(chosen, reporter)
     train_set, val_set = data.dataset("train"), data.dataset("val")
@@ -155,10 +161,29 @@ def train(
         training = run.training = dataclasses.replace(training, steps=steps)
         model.metadata["recipe"]["training"]["steps"] = steps
     tell_length(training, len(train_set), reporter)
-    start(run, resume=resume, resume_changed=resume_changed)
-    run_steps(work)
+    with explained(accelerator.num_processes, Path(out)):
+        start(run, resume=resume, resume_changed=resume_changed)
+        run_steps(work)
     assert run.evaluated is not None
     return run.evaluated
+
+
+@contextlib.contextmanager
+def explained(processes: int, out: Path) -> Iterator[None]:
+    """Say in one line that another process of a training is gone.
+
+    Raises:
+        ValueError: If so.
+    """
+    try:
+        yield
+    except (RuntimeError, CheckpointException) as error:
+        if processes == 1 or not is_of_connection(error):
+            raise
+        raise ValueError(
+            f"another of the {processes} processes died or can't be reached, its own lines may say why: start all of "
+            f"them again with --resume, from the last save in {one_line(out)}"
+        ) from error
 
 
 class Work:

@@ -167,6 +167,7 @@ class Run(KeptRun):
             return
         stop: str | None = None
         failure: Exception | None = None
+        self.gather()
         if self.accelerator.is_main_process:
             try:
                 for callback in self.callbacks:
@@ -225,6 +226,7 @@ class Run(KeptRun):
 
     def evaluate(self, inference: Inference, dataset: SegmentationDataset, *, workers: int) -> None:
         """Evaluate the model, log scores and sample predictions, and keep the checkpoint if it is the best so far."""
+        self.gather()
         require_finite(self.out / "best.safetensors", self.trained)
         self.pace.restart()
         predictor = Predictor(self.trained, inference)

@@ -68,12 +68,13 @@ def started_with(out: Path) -> Asked | None:
     return None
 
 
-def make_accelerator(training: Training, out: str, *, skips_maps: bool = False) -> Accelerator:
+def make_accelerator(training: Training, out: str, *, resume: bool = False, skips_maps: bool = False) -> Accelerator:
     """Set up devices, precision and logs.
 
     Args:
         training: Settings.
         out: Folder of the logs.
+        resume: Whether a run goes on.
         skips_maps: Whether the decoder leaves some maps out, whose norms then get no gradient.
 
     Raises:
@@ -96,6 +97,8 @@ def make_accelerator(training: Training, out: str, *, skips_maps: bool = False) 
     )
     if len(set(gather_object([training.precision]))) > 1:
         raise ValueError("training.precision is auto, bf16 on some of the machines and fp32 on others: give one")
+    if len(set(gather_object([resume]))) > 1:
+        raise ValueError(f"only some of the processes find a run in {one_line(out)}: --out has to be on a shared disk")
     parts = training.accumulate * accelerator.num_processes
     if training.batch_size % parts:
         raise ValueError(

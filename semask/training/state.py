@@ -8,12 +8,15 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from semask.checkpoints.tensors import read_header, read_tensors, write_tensors
-from semask.files.atomic import sync
+from semask.checkpoints.tensors import read_header, read_tensors
 from semask.files.text import one_line
+from semask.prediction.processes import is_first
+from semask.training.state_files import read_manifest, read_shapes, write_state_files
 
-STATE = "resume.safetensors"
-EARLIER = "resume.previous.safetensors"
+STATE, EARLIER = "resume", "resume.previous"
+"""Folders of the newest state and of the one before it."""
+FILES = ("resume.safetensors", "resume.previous.safetensors")
+"""What they were in earlier versions: a file each, with the moments numbered as the optimizer has them."""
 CHANGEABLE = {
     "data": {"root", "workers", "check", "cache", "cache_gib"},
     "training": {"log_every", "save_every", "evaluate_every", "samples", "report", "log_with", "cpu"},
@@ -26,11 +29,11 @@ GROUPING = ("training.encoder_lr", "training.layer_decay", "training.weight_deca
 
 
 class State(NamedTuple):
-    """A state that was read.
+    """A state that was found whole.
 
     Attributes:
-        path: Its file.
-        tensors: Weights, moments, averages.
+        path: Its folder, or its file in earlier versions.
+        tensors: Weights, moments, averages: of a folder their types and shapes only, see `state_files.read_into`.
         saved: Everything else, as JSON.
         warning: Why it is not the newest one; None if it is.
     """
@@ -55,7 +58,7 @@ def require_free(out: Path) -> None:
     Raises:
         ValueError: If there is one.
     """
-    names = (EARLIER, "best.safetensors", "last.safetensors")
+    names = (EARLIER, *FILES, "best.safetensors", "last.safetensors")
     if any(os.path.lexists(out / name) for name in names) or not is_new(out / STATE):
         raise ValueError(f"{out} already holds a run: give --resume to go on with it, or another --out")
 
@@ -65,9 +68,14 @@ def is_new(path: Path) -> bool:
     if not os.path.lexists(path):
         return True
     try:
-        return read_header(path).get("step") == 0
+        return read_saved(path).get("step") == 0
     except ValueError:
         return False
+
+
+def holds_run(out: Path) -> bool:
+    """Whether there is a state in a folder, whole or not."""
+    return any(os.path.lexists(out / name) for name in (STATE, EARLIER, *FILES))
 
 
 def require_run(out: Path) -> None:
@@ -76,30 +84,45 @@ def require_run(out: Path) -> None:
     Raises:
         ValueError: If there is none.
     """
-    if not any(os.path.lexists(out / name) for name in (STATE, EARLIER)):
+    if not holds_run(out):
         raise ValueError(f"{out} holds no run to resume ({STATE} is missing): start one without --resume")
 
 
-def read_state(out: Path) -> State:
-    """Read the newest state, or the one before if that is damaged or missing.
+def read_saved(path: Path) -> dict[str, Any]:
+    """Read only the JSON of a state, in a folder or in a file; the tensors are not looked at.
 
     Raises:
-        ValueError: If neither can be read.
+        ValueError: If it is missing, damaged, or of something else.
     """
-    newest, earlier = out / STATE, out / EARLIER
-    try:
-        return State(newest, *read_tensors(newest), warning=None)
-    except ValueError as error:
-        if not os.path.lexists(earlier):
-            raise
-        fault = error
-    try:
-        tensors, saved = read_tensors(earlier)
-    except ValueError as error:
-        raise ValueError(f"{fault}; the state before it, {EARLIER}, can't be read either") from error
-    what = "damaged" if os.path.lexists(newest) else "missing"
-    step = one_line(saved.get("step"))
-    return State(earlier, tensors, saved, f"{newest}: {what}; going on from the state before it, of step {step}")
+    return read_header(path) if path.name in FILES else read_manifest(path)[0]
+
+
+def read_state(out: Path) -> State:
+    """Read the newest state, or the one before if that is damaged or missing; all processes call it together.
+
+    Raises:
+        ValueError: If none can be read.
+    """
+    faults: list[ValueError] = []
+    newest, *earlier = [out / name for name in (STATE, EARLIER, *FILES)]
+    if not any(os.path.lexists(out / name) for name in (STATE, EARLIER)):
+        newest, *earlier = [out / name for name in FILES]
+    for path in (newest, *(x for x in earlier if os.path.lexists(x))):
+        try:
+            tensors, saved = read_tensors(path) if path.name in FILES else read_shapes(path)
+        except ValueError as error:
+            faults.append(error)
+            continue
+        if not faults:
+            return State(path, tensors, saved, warning=None)
+        what = "damaged" if os.path.lexists(newest) else "missing"
+        step = one_line(saved.get("step"))
+        warning = f"{newest}: {what}; going on from the state before it, of step {step}"
+        return State(path, tensors, saved, warning)
+    if len(faults) == 1:
+        raise faults[0]
+    names = " and ".join(path.name for path in earlier if os.path.lexists(path))
+    raise ValueError(f"{faults[0]}; what was before it, {names}, can't be read either") from faults[-1]
 
 
 def write_state(out: Path, tensors: Mapping[str, Tensor], saved: Mapping[str, Any], *, keep: bool) -> None:
@@ -115,8 +138,10 @@ def write_state(out: Path, tensors: Mapping[str, Tensor], saved: Mapping[str, An
     Raises:
         ValueError: If it can't be written.
     """
-    write_tensors(out / STATE, tensors, saved, keep=out / EARLIER if keep else None)
-    sync(out)
+    write_state_files(out / STATE, tensors, saved, keep=out / EARLIER if keep else None)
+    if (out / EARLIER).is_dir() and is_first():
+        for name in FILES:  # older than both
+            (out / name).unlink(missing_ok=True)
 
 
 def recipe_changes(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
@@ -164,13 +189,14 @@ def require_same(changes: list[Change]) -> None:
         )
 
 
-def require_possible(changes: list[Change], saved: Mapping[str, Any], *, steps: int) -> None:
+def require_possible(changes: list[Change], saved: Mapping[str, Any], *, steps: int, named: bool) -> None:
     """Refuse what a run can't go on with.
 
     Args:
         changes: What changed.
         saved: JSON of the state.
         steps: Steps of the run that is to go on.
+        named: Whether it is known which moments belong to which parameter.
 
     Raises:
         ValueError: If it is another model, there is no moving average to go on with, or more steps were done.
@@ -181,7 +207,7 @@ def require_possible(changes: list[Change], saved: Mapping[str, Any], *, steps: 
             raise ValueError(f"{name} is {texts[0]}, but the run to resume has {texts[1]}: that is another model")
         if name == "training.ema" and before is None:
             raise ValueError(f"training.ema is {texts[0]}, but the run to resume keeps no average: leave it out")
-        if name in GROUPING and "parameters" not in saved:
+        if name in GROUPING and not named:
             raise ValueError(f"{name} is {texts[0]}, which a state of semask 0.1 can't go on with: give {texts[1]}")
     if saved["step"] > steps:
         raise ValueError(f"training.steps is {steps}, but the run to resume has done {saved['step']}: give more")

@@ -5,11 +5,11 @@ import sys
 
 import pytest
 import torch
-from safetensors import safe_open
 
 from semask.acceleration.precision import choose, computes_in_bf16, processor_has_bf16
 from semask.commands.console import ConsoleReporter
 from semask.settings.precision import tell
+from semask.training.state import read_saved
 
 CPU = torch.device("cpu")
 
@@ -105,8 +105,7 @@ def test_a_run_goes_on_in_what_it_was_started_with(semask, recipe, tmp_path, nat
     said = semask(*recipe(out, steps=2, precision="auto"), "--resume").err
     assert f"precision {precision}" in said
     assert ("warning: precision bf16, but this processor only emulates it" in said) == before
-    with safe_open(out / "resume.safetensors", framework="pt") as file:
-        assert json.loads(file.metadata()["semask"])["recipe"]["training"]["precision"] == precision
+    assert read_saved(out / "resume")["recipe"]["training"]["precision"] == precision
     other = {"bf16": "fp32", "fp32": "bf16"}[precision]
     message = semask.refused(*recipe(out, steps=2, precision=other), "--resume")
     assert f"training.precision is {other}, but the run to resume was started with {precision}" in message

@@ -268,7 +268,7 @@ def test_every_flipped_bit_of_a_small_file_is_noticed(tmp_path):
     assert require_noticed(path, range(bits)) <= 8 * len("digest")
 
 
-@pytest.mark.parametrize("name", ["best", "last", "resume", "resume.previous"])
+@pytest.mark.parametrize("name", ["best", "last"])
 def test_flipped_bits_of_what_a_run_writes_are_noticed(trained, tmp_path, name):
     path = tmp_path / f"{name}.safetensors"
     path.write_bytes((trained / path.name).read_bytes())

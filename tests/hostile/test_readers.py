@@ -156,7 +156,9 @@ READERS: dict[str, str] = {
     "training/demo.py:read_note": "ours: the note that the demo wrote",
     "training/log.py:read": "training/test_log.py",
     "training/kept.py:_renew_last": "training/test_run.py",
-    "training/length.py:saved_runs": "training/test_loop.py",
+    "training/state_files.py:_shapes": "training/test_state_files.py",
+    "training/state_files.py:crc32": "training/test_state_files.py, training/test_run.py",
+    "training/state_files.py:read_manifest": "training/test_state_files.py, training/test_run.py",
 }
 """Where a file is opened, and what attacks it; what is our own, written a moment before, says so."""
 

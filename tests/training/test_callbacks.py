@@ -7,6 +7,7 @@ from test_run import assert_same_run, timeless
 import semask
 from semask.checkpoints.tensors import read_header
 from semask.training.callbacks import Callback, Progress, StopTraining
+from semask.training.state import read_saved
 
 
 class Listener(Callback):
@@ -77,7 +78,7 @@ def test_callbacks_are_told_everything_in_order_and_change_nothing(train):
     assert (last.out, last.steps, last.model.metadata["step"]) == (heard, 4, 4)
     with pytest.raises(AttributeError):
         last.step = 5  # type: ignore[misc]
-    assert_same_run(alone, heard, names=["best.safetensors", "last.safetensors", "resume.safetensors"])
+    assert_same_run(alone, heard, names=["best.safetensors", "last.safetensors", "resume"])
 
 
 @pytest.mark.parametrize("event", ["step", "evaluation"])
@@ -101,8 +102,8 @@ def test_what_a_callback_raises_comes_out_and_the_state_is_saved(train, at):
     with pytest.raises(KeyError, match="mine"):
         train("run", Listener(at, KeyError("mine")))
     out = train("run", resume=True)
-    assert read_header(out / "resume.previous.safetensors")["step"] == at[1]
-    assert_same_run(train("whole"), out, names=["best.safetensors", "last.safetensors", "resume.safetensors"])
+    assert read_saved(out / "resume.previous")["step"] == at[1]
+    assert_same_run(train("whole"), out, names=["best.safetensors", "last.safetensors", "resume"])
 
 
 def test_a_callback_that_fails_before_the_first_step_leaves_a_run_that_may_begin_anew(train):

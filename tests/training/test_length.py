@@ -18,6 +18,7 @@ from semask.training.kept import KeptRun
 from semask.training.length import steps_of_epochs
 from semask.training.pace import Pace, steps_within
 from semask.training.run import Run
+from semask.training.state import read_saved
 
 
 def assert_same_weights(one: Path, other: Path) -> None:
@@ -74,7 +75,7 @@ def test_a_run_of_epochs_is_one_of_so_many_steps_and_goes_on_exactly(semask, rec
 )
 def test_what_can_not_be_meant(semask, recipe, tmp_path, settings, message):
     assert semask.refused(*recipe(tmp_path / "run", **settings)).startswith(message)
-    assert not (tmp_path / "run" / "resume.safetensors").exists()
+    assert not (tmp_path / "run" / "resume").exists()
 
 
 STEP, EVALUATION, SAVE = 2.0, 10.0, 1.0
@@ -135,7 +136,7 @@ def test_a_run_of_a_minute_ends_in_time_and_is_one_of_so_many_steps(semask, reci
     with monkeypatch.context() as patch:
         after_step(patch, 7, stop)
         semask(*recipe(tmp_path / "stopped", **MINUTES), code=130)
-    saved = read_header(tmp_path / "stopped" / "resume.safetensors")
+    saved = read_saved(tmp_path / "stopped" / "resume")
     assert (saved["step"], saved["seconds"]) == (4, trial + 4 * STEP + SAVE)
     assert saved["recipe"]["training"]["steps"] == steps
     refused = semask.refused(*recipe(tmp_path / "stopped", **{**MINUTES, "minutes": 2}), "--resume")
@@ -154,7 +155,7 @@ def test_more_minutes_for_a_run_that_goes_on(semask, recipe, tmp_path, clock):
     assert "- training.minutes: 1.0 -> 2.0" in said
     assert steps > 12
     assert read_header(tmp_path / "run" / "last.safetensors")["step"] == steps
-    assert read_header(tmp_path / "run" / "resume.safetensors")["seconds"] <= 120
+    assert read_saved(tmp_path / "run" / "resume")["seconds"] <= 120
 
 
 @pytest.mark.parametrize("slowness", [1.0, 4.0])
@@ -203,7 +204,7 @@ def test_a_run_ends_when_its_score_gets_no_better(semask, recipe, tmp_path, monk
     with monkeypatch.context() as patch:
         after_step(patch, 4, stop)
         semask(*recipe(tmp_path / "stopped", **settings), code=130)
-    state = read_header(tmp_path / "stopped" / "resume.safetensors")
+    state = read_saved(tmp_path / "stopped" / "resume")
     assert (state["step"], state["best"], state["stale"]) == (3, 0.3, 1)
     changed = semask.refused(*recipe(tmp_path / "stopped", **{**settings, "evaluate_every": 2}), "--resume")
     assert changed.startswith("training.evaluate_every is 2, but the run to resume was started with 1: ")
@@ -231,5 +232,5 @@ def test_the_best_by_another_score_is_kept(semask, recipe, tmp_path, monkeypatch
     assert refused.startswith("training.best_by is miou, but the run to resume was started with iou:sky")
     monkeypatch.setattr(Best, "of", lambda *_: 0.0)  # 0 is better than nothing, though not than the IoU of before
     semask(*recipe(tmp_path / "run", best_by="mean_accuracy", **{**settings, "steps": 3}), "--resume_changed")
-    assert read_header(tmp_path / "run" / "resume.safetensors")["best"] == 0.0
+    assert read_saved(tmp_path / "run" / "resume")["best"] == 0.0
     assert read_header(tmp_path / "run" / "best.safetensors")["step"] == 3

@@ -83,7 +83,7 @@ def test_a_run_keeps_the_numbers_of_its_class_weights_and_goes_on_exactly(
 def test_what_has_to_be_counted_is_refused_without_a_check(semask, recipe, tmp_path, settings, message):
     refused = semask.refused(*recipe(tmp_path / "run", **settings, **{"data.check": "none"}))
     assert re.search(message, refused), refused
-    assert not (tmp_path / "run" / "resume.safetensors").exists()
+    assert not (tmp_path / "run" / "resume").exists()
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,18 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from states import MANIFEST, read_saved, read_whole, rewrite, shard_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from semask.checkpoints.sources import load
-from semask.checkpoints.tensors import FORMAT, read_header, read_tensors, write_tensors
+from semask.checkpoints.tensors import FORMAT, read_tensors, write_tensors
 from semask.data.loader import Batch, training_loader
+from semask.settings.training import Training
+from semask.training.parameters import parameter_groups
 from semask.training.run import Run
-from semask.training.state import EARLIER
+from semask.training.state import EARLIER, STATE
 
-FILES = ("best.safetensors", "last.safetensors", "resume.safetensors")
+FILES = ("best.safetensors", "last.safetensors")
 
 
 def after_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[Run], None]) -> None:
@@ -42,7 +45,9 @@ def spoil(run: Run) -> None:
 
 
 def digests(run: Path) -> dict[str, str]:
-    return {name: hashlib.sha256((run / name).read_bytes()).hexdigest() for name in FILES}
+    """Digests of the checkpoints and of all files of the states."""
+    paths = [*(run / name for name in FILES if (run / name).exists()), *run.glob(f"{STATE}*/*")]
+    return {str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
 def timeless(path: Path) -> list[list[str]]:
@@ -51,13 +56,14 @@ def timeless(path: Path) -> list[list[str]]:
     return [[x for x, name in zip(line, head, strict=True) if name != "images/s"] for line in (head, *lines)]
 
 
-def assert_same_run(one: Path, other: Path, *, names: Sequence[str] = (*FILES, EARLIER)) -> None:
+def assert_same_run(one: Path, other: Path, *, names: Sequence[str] = (*FILES, STATE, EARLIER)) -> None:
     """Tensors, headers and logs are equal to the last bit."""
     for name in names:
-        expected, found = load_file(one / name), load_file(other / name)
+        read = read_tensors if name in FILES else read_whole
+        (expected, said), (found, other_said) = read(one / name), read(other / name)
         assert expected.keys() == found.keys()
         assert [key for key in expected if not torch.equal(expected[key], found[key])] == []
-        assert read_tensors(one / name)[1] == read_tensors(other / name)[1]
+        assert said == other_said
         assert (one / name).with_suffix(".json").exists() == (other / name).with_suffix(".json").exists()
     for name in ("best.json", "last.json"):
         assert json.loads((one / name).read_text()) == json.loads((other / name).read_text())
@@ -111,21 +117,21 @@ def test_nothing_of_a_run_is_written_before_its_state(semask, recipe, tmp_path, 
     out = tmp_path / "run"
     assert "holds no run to resume" in semask.refused(*recipe(out), "--resume")
     with monkeypatch.context() as patch:
-        patch.setattr("semask.checkpoints.tensors.save_file", fail)
+        patch.setattr("semask.training.state_files.move_folder", fail)
         semask(*recipe(out), code=130)
     assert [path for path in out.rglob("*") if path.is_file()] == []
     with monkeypatch.context() as patch:
         patch.setattr("accelerate.Accelerator.init_trackers", fail)
         semask(*recipe(out), code=130)
-    assert [path.name for path in out.iterdir()] == ["resume.safetensors"]
+    assert [path.name for path in out.iterdir()] == [STATE]
     semask(*recipe(out))
 
 
 def test_weights_without_a_state_are_nobodys_to_replace(semask, recipe, trained, tmp_path):
-    for name in ("best.safetensors", "last.safetensors", "resume.previous.safetensors"):
-        out = tmp_path / name.partition(".")[0] / name[:8]
+    for name in ("best.safetensors", "last.safetensors", EARLIER):
+        out = tmp_path / name[:8] / name
         out.mkdir(parents=True)
-        shutil.copy(trained / name, out)
+        (shutil.copytree if name == EARLIER else shutil.copy)(trained / name, out / name)
         assert "already holds a run" in semask.refused(*recipe(out))
     log = tmp_path / "mine" / "log.csv"
     log.parent.mkdir()
@@ -139,7 +145,7 @@ def test_weights_without_a_state_are_nobodys_to_replace(semask, recipe, trained,
 def test_a_run_stopped_between_two_files_goes_on(semask, recipe, tmp_path, monkeypatch, at, step):
     """What lies between two files of a save; the moments of `tests/kill.py` are chance's."""
     settings = {"steps": 4, "save_every": 2, "evaluate_every": 2}
-    names = {"a best checkpoint": "best.safetensors", "the state": "resume.safetensors"}
+    names = {"a best checkpoint": "best.safetensors", "the state": STATE}
     names |= {"the last checkpoint": "last.safetensors", "its copy as JSON": "last.json"}
     replace = os.replace
 
@@ -203,66 +209,92 @@ def test_resuming_a_finished_run_only_measures_it(semask, recipe, tmp_path):
     assert (tmp_path / "run" / "evaluation.csv").read_text() == scores
 
 
-def truncate(path: Path) -> None:
+def truncate(state: Path) -> None:
+    path = shard_of(state)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
+def flip(state: Path) -> None:
+    content = bytearray(shard_of(state).read_bytes())
     content[-1000] ^= 4
-    path.write_bytes(content)
+    shard_of(state).write_bytes(content)
 
 
-@pytest.mark.parametrize("damage", [truncate, flip, Path.unlink], ids=["truncated", "flipped", "missing"])
+def change_number(state: Path) -> None:
+    text = (state / MANIFEST).read_text(encoding="utf-8")
+    (state / MANIFEST).write_text(text.replace('"samples": 24', '"samples": 25'), encoding="utf-8")
+
+
+def lose_shard(state: Path) -> None:
+    shard_of(state).unlink()
+
+
+def add_shard(state: Path) -> None:
+    shutil.copy(shard_of(state), shard_of(state, 2))
+
+
+DAMAGES = {
+    "truncated": truncate,
+    "flipped": flip,
+    "a number": change_number,
+    "a lost shard": lose_shard,
+    "a strange shard": add_shard,
+    "missing": shutil.rmtree,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_the_state_before_stands_in_for_a_damaged_one(semask, recipe, tmp_path, damage):
     settings = {**SIX_STEPS, "log_every": 4}
     semask(*recipe(tmp_path / "whole", **settings))
     shutil.copytree(tmp_path / "whole", tmp_path / "run")
-    damage(tmp_path / "run" / "resume.safetensors")
+    damage(tmp_path / "run" / STATE)
     lines = semask(*recipe(tmp_path / "run", **settings), "--resume").err.splitlines()
-    what = "missing" if damage is Path.unlink else "damaged"
-    warning = f"{tmp_path / 'run' / 'resume.safetensors'}: {what}; going on from the state before it, of step 4"
+    what = "missing" if damage is shutil.rmtree else "damaged"
+    warning = f"{tmp_path / 'run' / STATE}: {what}; going on from the state before it, of step 4"
     assert [line for line in lines if "warning" in line] == [f"warning: {warning}"]
     assert_same_run(tmp_path / "whole", tmp_path / "run")
-    assert read_header(tmp_path / "run" / "resume.previous.safetensors")["step"] == 4
+    assert read_saved(tmp_path / "run" / EARLIER)["step"] == 4
 
 
-@pytest.mark.parametrize("damage", [truncate, flip, Path.unlink], ids=["truncated", "flipped", "missing"])
+@pytest.mark.parametrize("damage", [flip, shutil.rmtree], ids=["flipped", "missing"])
 def test_a_damaged_state_never_takes_the_place_of_the_one_before(semask, recipe, tmp_path, monkeypatch, damage):
     semask(*recipe(tmp_path / "run", **SIX_STEPS))
-    damage(tmp_path / "run" / "resume.safetensors")
-    earlier = (tmp_path / "run" / "resume.previous.safetensors").read_bytes()
+    damage(tmp_path / "run" / STATE)
+    earlier = read_whole(tmp_path / "run" / EARLIER)[1]
 
     replace = os.replace
 
     def stop_there(source: Any, target: Any) -> None:
-        if Path(target).name == "resume.safetensors":
+        if Path(target).name == STATE:
             raise KeyboardInterrupt
         replace(source, target)
 
     with monkeypatch.context() as patch:
         after_step(patch, 6, lambda _: patch.setattr("semask.files.atomic.os.replace", stop_there))
         semask(*recipe(tmp_path / "run", **SIX_STEPS), "--resume", code=130)
-    assert (tmp_path / "run" / "resume.previous.safetensors").read_bytes() == earlier
+    assert read_whole(tmp_path / "run" / EARLIER)[1] == earlier
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (truncate, "not a safetensors checkpoint, or damaged"),
-        (lambda path: path.write_bytes(b""), "not a safetensors checkpoint, or damaged"),
-        (lambda path: path.write_bytes(path.with_name("last.safetensors").read_bytes()), "not the state of this run"),
+        (truncate, f"/{shard_of(Path())}: damaged, it is not what was written"),
+        (lambda state: (state / MANIFEST).write_bytes(b""), f"/{MANIFEST}: not a state of semask, or damaged"),
+        (lambda state: (state / MANIFEST).unlink(), f"/{MANIFEST}: no such file"),
+        (lambda state: (state / MANIFEST).write_text("[" * 10**5), f"/{MANIFEST}: not a state of semask, or damaged"),
+        (lambda state: rewrite(state, lambda tensors, saved: saved.clear()), ": not the state of this run"),
     ],
-    ids=["truncated", "empty", "a checkpoint"],
+    ids=["truncated", "empty", "no list", "deep", "of nothing"],
 )
 def test_a_damaged_state_is_refused_and_nothing_is_lost(semask, recipe, tmp_path, damage, message):
     semask(*recipe(tmp_path / "run"))
     log = (tmp_path / "run" / "log.csv").read_bytes()
-    for name in ("resume", "resume.previous"):
-        damage(tmp_path / "run" / f"{name}.safetensors")
+    for name in (STATE, EARLIER):
+        damage(tmp_path / "run" / name)
     before = digests(tmp_path / "run")
     refused = semask.refused(*recipe(tmp_path / "run"), "--resume")
-    assert refused.startswith(f"{tmp_path / 'run' / 'resume.safetensors'}: {message}")
+    assert refused.startswith(f"{tmp_path / 'run' / STATE}{message}")
     assert digests(tmp_path / "run") == before
     assert (tmp_path / "run" / "log.csv").read_bytes() == log
 
@@ -292,16 +324,14 @@ def test_weights_that_are_no_numbers_are_not_saved(semask, recipe, tmp_path, mon
     kept: dict[str, str] = {}
 
     def note_and_spoil(run: Run) -> None:
-        kept.update(
-            {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in run.out.glob("*.safetensors")}
-        )
+        kept.update(digests(run.out))
         spoil(run)
 
     after_step(monkeypatch, 4, note_and_spoil)
     message = semask.refused(*recipe(tmp_path / "run", **settings))
     assert "decoder.classifier.weight is not finite any more: lower training.lr" in message
-    assert {"last.safetensors", "resume.safetensors"} <= kept.keys()
-    assert {name: hashlib.sha256((tmp_path / "run" / name).read_bytes()).hexdigest() for name in kept} == kept
+    assert {"last.safetensors", str(shard_of(Path(STATE)))} <= kept.keys()
+    assert digests(tmp_path / "run") == kept
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's own thread
@@ -326,7 +356,7 @@ def test_no_space_left_while_saving(semask, recipe, tmp_path, monkeypatch, megab
     assert "could not be written" in message
     assert "free some space" in message
     found = digests(tmp_path / "run")
-    assert {name for name in FILES if found[name] != kept[name]} <= ({"best.safetensors"} if megabytes == 20 else set())
+    assert {name for name in kept if found[name] != kept[name]} <= ({"best.safetensors"} if megabytes == 20 else set())
     for path in (tmp_path / "run").glob("*.csv"):
         assert path.read_text().endswith("\n")
     assert list((tmp_path / "run").rglob("*.part")) == []
@@ -403,7 +433,7 @@ def test_a_run_goes_on_with_other_settings(semask, recipe, tmp_path, monkeypatch
     with monkeypatch.context() as patch:
         after_step(patch, 5, stop)
         semask(*recipe(out, **settings), code=130)
-    before = read_tensors(out / "resume.safetensors")
+    before = read_whole(out / STATE)[0]
     changed = {**settings, "batch_size": 3, "lr": 2e-3, "steps": 8, "encoder_lr": 0.5, "weight_decay": 0}
     message = semask.refused(*recipe(out, **changed), "--resume")
     assert message == (
@@ -431,8 +461,8 @@ def test_a_run_goes_on_with_other_settings(semask, recipe, tmp_path, monkeypatch
         "- training.weight_decay: 0.0001 -> 0.0",
     ]
     moments = restored[0][1]
-    for index, name in enumerate(before[1]["parameters"]):  # the parameters are in other groups now
-        assert torch.equal(moments[name], before[0][f"optimizer.{index}.exp_avg"])
+    for name, moment in moments.items():  # the parameters are in other groups now
+        assert torch.equal(moment, before[f"optimizer.{name}.exp_avg"])
     note = {
         "step": 4,
         "changes": {
@@ -444,7 +474,7 @@ def test_a_run_goes_on_with_other_settings(semask, recipe, tmp_path, monkeypatch
         },
     }
     assert load(out / "last.safetensors").metadata["changes"] == [note]
-    assert read_header(out / "resume.safetensors")["samples"] == 4 * 4 + 4 * 3
+    assert read_saved(out / STATE)["samples"] == 4 * 4 + 4 * 3
     assert [line[0] for line in timeless(out / "log.csv")] == ["step", *"12345678"]
     semask(*recipe(out, **{**changed, "steps": 9, "ema": "null"}), "--resume_changed")
     later = {"step": 8, "changes": {"training.steps": [8, 9], "training.ema": [0.5, None]}}
@@ -480,32 +510,74 @@ def test_what_a_run_can_not_go_on_with(semask, recipe, trained, settings, messag
     assert digests(trained) == state
 
 
-def rewrite(path: Path, change: Callable[[dict[str, torch.Tensor], dict[str, Any]], None], *, digest: bool) -> None:
-    """Change a state as nothing that is damaged would be, with the right digest, or with none as in semask 0.1."""
-    tensors, saved = read_tensors(path)
-    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
-    change(tensors, saved)
-    if digest:
+def age(out: Path, *, version: str) -> None:
+    """Turn the state before the newest into one that an earlier version wrote: one file, with numbered moments."""
+    tensors, saved = read_whole(out / EARLIER)
+    model = load(out / "last.safetensors")
+    names = {id(x): name for name, x in model.named_parameters()}
+    saved["parameters"] = [names[id(x)] for group in parameter_groups(model, Training()) for x in group["params"]]
+    for number, name in enumerate(saved["parameters"]):
+        for kind in ("step", "exp_avg", "exp_avg_sq"):
+            tensors[f"optimizer.{number}.{kind}"] = tensors.pop(f"optimizer.{name}.{kind}")
+    for name in (STATE, EARLIER):
+        shutil.rmtree(out / name)
+    path = out / "resume.safetensors"
+    if version == "0.2.dev":
         write_tensors(path, tensors, saved)
     else:
-        save_file(tensors, path, metadata={"format": FORMAT, "semask": json.dumps(saved)})
-
-
-def test_a_state_of_version_0_1_goes_on(semask, recipe, tmp_path):
-    def age(_: dict[str, torch.Tensor], saved: dict[str, Any]) -> None:
         for name in ("samples", "device", "parameters", "metrics"):
             del saved[name]
         del saved["recipe"]["training"]["betas"]  # as if it were a new setting
+        save_file(tensors, path, metadata={"format": FORMAT, "semask": json.dumps(saved)})
 
-    semask(*recipe(tmp_path / "whole", steps=4, save_every=2, evaluate_every=2))
-    shutil.copytree(tmp_path / "whole", tmp_path / "run")
-    os.replace(tmp_path / "run" / "resume.previous.safetensors", tmp_path / "run" / "resume.safetensors")
-    rewrite(tmp_path / "run" / "resume.safetensors", age, digest=False)
+
+def test_a_state_in_one_file_goes_on(semask, recipe, tmp_path, monkeypatch):
+    settings = {"steps": 6, "save_every": 2, "evaluate_every": 2}
+    semask(*recipe(tmp_path / "whole", **settings))
+    with monkeypatch.context() as patch:
+        after_step(patch, 5, stop)
+        semask(*recipe(tmp_path / "run", **settings), code=130)
+    age(tmp_path / "run", version="0.2.dev")
+    assert "already holds a run" in semask.refused(*recipe(tmp_path / "run", **settings))
+    with monkeypatch.context() as patch:
+        after_step(patch, 5, stop)
+        semask(*recipe(tmp_path / "run", **settings), "--resume", code=130)
+    assert (tmp_path / "run" / "resume.safetensors").exists()  # it is the state before the newest one
+    semask(*recipe(tmp_path / "run", **settings), "--resume")
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    assert not (tmp_path / "run" / "resume.safetensors").exists()
+
+
+def test_a_state_of_version_0_1_goes_on(semask, recipe, tmp_path):
     settings = {"steps": 4, "save_every": 2, "evaluate_every": 2}
+    semask(*recipe(tmp_path / "whole", **settings))
+    shutil.copytree(tmp_path / "whole", tmp_path / "run")
+    age(tmp_path / "run", version="0.1")
     refused = semask.refused(*recipe(tmp_path / "run", **settings, encoder_lr=0.1), "--resume_changed")
     assert refused == "training.encoder_lr is 0.1, which a state of semask 0.1 can't go on with: give 1.0"
     semask(*recipe(tmp_path / "run", **settings), "--resume")
-    assert_same_run(tmp_path / "whole", tmp_path / "run", names=FILES)
+    assert_same_run(tmp_path / "whole", tmp_path / "run", names=(*FILES, STATE))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda tensors, saved: saved.update(parameters=["x"]),
+        lambda tensors, saved: tensors.update({"optimizer.0.exp_avg": torch.zeros(1)}),
+        lambda tensors, saved: tensors.update({"optimizer.9999.exp_avg": torch.zeros(1)}),
+        lambda tensors, saved: tensors.update({"optimizer.x.exp_avg": torch.zeros(1)}),
+        lambda tensors, saved: tensors.update({"optimizer.": torch.zeros(1)}),
+        lambda tensors, saved: tensors.pop("model.decoder.classifier.bias"),
+    ],
+)
+def test_a_state_in_one_file_of_a_wrong_form_is_refused(semask, recipe, trained, tmp_path, spoil):
+    shutil.copytree(trained, tmp_path / "run")
+    age(tmp_path / "run", version="0.2.dev")
+    path = tmp_path / "run" / "resume.safetensors"
+    tensors, saved = read_tensors(path)
+    spoil(tensors, saved)
+    write_tensors(path, tensors, saved)
+    semask.refused(*recipe(tmp_path / "run", steps=8, save_every=4, evaluate_every=4), "--resume")
 
 
 @pytest.mark.parametrize(
@@ -518,15 +590,15 @@ def test_a_state_of_version_0_1_goes_on(semask, recipe, tmp_path):
         lambda tensors, saved: saved.update(losses=[["a", "b", "c"]]),
         lambda tensors, saved: saved.update(recipe={}),
         lambda tensors, saved: saved.update(recipe={"training": 3}),
-        lambda tensors, saved: saved.update(parameters=["x"]),
         lambda tensors, saved: saved.update(changes={}),
         lambda tensors, saved: saved.pop("losses"),
         lambda tensors, saved: tensors.pop("model.decoder.classifier.bias"),
         lambda tensors, saved: tensors.update({"model.more": torch.zeros(1)}),
         lambda tensors, saved: tensors.update({"model.decoder.classifier.bias": torch.zeros(11).long()}),
         lambda tensors, saved: tensors.update({"model.decoder.classifier.bias": torch.zeros(12)}),
-        lambda tensors, saved: tensors.update({"optimizer.0.exp_avg": torch.zeros(1)}),
-        lambda tensors, saved: tensors.update({"optimizer.9999.exp_avg": torch.zeros(1)}),
+        lambda tensors, saved: tensors.pop("optimizer.decoder.classifier.bias.exp_avg"),
+        lambda tensors, saved: tensors.update({"optimizer.decoder.classifier.bias.exp_avg": torch.zeros(12)}),
+        lambda tensors, saved: tensors.update({"optimizer.decoder.classifier.bias.more": torch.zeros(11)}),
         lambda tensors, saved: tensors.update({"optimizer.x.exp_avg": torch.zeros(1)}),
         lambda tensors, saved: tensors.update({"optimizer.": torch.zeros(1)}),
     ],
@@ -534,7 +606,7 @@ def test_a_state_of_version_0_1_goes_on(semask, recipe, tmp_path):
 @pytest.mark.parametrize("switch", ["--resume", "--resume_changed"])
 def test_a_state_of_a_wrong_form_is_refused_with_one_line(semask, recipe, trained, tmp_path, spoil, switch):
     shutil.copytree(trained, tmp_path / "run")
-    rewrite(tmp_path / "run" / "resume.safetensors", spoil, digest=True)
+    rewrite(tmp_path / "run" / STATE, spoil)
     before = digests(tmp_path / "run")
     semask.refused(*recipe(tmp_path / "run", steps=8, save_every=4, evaluate_every=4), switch)
     assert digests(tmp_path / "run") == before
