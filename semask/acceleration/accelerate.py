@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from torch import nn
 
+from semask.acceleration.convolution import SafeConv2d
 from semask.acceleration.fpn import FastSemanticFPN
 from semask.acceleration.linear import FastLinear, FastMLP
 from semask.acceleration.semantic import FastSemanticAttention, FastSemanticLayer
@@ -18,6 +19,7 @@ from semask.semantic.layer import SemanticLayer
 M = TypeVar("M", bound=nn.Module)
 
 FASTER: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
+    "convolution": (nn.Conv2d, SafeConv2d),  # right rather than fast
     "linear": (nn.Linear, FastLinear),
     "mlp": (nn.Sequential, FastMLP),
     "block": (Block, FastBlock),

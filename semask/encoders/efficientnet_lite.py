@@ -106,10 +106,11 @@ class SameConv(nn.Conv2d):
         if self.stride[0] > 1:
             rows, columns = (missing(x.shape[axis], self.kernel_size[0], self.stride[0]) for axis in (-2, -1))
             x = F.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
-        if not self.has_slow_gradient(x):
+        if not (self.has_slow_gradient(x) or self.is_misread(x)):
             return super().forward(x)
         with torch.autocast("cpu", enabled=False):
-            return super().forward(x.float().contiguous(memory_format=torch.channels_last))
+            x = x.float().contiguous(memory_format=torch.channels_last)
+            return self._conv_forward(x, self.weight.float(), None).to(self.weight.dtype)
 
     def has_slow_gradient(self, x: Tensor) -> bool:
         """Whether x is of those whose gradient oneDNN computes many times slower in bfloat16 than in float32.
@@ -123,6 +124,11 @@ class SameConv(nn.Conv2d):
             and torch.is_grad_enabled()
             and torch.is_autocast_enabled("cpu")
         )
+
+    def is_misread(self, x: Tensor) -> bool:
+        """Whether oneDNN may compute x wrongly in bfloat16; see `semask.acceleration.convolution`."""
+        bf16 = torch.is_autocast_enabled("cpu") or self.weight.dtype == torch.bfloat16
+        return self.groups == 1 and self.stride[0] > 1 and x.device.type == "cpu" and bf16
 
 
 def missing(length: int, kernel: int, stride: int) -> int:

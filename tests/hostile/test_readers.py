@@ -63,6 +63,7 @@ READERS: dict[str, str] = {
     "checkpoints/weight_files.py:convert": "checkpoints/test_unpickle.py",
     "checkpoints/weight_files.py:read_safetensors": "checkpoints/test_weight_files.py",
     "cli.py:commands": "ours: a command in the package",
+    "cli.py:reader_has_gone": "ours: /dev/null",
     "commands/recipes.py:recipes": "ours: a recipe in the package",
     "data/annotations.py:head_and_tail": "hostile/test_hostile_annotations.py",
     "data/class_files.py:_read": "data/test_class_files.py, hostile/test_hostile_lists.py",
