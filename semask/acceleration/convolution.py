@@ -15,10 +15,12 @@ class SafeConv2d(nn.Conv2d):
         bf16 = torch.bfloat16
         autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == bf16
         if not (skips_pixels(self) and input.device.type == "cpu" and (autocast or weight.dtype == bf16)):
-            return super()._conv_forward(input, weight, bias)
+            result: Tensor = super()._conv_forward(input, weight, bias)
+            return result
         with torch.autocast("cpu", enabled=False):
             bias = None if bias is None else bias.float()
-            return super()._conv_forward(input.float(), weight.float(), bias).to(bf16)
+            exact: Tensor = super()._conv_forward(input.float(), weight.float(), bias)
+        return exact.to(bf16)
 
 
 def skips_pixels(layer: nn.Conv2d) -> bool:

@@ -110,7 +110,8 @@ class SameConv(nn.Conv2d):
             return super().forward(x)
         with torch.autocast("cpu", enabled=False):
             x = x.float().contiguous(memory_format=torch.channels_last)
-            return self._conv_forward(x, self.weight.float(), None).to(self.weight.dtype)
+            y: Tensor = self._conv_forward(x, self.weight.float(), None)
+        return y.to(self.weight.dtype)
 
     def has_slow_gradient(self, x: Tensor) -> bool:
         """Whether x is of those whose gradient oneDNN computes many times slower in bfloat16 than in float32.
