@@ -201,7 +201,7 @@ def test_each_optimization_can_be_left_out():
     assert len(every) == 1 + len(sides.OPTIMIZATIONS)
     for name, builder in list(every.items())[1:]:
         assert set(sides.OPTIMIZATIONS) - set(builder.keywords["faster"]) == {name.removeprefix("without ")}
-    with pytest.raises(ValueError, match="no optimization bands: choose from linear, "):
+    with pytest.raises(ValueError, match="no optimization bands: choose from convolution, linear, "):
         sides.optimizations(["bands"], alone=True, bf16=False)
 
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from torch import nn
 
-from semask.acceleration.convolution import SafeConv2d
+from semask.acceleration.convolution import SafeConv2d, skips_pixels
 from semask.acceleration.fpn import FastSemanticFPN
 from semask.acceleration.linear import FastLinear, FastMLP
 from semask.acceleration.semantic import FastSemanticAttention, FastSemanticLayer
@@ -65,16 +65,20 @@ def _exchange(module: nn.Module, faster: dict[type[nn.Module], type[nn.Module]],
     if module._compiled_call_impl is not None or hasattr(module, "_orig_mod"):  # compiled, by either way
         return
     kind = type(module)
-    if kind in faster and (kind not in (nn.Linear, nn.Sequential) or (owned and _is_usual(module))):
+    if kind in faster and _is_usual(module, owned=owned):
         module.__class__ = faster[kind]
     owned = owned or isinstance(module, OWNERS)
     for child in module.children():
         _exchange(child, faster, owned=owned)
 
 
-def _is_usual(module: nn.Module) -> bool:
-    """Whether a module is a linear layer or, as an MLP is, three layers."""
-    return isinstance(module, nn.Linear) or len(list(module.children())) == 3
+def _is_usual(module: nn.Module, *, owned: bool) -> bool:
+    """Whether a module of one of torch's classes is what is exchanged; modules of ours always are."""
+    if type(module) is nn.Conv2d:
+        return skips_pixels(module)
+    if type(module) is nn.Linear:
+        return owned
+    return type(module) is not nn.Sequential or (owned and len(list(module.children())) == 3)
 
 
 @contextlib.contextmanager
