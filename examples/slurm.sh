@@ -20,6 +20,7 @@ out=${OUT:-/shared/runs/semask_tiny_fpn} # on a disk that all machines share
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 
 export OMP_NUM_THREADS=8
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1  # in the store that restarts share, addresses of dead processes stay
 
 srun --kill-on-bad-exit=1 torchrun \
   --nnodes "$SLURM_NNODES" \

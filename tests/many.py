@@ -120,9 +120,10 @@ def command(processes: int, scenes: Path, out: Path, *options: str, **settings: 
 
 
 def environment() -> dict[str, str]:
-    """One thread a process."""
+    """One thread a process, and a store for each start: in the one that torchrun shares, old addresses stay."""
     root = str(Path(__file__).resolve().parent.parent)
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
+    own = {"OMP_NUM_THREADS": "1", "PYTHONPATH": root, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    return {**os.environ, **own}
 
 
 def launch(processes: int, scenes: Path, out: Path, *options: str, **settings: Any) -> str:
