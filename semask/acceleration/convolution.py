@@ -14,7 +14,7 @@ class SafeConv2d(nn.Conv2d):
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         bf16 = torch.bfloat16
         autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == bf16
-        if not (skips_pixels(self) and input.device.type == "cpu" and (autocast or weight.dtype == bf16)):
+        if input.device.type != "cpu" or not (autocast or weight.dtype == bf16):
             result: Tensor = super()._conv_forward(input, weight, bias)
             return result
         with torch.autocast("cpu", enabled=False):
